@@ -1,0 +1,69 @@
+# Every target sets up what it needs, from Python >=3.11,<3.14 and make alone.
+#   make test                     make ticket ARGS="source.seed=1"
+#   make PYTHON=/path/to/python3.12 test
+.DEFAULT_GOAL := help
+.PHONY: help test lint slow ticket format clean
+
+VENV := .venv
+BIN := $(VENV)/bin/python
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PIP := $(BIN) -m pip --disable-pip-version-check --no-input install --quiet
+PYTEST := $(BIN) -m pytest
+ARGS ?=
+
+help: ## list the targets
+	@echo "slth: strong lottery tickets, constructed. Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo 'Options: PYTHON=/path/to/python3.12 (first set-up), ARGS="..." (for ticket, test and slow).'
+
+test: lint ## set up, then lint, check types and run all quick tests
+	@echo "==> pytest (quick tests and documentation examples)"
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+lint: $(VENV)/.dev ## set up, then ruff and pyright only
+	@echo "==> ruff check"
+	@$(BIN) -m ruff check .
+	@echo "==> ruff format --check"
+	@$(BIN) -m ruff format --check .
+	@echo "==> pyright"
+	@$(BIN) -m pyright
+
+slow: $(VENV)/.dev ## set up, then run the tests that take minutes
+	@echo "==> pytest (slow tests)"
+	@$(PYTEST) -m slow $(ARGS) || { status=$$?; \
+	  if [ $$status -eq 5 ]; then echo "no slow test was collected: nothing to fail"; else exit $$status; fi; }
+
+ticket: $(VENV)/.run ## set up, then build and verify a ticket: ARGS="source.seed=1 output_dir=DIR"
+	@echo "==> python -m experiments.ticket $(ARGS)"
+	@$(BIN) -m experiments.ticket $(ARGS)
+
+format: $(VENV)/.dev ## set up, then rewrite the code in the project's format
+	@$(BIN) -m ruff check --fix .
+	@$(BIN) -m ruff format .
+
+clean: ## remove the environment and all caches (not outputs/)
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache *.egg-info
+
+# The development install holds all that a run needs, so it sets both stamps.
+$(VENV)/.dev: pyproject.toml $(VENV)/bin/python
+	@echo "==> installing slth with its development tools into $(VENV) (minutes on the first run)"
+	@$(PIP) -e ".[dev]"
+	@touch $(VENV)/.run $@
+
+$(VENV)/.run: pyproject.toml $(VENV)/bin/python
+	@echo "==> installing slth into $(VENV) (minutes on the first run)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/bin/python:
+	@set -e; for python in $(CANDIDATES); do \
+	  "$$python" -c '$(SUPPORTED)' 2>/dev/null || continue; \
+	  if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$python cannot make environments: its venv or ensurepip module is missing." \
+	      "On Debian or Ubuntu: apt install $$(basename "$$python")-venv" >&2; lacking=1; continue; fi; \
+	  echo "==> creating $(VENV) with $$("$$python" --version) ($$python)"; \
+	  "$$python" -m venv --clear $(VENV); exit 0; \
+	done; \
+	[ -n "$$lacking" ] || echo "No Python >=3.11,<3.14 among: $(CANDIDATES)." \
+	  "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1
