@@ -1,0 +1,49 @@
+"""Settings and fixtures that all tests share."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A (n,) array that meets an (m, n) array by accident is a bug here: broadcasts are written out.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiled programs are kept between runs of the suite. Tracing is not, so tests that count traces
+# still count. The folder lies in the checkout: no other machine's code can come back from it.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def seed_of(name: str) -> int:
+    """Seed in [0, 2³²) that depends on the name alone: the first four bytes of its SHA-256."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+@pytest.fixture
+def getkey(request: pytest.FixtureRequest) -> Callable[[], jax.Array]:
+    """Fresh JAX keys, one a call, the same in every run of the same test."""
+    seed, drawn = seed_of(request.node.nodeid), iter(range(2**31))
+    return lambda: jax.random.fold_in(jax.random.key(seed), next(drawn))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of real data: published networks, MNIST and CIFAR-10 excerpts. Not part of slth."""
+    named = os.environ.get("SLTH_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        if named:
+            pytest.fail(f"SLTH_DATA={named} is not a folder")
+        pytest.skip("no folder of real data: set SLTH_DATA to one to run this test")
+    return folder
