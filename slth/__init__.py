@@ -1,0 +1,1 @@
+"""Strong lottery tickets, constructed."""

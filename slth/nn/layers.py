@@ -1,0 +1,289 @@
+"""Layers: frozen specs, each with its output shape, its initial parameters and its function.
+
+Arrays are channels-last: a batch is ``(n, h, w, c)`` (2-D), ``(n, length, c)`` (1-D) or ``(n, features)``.
+Kernels are ``(*taps, cin, cout)``. What a layer computes is cross-correlation, as everywhere in the field:
+``y[p, j] = b[j] + sum_{tau, i} w[tau, i, j] x[stride p + dilation tau - left padding, i]``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Key
+
+from slth.nn.activations import activation_info
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Stateless, Subsample, check_positive
+from slth.types import Batch, Pairs, Params, Shape
+
+
+@dataclass(frozen=True)
+class Conv:
+    r"""Multi-channel convolution layer, :math:`y_j = b_j + \sum_i w_{ij} \star x_i`, 1-D or 2-D.
+
+    Args:
+      name: key of the layer's parameters, ``kernel`` (*taps, cin, cout) and ``bias`` (cout,).
+      features: number of output channels cout.
+      kernel: taps on each spatial axis; its length says whether the layer is 1-D or 2-D.
+      stride, dilation: one number for each spatial axis (default 1).
+      padding: zeros before and after each spatial axis; `same_padding` gives the odd-kernel "same".
+    """
+
+    name: str
+    features: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...] = ()
+    padding: Pairs = ()
+    dilation: tuple[int, ...] = ()
+    use_bias: bool = True
+
+    def __post_init__(self) -> None:
+        rank = len(self.kernel)
+        if rank not in (1, 2):
+            raise ValueError(f"{self.name}: kernel must have 1 or 2 axes, got {self.kernel}")
+        defaults = {"stride": (1,) * rank, "dilation": (1,) * rank, "padding": ((0, 0),) * rank}
+        for field, default in defaults.items():
+            value = getattr(self, field) or default
+            if len(value) != rank:
+                raise ValueError(
+                    f"{self.name}: {field} {value} does not fit a {rank}-D kernel {self.kernel}"
+                )
+            object.__setattr__(self, field, value)
+        check_positive(
+            self.name,
+            features=self.features,
+            kernel=self.kernel,
+            stride=self.stride,
+            dilation=self.dilation,
+        )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(*spatial, cout), each spatial length ``(I + padding - dilation (R - 1) - 1) // stride + 1``."""
+        if len(shape) != len(self.kernel) + 1:
+            raise ValueError(
+                f"{self.name}: a {len(self.kernel)}-D convolution cannot read an input of shape {shape}"
+            )
+        out = tuple(
+            (size + sum(pad) - dilation * (taps - 1) - 1) // stride + 1
+            for size, pad, dilation, taps, stride in zip(
+                shape, self.padding, self.dilation, self.kernel, self.stride, strict=False
+            )
+        )
+        if min(out) < 1:
+            raise ValueError(
+                f"{self.name}: kernel {self.kernel} is larger than its padded input {shape}"
+            )
+        return (*out, self.features)
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """He-normal kernel, zero bias."""
+        taps = (*self.kernel, shape[-1], self.features)
+        return _he_normal(key, taps, self.use_bias)
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """The layer's output, computed with precision "highest"."""
+        spatial = "HW"[: len(self.kernel)]
+        y = lax.conv_general_dilated(
+            x,
+            params["kernel"],
+            self.stride,
+            self.padding,
+            rhs_dilation=self.dilation,
+            dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+            precision=lax.Precision.HIGHEST,
+        )
+        return y + params["bias"] if self.use_bias else y
+
+
+@dataclass(frozen=True)
+class Dense:
+    r"""Fully connected layer, :math:`y_j = b_j + \sum_i w_{ij} x_i`; ``kernel`` (cin, cout), ``bias`` (cout,)."""
+
+    name: str
+    features: int
+    use_bias: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, features=self.features)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(cout,); the input must be flat."""
+        if len(shape) != 1:
+            raise ValueError(
+                f"{self.name}: a dense layer reads flat features, got {shape}: put Flatten before it"
+            )
+        return (self.features,)
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """He-normal kernel, zero bias."""
+        return _he_normal(key, (shape[0], self.features), self.use_bias)
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """The layer's output, computed with precision "highest"."""
+        y = jnp.dot(x, params["kernel"], precision=lax.Precision.HIGHEST)
+        return y + params["bias"] if self.use_bias else y
+
+
+def _he_normal(key: Key[Array, ""], shape: Shape, use_bias: bool) -> Params:
+    scale = math.sqrt(2 / math.prod(shape[:-1]))
+    params = {"kernel": scale * jax.random.normal(key, shape)}
+    return params | {"bias": jnp.zeros(shape[-1])} if use_bias else params
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    r"""Batch normalisation, :math:`y = \gamma (x - \mu) / \sqrt{v + \epsilon} + \beta`, per channel.
+
+    Inference takes the running ``mean`` and ``var``; training takes those of the batch (biased variance) and
+    moves the running ones by ``1 - momentum`` (the unbiased variance, as PyTorch does).
+    """
+
+    name: str
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """gamma = var = 1, beta = mean = 0."""
+        ones, zeros = jnp.ones(shape[-1]), jnp.zeros(shape[-1])
+        return {"scale": ones, "bias": zeros, "mean": zeros, "var": ones}
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """Inference: the affine map with the running statistics."""
+        factor = params["scale"] / jnp.sqrt(params["var"] + self.epsilon)
+        return (x - params["mean"]) * factor + params["bias"]
+
+    def apply_train(self, params: Params, x: Batch) -> tuple[Batch, Params]:
+        """Training: normalised by the batch's statistics; also the parameters with the running ones moved."""
+        axes = tuple(range(x.ndim - 1))
+        count = math.prod(x.shape[:-1])
+        mean, var = x.mean(axes), x.var(axes)
+        y = self.apply(params | {"mean": mean, "var": var}, x)
+        unbiased = var * count / max(count - 1, 1)
+        keep = self.momentum
+        moved = {
+            "mean": keep * params["mean"] + (1 - keep) * mean,
+            "var": keep * params["var"] + (1 - keep) * unbiased,
+        }
+        return y, params | jax.lax.stop_gradient(moved)
+
+
+@dataclass(frozen=True)
+class ChannelScale:
+    r"""Per-channel weights, :math:`y_j = s_j x_j`; parameter ``scale`` (c,)."""
+
+    name: str
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """All ones."""
+        return {"scale": jnp.ones(shape[-1])}
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """The scaled channels."""
+        return x * params["scale"]
+
+
+@dataclass(frozen=True)
+class Activation(Stateless):
+    """An elementwise activation of the table `slth.nn.activations.ACTIVATIONS`."""
+
+    kind: str
+    slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        activation_info(self.kind, self.slope)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """phi(x), entry by entry."""
+        return activation_info(self.kind, self.slope).phi(x)
+
+
+@dataclass(frozen=True)
+class Residual:
+    r"""Residual block, :math:`y = \mathrm{branch}(x) + \mathrm{skip}(x)`; the activation after the sum follows it.
+
+    Args:
+      name: key of the block's parameters, ``{"branch": {...}, "skip": {...}}``.
+      branch: layers of the branch.
+      skip: layers of the skip; empty for the identity.
+    """
+
+    name: str
+    branch: "tuple[Layer, ...]"
+    skip: "tuple[Layer, ...]" = ()
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The common shape of branch and skip."""
+        shapes = tuple(_shape_after(part, shape) for part in (self.branch, self.skip))
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{self.name}: branch gives {shapes[0]}, skip gives {shapes[1]}; a sum needs equal shapes"
+            )
+        return shapes[0]
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """The parameters of branch and skip."""
+        keys = jax.random.split(key)
+        return {
+            "branch": init_layers(keys[0], self.branch, shape),
+            "skip": init_layers(keys[1], self.skip, shape),
+        }
+
+
+Linear: TypeAlias = Conv | Dense
+Layer: TypeAlias = (
+    Conv
+    | Dense
+    | BatchNorm
+    | ChannelScale
+    | Activation
+    | Pool
+    | GlobalMean
+    | Flatten
+    | Subsample
+    | Residual
+)
+
+
+def _shape_after(layers: tuple[Layer, ...], shape: Shape) -> Shape:
+    for layer in layers:
+        shape = layer.output_shape(shape)
+    return shape
+
+
+def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) -> Params:
+    """Initial parameters of a sequence of layers, ``{name: parameters}``; each layer has a key of its own.
+
+    Raises: ValueError if two layers share a name or shapes do not fit.
+    """
+    params: Params = {}
+    for index, layer in enumerate(layers):
+        values = layer.init(jax.random.fold_in(key, index), shape)
+        name = getattr(layer, "name", None)
+        if name in params:
+            raise ValueError(f"two layers are named {name!r}: names of one sequence must differ")
+        if name is not None:
+            params[name] = values
+        shape = layer.output_shape(shape)
+    return params
+
+
+def same_padding(kernel: tuple[int, ...], dilation: int = 1) -> Pairs:
+    """Zero padding that keeps the length at stride 1: ``dilation (R - 1)`` split evenly, the odd zero at the end."""
+    return tuple(
+        (dilation * (taps - 1) // 2, dilation * (taps - 1) - dilation * (taps - 1) // 2)
+        for taps in kernel
+    )

@@ -1,0 +1,173 @@
+"""Layers without parameters that move, merge or re-order entries: pooling, flatten, subsampling."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Key
+
+from slth.types import Batch, Pairs, Params, Shape
+
+
+def check_positive(layer: str, **values: tuple[int, ...] | int) -> None:
+    """Refuse sizes below 1, naming the layer and the field."""
+    for field, value in values.items():
+        if min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise ValueError(f"{layer}: {field} must be at least 1, got {value}")
+
+
+class Stateless:
+    """A layer without parameters."""
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """No parameters."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Pool(Stateless):
+    """Max or mean over windows; padding counts as minus infinity (max) or not at all (mean).
+
+    Args:
+      kind: "max" or "mean".
+      window, stride: one number for each spatial axis; the stride's default is the window.
+      padding: before and after each spatial axis; less than the window, so that no window is empty.
+      incomplete: also take the windows that stick out at the end (over the entries they do have).
+      count_padding: a mean divides by the window's size, padding included (PyTorch's default), not by the
+        number of true entries.
+    """
+
+    kind: Literal["max", "mean"]
+    window: tuple[int, ...]
+    stride: tuple[int, ...] = ()
+    padding: Pairs = ()
+    incomplete: bool = False
+    count_padding: bool = False
+
+    def __post_init__(self) -> None:
+        rank = len(self.window)
+        object.__setattr__(self, "stride", self.stride or self.window)
+        object.__setattr__(self, "padding", self.padding or ((0, 0),) * rank)
+        check_positive(f"{self.kind} pooling", window=self.window, stride=self.stride)
+        if self.kind not in ("max", "mean"):
+            raise ValueError(f"pooling is max or mean, got {self.kind!r}")
+        if any(max(pad) >= size for pad, size in zip(self.padding, self.window, strict=True)):
+            raise ValueError(
+                f"pooling: padding {self.padding} must be smaller than the window {self.window}"
+            )
+
+    def _full_padding(self, shape: Shape) -> Pairs:
+        pairs = []
+        for size, pad, window, stride in zip(
+            shape, self.padding, self.window, self.stride, strict=False
+        ):
+            rest = (size + sum(pad) - window) % stride
+            # A window must start inside the input or its left padding, or it would hold nothing.
+            extra = stride - rest if self.incomplete and rest else 0
+            start = size + sum(pad) + extra - window
+            extra = 0 if extra and start >= size + pad[0] else extra
+            pairs.append((pad[0], pad[1] + extra))
+        return tuple(pairs)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(*spatial, c), each length ``(I + padding - window) // stride + 1``, rounded up if ``incomplete``."""
+        if len(shape) != len(self.window) + 1:
+            raise ValueError(
+                f"{self.kind} pooling over {self.window} cannot read an input of shape {shape}"
+            )
+        out = tuple(
+            (size + sum(pad) - window) // stride + 1
+            for size, pad, window, stride in zip(
+                shape, self._full_padding(shape), self.window, self.stride, strict=False
+            )
+        )
+        if min(out) < 1:
+            raise ValueError(
+                f"{self.kind} pooling: window {self.window} is larger than its input {shape}"
+            )
+        return (*out, shape[-1])
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """The pooled batch."""
+        window, stride = (1, *self.window, 1), (1, *self.stride, 1)
+        padding = ((0, 0), *self._full_padding(x.shape[1:]), (0, 0))
+        if self.kind == "max":
+            return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, padding)
+        total = lax.reduce_window(x, 0.0, lax.add, window, stride, padding)
+        true_entries = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
+        if self.count_padding:
+            true_entries = jnp.pad(true_entries, ((0, 0), *self.padding, (0, 0)), constant_values=1)
+            padding = tuple(
+                (low - a, high - b)
+                for (low, high), (a, b) in zip(
+                    padding, ((0, 0), *self.padding, (0, 0)), strict=True
+                )
+            )
+        return total / lax.reduce_window(true_entries, 0.0, lax.add, window, stride, padding)
+
+
+@dataclass(frozen=True)
+class GlobalMean(Stateless):
+    """The mean over all spatial positions: (*spatial, c) -> (c,)."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(c,)."""
+        return shape[-1:]
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """Means by channel."""
+        return x.mean(tuple(range(1, x.ndim - 1)))
+
+
+@dataclass(frozen=True)
+class Flatten(Stateless):
+    """All features in one axis, in the order "hwc" (rows, columns, channels) or "chw" (PyTorch's)."""
+
+    order: Literal["hwc", "chw"] = "hwc"
+
+    def __post_init__(self) -> None:
+        if self.order not in ("hwc", "chw"):
+            raise ValueError(f"flatten order is hwc or chw, got {self.order!r}")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(product of the shape,)."""
+        return (math.prod(shape),)
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """The flattened batch."""
+        if self.order == "chw":
+            x = jnp.moveaxis(x, -1, 1)
+        return x.reshape(x.shape[0], -1)
+
+
+@dataclass(frozen=True)
+class Subsample(Stateless):
+    """Every ``stride``-th position; output channel j is input channel ``channels[j]``, or zero where that is -1.
+
+    The parameter-free shortcut of CIFAR residual networks ("option A", He et al. 2016, section 4.2).
+    """
+
+    stride: tuple[int, ...]
+    channels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_positive("subsample", stride=self.stride)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(*ceil(spatial / stride), len(channels))."""
+        if max(self.channels) >= shape[-1]:
+            raise ValueError(
+                f"subsample reads channel {max(self.channels)} of an input of shape {shape}"
+            )
+        return (
+            *(-(-size // stride) for size, stride in zip(shape, self.stride, strict=False)),
+            len(self.channels),
+        )
+
+    def apply(self, params: Params, x: Batch) -> Batch:
+        """The thinned, re-ordered and zero-padded channels."""
+        x = x[(slice(None), *(slice(None, None, stride) for stride in self.stride))]
+        index = jnp.array(self.channels)
+        return jnp.where(index >= 0, x[..., index], 0)

@@ -1,0 +1,236 @@
+"""Builders of named network specs: mlp, LeNet-like and plain convolutional nets, residual nets.
+
+Names of layers follow the published PyTorch checkpoints, so that importing them is a matter of suffixes.
+"""
+
+from collections.abc import Callable
+
+from slth.nn.layers import (
+    Activation,
+    BatchNorm,
+    ChannelScale,
+    Conv,
+    Dense,
+    Layer,
+    Residual,
+    same_padding,
+)
+from slth.nn.network import Network
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.types import Shape
+
+CIFAR_DEPTHS = (20, 22, 32, 44, 56, 110)
+IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+
+
+def mlp(
+    input_shape: Shape,
+    classes: int,
+    *,
+    widths: tuple[int, ...] = (64, 64),
+    activation: str = "relu",
+) -> Network:
+    """A fully connected network with the given hidden widths; images are flattened first."""
+    layers: list[Layer] = [Flatten()] if len(input_shape) > 1 else []
+    for index, width in enumerate(widths):
+        layers += [Dense(f"dense{index + 1}", width), Activation(activation)]
+    return Network(input_shape, (*layers, Dense("linear", classes)))
+
+
+def lenet(input_shape: Shape, classes: int, *, activation: str = "relu") -> Network:
+    """A LeNet-like network: two 5x5 convolutions with max pooling, then 120-84-classes (LeCun et al. 1998)."""
+    act = Activation(activation)
+    layers = [
+        *(Conv("conv1", 6, (5, 5), padding=same_padding((5, 5))), act, Pool("max", (2, 2))),
+        *(Conv("conv2", 16, (5, 5), padding=same_padding((5, 5))), act, Pool("max", (2, 2))),
+        *(Flatten(), Dense("dense1", 120), act, Dense("dense2", 84), act, Dense("linear", classes)),
+    ]
+    return Network(input_shape, tuple(layers))
+
+
+def digits_cnn(
+    input_shape: Shape, classes: int, *, width: int = 12, activation: str = "relu"
+) -> Network:
+    """The small convolutional net of the embedded digits: two 3x3 convolutions with batch norm, the second of
+    stride 2, max pooling, one dense layer."""
+    act = Activation(activation)
+    pad = same_padding((3, 3))
+    layers = [
+        *(Conv("conv1", width, (3, 3), padding=pad, use_bias=False), BatchNorm("bn1"), act),
+        *(Conv("conv2", 2 * width, (3, 3), (2, 2), pad, use_bias=False), BatchNorm("bn2"), act),
+        *(Pool("max", (2, 2)), Flatten(), Dense("linear", classes)),
+    ]
+    return Network(input_shape, tuple(layers))
+
+
+def conv_mnist(
+    input_shape: Shape = (28, 28, 1), classes: int = 10, *, activation: str = "relu"
+) -> Network:
+    """The MNIST net published with Burkholz 2022: conv 1-32, conv 32-32 (3x3, padding 1), dense 25088-10.
+
+    Flattened in PyTorch's channel-row-column order. Names ("0", "2", "5") are the checkpoint's.
+    """
+    act = Activation(activation)
+    pad = same_padding((3, 3))
+    layers = [Conv("0", 32, (3, 3), padding=pad), act, Conv("2", 32, (3, 3), padding=pad), act]
+    return Network(input_shape, (*layers, Flatten("chw"), Dense("5", classes)))
+
+
+def _skip(kind: str, name: str, cin: int, cout: int, stride: int) -> tuple[Layer, ...]:
+    """The skip from cin to cout channels: identity where nothing changes, else option A or a projection."""
+    if stride == 1 and cin == cout:
+        return (ChannelScale(f"{name}scale"),) if kind == "scaled" else ()
+    if kind == "option_a":
+        before = (cout - cin) // 2
+        channels = (-1,) * before + tuple(range(cin)) + (-1,) * (cout - cin - before)
+        return (Subsample((stride, stride), channels),)
+    return (
+        Conv(f"{name}0", cout, (1, 1), (stride, stride), use_bias=False),
+        BatchNorm(f"{name}1"),
+    )
+
+
+def _basic(
+    name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str
+) -> Residual:
+    pad = same_padding((3, 3))
+    branch = (
+        *(
+            Conv("conv1", width, (3, 3), (stride, stride), pad, use_bias=False),
+            BatchNorm("bn1"),
+            act,
+        ),
+        *(Conv("conv2", width, (3, 3), padding=pad, use_bias=False), BatchNorm("bn2")),
+    )
+    return Residual(name, branch, _skip(skip, prefix, cin, width, stride))
+
+
+def _bottleneck(
+    name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str
+) -> Residual:
+    branch = (
+        *(Conv("conv1", width, (1, 1), use_bias=False), BatchNorm("bn1"), act),
+        *(
+            Conv("conv2", width, (3, 3), (stride, stride), same_padding((3, 3)), use_bias=False),
+            BatchNorm("bn2"),
+            act,
+        ),
+        *(Conv("conv3", 4 * width, (1, 1), use_bias=False), BatchNorm("bn3")),
+    )
+    return Residual(name, branch, _skip(skip, prefix, cin, 4 * width, stride))
+
+
+def _pre_activation(
+    name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str
+) -> Residual:
+    pad = same_padding((3, 3))
+    branch = (
+        *(
+            BatchNorm("bn1"),
+            act,
+            Conv("conv1", width, (3, 3), (stride, stride), pad, use_bias=False),
+        ),
+        *(BatchNorm("bn2"), act, Conv("conv2", width, (3, 3), padding=pad, use_bias=False)),
+    )
+    return Residual(name, branch, _skip(skip, prefix, cin, width, stride))
+
+
+Block = Callable[[str, int, int, int, str, Activation, str], Residual]
+
+
+def _stages(
+    block: Block,
+    blocks: tuple[int, ...],
+    widths: tuple[int, ...],
+    cin: int,
+    skip: str,
+    act: Activation,
+    prefix: str,
+) -> list[Layer]:
+    layers: list[Layer] = []
+    for stage, (repeats, width) in enumerate(zip(blocks, widths, strict=True)):
+        for index in range(repeats):
+            stride = 2 if stage > 0 and index == 0 else 1
+            layers.append(block(f"layer{stage + 1}.{index}", cin, width, stride, skip, act, prefix))
+            cin = 4 * width if block is _bottleneck else width
+            layers += [] if block is _pre_activation else [act]
+    return layers
+
+
+def resnet_cifar(
+    depth: int,
+    input_shape: Shape = (32, 32, 3),
+    classes: int = 10,
+    *,
+    skip: str = "option_a",
+    activation: str = "relu",
+    width: int = 16,
+    pre_activation: bool = False,
+) -> Network:
+    """The CIFAR residual net of He et al. 2016 (section 4.2): three stages of (depth - 2) / 6 blocks each.
+
+    Args:
+      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net with its two projections counted.
+      skip: "option_a" (parameter-free), "projection" (1x1 convolution and batch norm) or "scaled" (projection where
+        the width changes, a per-channel weight elsewhere).
+      width: channels of the first stage; the next have twice and four times as many.
+      pre_activation: batch norm and activation before each convolution (He et al. 2016b).
+    Raises: ValueError for another depth or skip.
+    """
+    if depth not in CIFAR_DEPTHS and (depth - 2) % 6:
+        raise ValueError(f"a CIFAR residual net has depth 6 n + 2 (or 22), got {depth}")
+    if skip not in ("option_a", "projection", "scaled"):
+        raise ValueError(f"skip is option_a, projection or scaled, got {skip!r}")
+    repeats = (depth - 2) // 6
+    skip = "projection" if depth == 22 and skip == "option_a" else skip
+    act = Activation(activation)
+    stem: list[Layer] = [Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False)]
+    stem += [] if pre_activation else [BatchNorm("bn1"), act]
+    block = _pre_activation if pre_activation else _basic
+    body = _stages(
+        block, (repeats,) * 3, (width, 2 * width, 4 * width), width, skip, act, "shortcut."
+    )
+    tail: list[Layer] = [BatchNorm("bn"), act] if pre_activation else []
+    return Network(input_shape, (*stem, *body, *tail, GlobalMean(), Dense("linear", classes)))
+
+
+def digits_resnet(
+    input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu"
+) -> Network:
+    """The small residual net of the embedded digits: two stages of one block (8x8, then 4x4 pixels), option A."""
+    act = Activation(activation)
+    stem = (
+        Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False),
+        BatchNorm("bn1"),
+        act,
+    )
+    body = _stages(_basic, (1, 1), (width, 2 * width), width, "option_a", act, "shortcut.")
+    return Network(input_shape, (*stem, *body, GlobalMean(), Dense("linear", classes)))
+
+
+def resnet_imagenet(
+    depth: int,
+    input_shape: Shape = (224, 224, 3),
+    classes: int = 1000,
+    *,
+    activation: str = "relu",
+    width: int = 64,
+    pre_activation: bool = False,
+) -> Network:
+    """ResNet-18, -34 (basic blocks) or -50 (bottlenecks): 7x7 stem of stride 2, max pooling, four stages.
+
+    Source: He et al. 2016, table 1; names and paddings as in torchvision.
+    """
+    if depth not in IMAGENET_BLOCKS:
+        raise ValueError(
+            f"an ImageNet residual net has depth {sorted(IMAGENET_BLOCKS)}, got {depth}"
+        )
+    act = Activation(activation)
+    stem = (
+        Conv("conv1", width, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False),
+        *(BatchNorm("bn1"), act, Pool("max", (3, 3), (2, 2), ((1, 1), (1, 1)))),
+    )
+    block = _bottleneck if depth == 50 else _pre_activation if pre_activation else _basic
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    body = _stages(block, IMAGENET_BLOCKS[depth], widths, width, "projection", act, "downsample.")
+    return Network(input_shape, (*stem, *body, GlobalMean(), Dense("fc", classes)))

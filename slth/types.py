@@ -1,0 +1,30 @@
+"""Names of the array types and trees that every module shares.
+
+Axes by name: ``n`` images or problems, ``h w`` rows and columns, ``c`` channels, ``kh kw`` kernel taps,
+``cin cout`` channels going in and out of a layer, ``m`` copies (the multiplicity).
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+Shape: TypeAlias = tuple[int, ...]
+"""Shape of one example without the batch axis: ``(h, w, c)``, ``(length, c)`` or ``(features,)``."""
+
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
+"""Padding before and after each spatial axis."""
+
+Params: TypeAlias = dict[str, Any]
+"""Nested dict of arrays: ``{layer name: {"kernel": ..., "bias": ...}}``; residual blocks nest."""
+
+Mask: TypeAlias = dict[str, Any]
+"""A tree of the structure of `Params` with boolean leaves: True = the source's parameter is kept."""
+
+Batch: TypeAlias = Float[Array, "n *shape"]
+Kernel: TypeAlias = Float[Array, "*taps cin cout"]
+HostArray: TypeAlias = np.ndarray
+Vector: TypeAlias = Float[Array, " c"]
+BoolArray: TypeAlias = Bool[Array, "..."]
+Metrics: TypeAlias = Mapping[str, Any]
