@@ -1,0 +1,185 @@
+"""Exact search over all ``2**m`` subsets of one problem by lexicographic integer keys, for every objective.
+
+A subset's key is a short tuple of non-negative integers, the last of which is ``size << m | mask``; the
+solution is the subset of the least key. Batch axes come last and all work is elementwise over them, so the
+same function serves one problem (no batch axis), ``jit`` and ``vmap``.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
+
+from slth.subset_sum.grid import power_of_two
+
+LOW_VARIABLES = 6
+WORST = np.uint32(0xFFFFFFFF)
+
+Key = tuple[UInt32[Array, "s *n"], ...]
+
+
+def subset_table(values: Int[Array, "m *n"], combine: Callable = jnp.add) -> Int[Array, "s *n"]:
+    """Sums of all ``2**m`` subsets, row ``b`` holding the subset with bits ``b``."""
+    table = jnp.zeros((1, *values.shape[1:]), values.dtype)
+    for row in values:
+        table = jnp.concatenate([table, combine(table, row[None])])
+    return table
+
+
+def selected_sum(values: Int[Array, "m *n"], bits: Int[Array, ""], combine: Callable = jnp.add) -> Int[Array, "*n"]:
+    """Sum of the values whose bit is set in ``bits``, a scalar that may be traced."""
+    total = jnp.zeros(values.shape[1:], values.dtype)
+    for k, row in enumerate(values):
+        total = combine(total, jnp.where((bits >> k) & 1, row, jnp.zeros_like(row)))
+    return total
+
+
+def least(keys: Key) -> Key:
+    """The lexicographically least key along axis 0."""
+    alive, result = None, []
+    for word in keys:
+        word = word if alive is None else jnp.where(alive, word, WORST)
+        lowest = word.min(axis=0)
+        alive = (word == lowest[None]) if alive is None else alive & (word == lowest[None])
+        result.append(lowest)
+    return tuple(result)
+
+
+def smaller(a: Key, b: Key) -> Key:
+    """The lexicographically smaller of two keys, elementwise."""
+    less, equal = jnp.zeros(a[0].shape, bool), jnp.ones(a[0].shape, bool)
+    for u, v in zip(a, b, strict=True):
+        less, equal = less | (equal & (u < v)), equal & (u == v)
+    return tuple(jnp.where(less, u, v) for u, v in zip(a, b, strict=True))
+
+
+def search(
+    m: int,
+    batch: tuple[int, ...],
+    keys_of_row: Callable[[Int[Array, ""], UInt32[Array, "s *n"]], Key],
+    words: int,
+    size: int | None = None,
+) -> UInt32[Array, "*n"]:
+    """Mask of the least key over all subsets, or over those of exactly ``size`` variables.
+
+    Args:
+      keys_of_row: maps a row (the bits of the variables above the first ``LOW_VARIABLES``, a traced scalar)
+        and the sizes of the row's subsets, shape (2**low, 1, ...), to the row's leading key words, each of
+        shape (2**low, *batch).
+      words: how many leading words there are.
+    """
+    low = min(m, LOW_VARIABLES)
+    column = (2**low,) + (1,) * len(batch)
+    low_bits = np.arange(2**low, dtype=np.uint32).reshape(column)
+    low_size = np.bitwise_count(low_bits).astype(np.uint32)
+
+    def step(row, best):
+        bits = row.astype(jnp.uint32)
+        sizes = low_size + jax.lax.population_count(bits)
+        keys = keys_of_row(row, sizes)
+        last = (sizes << m) | (bits << low) | low_bits
+        keys = (*keys, jnp.broadcast_to(last, column[:1] + batch))
+        if size is not None:
+            keys = tuple(jnp.where(sizes == size, word, WORST) for word in keys)
+        return smaller(least(keys), best)
+
+    worst = tuple(jnp.full(batch, WORST) for _ in range(words + 1))
+    best = jax.lax.fori_loop(0, 2 ** (m - low), step, worst)
+    return best[-1] & np.uint32((1 << m) - 1)
+
+
+def best_mask(x: Int[Array, "m *n"], t: Int[Array, "*n"], size: int | None = None) -> UInt32[Array, "*n"]:
+    r"""Mask of the least :math:`|t - \sum_S x|` on the grid."""
+    low = subset_table(x[:LOW_VARIABLES])
+
+    def keys(row, sizes):
+        return (jnp.abs((t - selected_sum(x[LOW_VARIABLES:], row))[None] - low).astype(jnp.uint32),)
+
+    return search(x.shape[0], t.shape, keys, 1, size)
+
+
+def smallest_mask(
+    x: Int[Array, "m *n"], t: Int[Array, "*n"], tolerance: Int[Array, "*n"], size: int | None = None
+) -> UInt32[Array, "*n"]:
+    r"""Mask of the smallest subset within ``tolerance``, by error among equals; of the best if none is."""
+    low, none = subset_table(x[:LOW_VARIABLES]), np.uint32(x.shape[0] + 1)
+
+    def keys(row, sizes):
+        error = jnp.abs((t - selected_sum(x[LOW_VARIABLES:], row))[None] - low)
+        return jnp.where(error <= tolerance[None], sizes, none), error.astype(jnp.uint32)
+
+    return search(x.shape[0], t.shape, keys, 2, size)
+
+
+DIGIT = 30  # costs of `robust` are numbers of two digits in base 2**30
+Digits = tuple[UInt32[Array, "*n"], UInt32[Array, "*n"]]  # high, low
+
+
+def add_digits(a: Digits, b: Digits) -> Digits:
+    """Sum of two-digit numbers; the high digit saturates at ``2**30``."""
+    low = a[1] + b[1]
+    high = jnp.minimum(a[0] + b[0] + (low >> DIGIT), np.uint32(1 << DIGIT))
+    return high, low & np.uint32((1 << DIGIT) - 1)
+
+
+def square_digits(error: Int[Array, "*n"]) -> Digits:
+    """``error**2`` for ``|error| <= 2**30``, by half-digits."""
+    e = jnp.abs(error).astype(jnp.uint32)
+    high, low = e >> 15, e & np.uint32(0x7FFF)
+    middle = 2 * high * low
+    rest = ((middle & np.uint32(0x7FFF)) << 15) + low * low
+    return high * high + (middle >> 15) + (rest >> DIGIT), rest & np.uint32((1 << DIGIT) - 1)
+
+
+def price_digits(price: Float[Array, "m *n"], exponent: Int[Array, "*n"]) -> Digits:
+    """``rint(price * 4**exponent)`` as two digits; saturates at ``2**60``."""
+    steps = jnp.minimum(jnp.rint(price * power_of_two(exponent) * power_of_two(exponent)), 2.0**60)
+    high = jnp.floor(steps * 2.0**-DIGIT)
+    return high.astype(jnp.uint32), (steps - high * 2.0**DIGIT).astype(jnp.uint32)
+
+
+def robust_mask(
+    x: Int[Array, "m *n"], t: Int[Array, "*n"], price: Digits, size: int | None = None
+) -> UInt32[Array, "*n"]:
+    r"""Mask of the least :math:`E^2 + \sum_S p_k`, an exact integer of 60 bits; ``price`` holds digits (m, *n)."""
+    split = min(x.shape[0], LOW_VARIABLES)
+    low = subset_table(x[:split])
+    zero = jnp.zeros((1, *t.shape), jnp.uint32)
+    table = (zero, zero)
+    for k in range(split):
+        more = add_digits(table, (price[0][k][None], price[1][k][None]))
+        table = tuple(jnp.concatenate([a, b]) for a, b in zip(table, more, strict=True))
+
+    def keys(row, sizes):
+        error = (t - selected_sum(x[split:], row))[None] - low
+        cost = add_digits(square_digits(error), table)
+        for k in range(split, x.shape[0]):
+            chosen = ((row >> (k - split)) & 1).astype(jnp.uint32)
+            cost = add_digits(cost, (price[0][k] * chosen, price[1][k] * chosen))
+        return cost
+
+    return search(x.shape[0], t.shape, keys, 2, size)
+
+
+def quadratic_mask(
+    gram: Int[Array, "m m *n"], linear: Int[Array, "m *n"], size: int | None = None
+) -> UInt32[Array, "*n"]:
+    r"""Mask of the least :math:`b^T G b - 2 c^T b` for integer G and 2c (``linear``) whose absolute sum fits 2**30."""
+    m, batch = linear.shape[0], linear.shape[1:]
+    split = min(m, LOW_VARIABLES)
+
+    def keys(row, sizes):
+        slope = [gram[i, i] - linear[i] for i in range(m)]  # what adding variable i changes
+        value = jnp.zeros((1, *batch), jnp.int32)
+        for k in range(split, m):
+            chosen = (row >> (k - split)) & 1
+            value = value + slope[k] * chosen
+            slope = [s + 2 * gram[i, k] * chosen for i, s in enumerate(slope)]
+        for k in range(split):
+            pairs = 2 * subset_table(gram[:k, k]) if k else 0
+            value = jnp.concatenate([value, value + slope[k] + pairs])
+        return ((value + np.int32(1 << 30)).astype(jnp.uint32),)
+
+    return search(m, batch, keys, 1, size)

@@ -1,0 +1,93 @@
+"""One problem on the device: a pure function to be used inside `jax.jit` and `jax.vmap`."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from slth.subset_sum import enumerate as exact
+from slth.subset_sum.grid import Snapped, exponent_above, power_of_two, snap
+from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
+
+
+def solve_one(
+    x: Float[Array, "m *n"],
+    t: Float[Array, "*n"],
+    objective: Objective | str = Objective.BEST,
+    *,
+    tolerance: float | Float[Array, ""] = 0.01,
+    size: int | None = None,
+    residual_price: Float[Array, "*n"] | None = None,
+    price: Float[Array, "m *n"] | None = None,
+    gram: Float[Array, "m m *n"] | None = None,
+    linear: Float[Array, "m *n"] | None = None,
+) -> Solution:
+    r"""The optimal subset of one problem, by exact enumeration of its ``2**m`` subsets (see `Objective`).
+
+    Args:
+      x: variables, shape ``(m,)``, ``1 <= m <= 20``, finite, magnitudes below ``2**20``.
+      t: target, a scalar in the same units.
+      tolerance: largest error of a solved problem, same units, at most 32.
+      size: only subsets of exactly this many variables (random fixed-size subset sum, Natale et al. 2024).
+      residual_price, price: ``r > 0`` and ``q >= 0`` of ``robust``; default 1 and 0.
+      gram, linear: ``G`` (symmetric) and ``c`` of ``quadratic``.
+
+    Returns: the `Solution`, scalars. Values cannot be refused inside ``jit``: a NaN or an infinity gives an
+    unspecified mask; `slth.subset_sum.solve` checks before it runs.
+
+    Trailing axes, if any, are a batch: ``solve_one(x, t)`` with ``x`` of shape ``(m, n)`` equals
+    ``jax.vmap(solve_one, in_axes=-1, out_axes=-1)`` and is what `solve` uses for problems that tie.
+
+    >>> import jax.numpy as jnp
+    >>> out = solve_one(jnp.array([0.5, -0.25, 0.125]), jnp.float32(0.24), tolerance=0.02)
+    >>> int(out.mask), float(out.value), bool(out.solved)
+    (3, 0.25, True)
+    """
+    objective = Objective(objective)
+    m = x.shape[0]
+    if not 1 <= m <= MAX_ENUMERATED:
+        raise ValueError(f"enumeration takes 1 to {MAX_ENUMERATED} variables, got m = {m}")
+    tolerance = jnp.asarray(tolerance, jnp.float32)
+    p = snap(x, t, tolerance, far=objective is Objective.ROBUST)
+    if objective is Objective.BEST:
+        mask = exact.best_mask(p.x, p.t, size)
+    elif objective is Objective.SMALLEST:
+        mask = exact.smallest_mask(p.x, p.t, p.tolerance, size)
+    elif objective is Objective.ROBUST:
+        mask = exact.robust_mask(p.x, p.t, exact.price_digits(relative_price(x, t, residual_price, price), p.exponent), size)
+    else:
+        mask = exact.quadratic_mask(*quantise(gram, linear), size)
+    return describe(p, t, mask)
+
+
+def relative_price(x, t, residual_price, price) -> Float[Array, "m *n"]:
+    """``q / r``, the price of a variable in units of squared error."""
+    q = jnp.zeros_like(x) if price is None else price
+    return q if residual_price is None else q / residual_price
+
+
+def quantise(gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> tuple[Int[Array, "m m *n"], Int[Array, "m *n"]]:
+    r"""``G`` and ``2 c`` in integer multiples of one power of two, with :math:`\sum |G| + 2 \sum |c| \le 2^{29}` steps."""
+    m = linear.shape[0]
+    total = jnp.zeros_like(linear[0])
+    for i in range(m):
+        total = total + 2 * jnp.abs(linear[i])
+        for j in range(m):
+            total = total + jnp.abs(gram[i, j])
+    exponent = jnp.clip(29 - exponent_above(total), -126, 126)
+    scale = power_of_two(exponent)
+    return jnp.rint(gram * scale).astype(jnp.int32), jnp.rint(linear * (2 * scale)).astype(jnp.int32)
+
+
+def describe(p: Snapped, t: Float[Array, "*n"], mask: UInt32[Array, "*n"]) -> Solution:
+    """The solution that a mask is; ``value`` and ``error`` are rounded once, from integers."""
+    total = jnp.zeros_like(p.t)
+    for k in range(p.x.shape[0]):
+        total = total + jnp.where((mask >> k) & 1, p.x[k], 0)
+    step = power_of_two(-p.exponent)
+    error = p.t - total
+    value = total.astype(jnp.float32) * step
+    solved = jnp.abs(error) <= p.tolerance
+    moved = jnp.abs(t * power_of_two(p.exponent) - p.t.astype(jnp.float32)) > 1
+    exact_error = jnp.where(moved, t - value, error.astype(jnp.float32) * step)
+    size = jax.lax.population_count(mask).astype(jnp.int32)
+    return Solution(mask, value, exact_error, size, solved)

@@ -1,0 +1,52 @@
+"""What a subset-sum problem asks and what its solution says."""
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+MAX_ENUMERATED = 20
+MAX_VARIABLES = 32
+
+
+class Objective(enum.StrEnum):
+    r"""Which subset :math:`S \subseteq \{1, ..., m\}` solves ``(x, t)``; :math:`E = t - \sum_{k \in S} x_k`.
+
+    * ``SMALLEST``: least :math:`|S|` with :math:`|E| \le \epsilon`, then least :math:`|E|`; if there is
+      none, the subset of ``BEST`` (reported unsolved).
+    * ``BEST``: least :math:`|E|`.
+    * ``ROBUST``: least :math:`r E^2 + \sum_{k \in S} q_k` with :math:`r > 0, q_k \ge 0`.
+    * ``QUADRATIC``: least :math:`b^T G b - 2 c^T b` over :math:`b \in \{0, 1\}^m`.
+
+    Ties: first fewer variables, then the smaller mask read as an integer. Hence a variable that is zero
+    is never chosen.
+    """
+
+    SMALLEST = "smallest"
+    BEST = "best"
+    ROBUST = "robust"
+    QUADRATIC = "quadratic"
+
+
+class Solution(NamedTuple):
+    """Chosen subsets of ``n`` problems, values in the units of ``x``; a pytree.
+
+    An unsolved problem keeps its best subset: nothing is hidden and nothing raises.
+    """
+
+    mask: UInt32[Array, "*n"]  # bit k set: variable k is kept
+    value: Float[Array, "*n"]  # sum of the kept variables
+    error: Float[Array, "*n"]  # t - value
+    size: Int[Array, "*n"]  # number of kept variables
+    solved: Bool[Array, "*n"]  # |error| <= tolerance
+
+
+def unpack(mask: UInt32[Array, "*n"], m: int) -> Bool[Array, "m *n"]:
+    """Bits ``(mask >> k) & 1`` for ``k < m`` as booleans, variables first; inverse of packing.
+
+    >>> unpack(np.array([5], np.uint32), 3)[:, 0].tolist()
+    [True, False, True]
+    """
+    bits = np.arange(m, dtype=np.uint32).reshape((m,) + (1,) * mask.ndim)
+    return ((mask[None] >> bits) & np.uint32(1)).astype(bool)
