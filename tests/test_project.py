@@ -18,9 +18,7 @@ HOSTS = [
     r"conda\." + "anaconda",
     r"deb\." + "debian",
 ]
-MACHINE = [
-    rf"(?<![\w.}}>/])/({'|'.join(top)})/\w" for top in [("home", "root", "work", "opt", "Users")]
-]
+MACHINE = [r"(?<![\w.}>/])/(" + "|".join(["home", "root", "work", "opt", "Users"]) + r")/\w"]
 SECRETS = ["(index-url|find-links)" + r"\s*=", "-----BEGIN" + " [A-Z ]*PRIVATE KEY"]
 
 
