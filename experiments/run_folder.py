@@ -1,0 +1,151 @@
+"""Where a run leaves its results, and how an experiment starts and fails.
+
+A run lives in ``<output_dir>/<experiment>/<hash of its settings>``. It is written beside that folder and
+renamed at the end, so a folder that exists is complete: the same settings are then skipped, a broken run is
+done again, and no run overwrites another. An experiment is
+
+    def run(cfg, folder):            # folder: a Path to write into
+        ...
+        return metrics               # a dict; becomes metrics.json
+
+    if __name__ == "__main__":
+        main(run, "subset_sum")      # also the name of the config in conf/
+
+and prints its run folder as the last line of standard output.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+import numpy as np
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
+
+
+def settings(cfg: DictConfig) -> dict:
+    """The resolved config without ``output_dir``: what a run computes, not where it is put."""
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    return {k: v for k, v in plain.items() if k != "output_dir"}
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the settings; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(settings(cfg), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def folder_of(cfg: DictConfig, experiment: str) -> Path:
+    """The folder that a run with these settings ends in, an absolute path."""
+    return Path(cfg.get("output_dir") or "outputs").expanduser().resolve() / experiment / config_hash(cfg)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run ended in this folder: ``metrics.json`` is the last file that a run writes."""
+    return (folder / "metrics.json").is_file()
+
+
+@contextmanager
+def run_folder(cfg: DictConfig, experiment: str) -> Iterator[Path]:
+    """A folder to write a run into, moved to `folder_of` when the block ends and removed if it raises.
+
+    ``config.yaml`` and, from the root logger, ``log.txt`` are written here.
+    """
+    final = folder_of(cfg, experiment)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for left in final.parent.glob(f".{final.name}.*"):
+        if not _alive(left.suffix[1:]):
+            shutil.rmtree(left, ignore_errors=True)
+    work = final.parent / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(settings(cfg)), sort_keys=True))
+    log = logging.FileHandler(work / "log.txt")
+    log.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(log)
+    try:
+        yield work
+        if final.exists() and not finished(final):
+            shutil.rmtree(final)
+        if not final.exists():  # else another process has just finished the same run
+            work.rename(final)
+    finally:
+        logging.getLogger().removeHandler(log)
+        log.close()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    """Whether a process of this number runs; a suffix that is no number belongs to nobody."""
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_metrics(folder: Path, metrics: dict) -> None:
+    """``metrics.json`` in strict JSON: NumPy values as numbers and lists, what is not finite as null."""
+    (folder / "metrics.json").write_text(json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def execute(run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment: str) -> Path:
+    """The finished run folder of these settings, computed unless it is there; prints its path."""
+    final = folder_of(cfg, experiment)
+    if finished(final):
+        logging.getLogger(__name__).info("already finished: %s", final)
+    else:
+        with run_folder(cfg, experiment) as folder:
+            write_metrics(folder, run(cfg, folder))
+    print(final, flush=True)
+    return final
+
+
+def main(run: Callable[[DictConfig, Path], dict], experiment: str, config: str | None = None) -> None:
+    """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad input.
+
+    Args:
+      run: computes the metrics of one configuration and writes its other files into the folder given.
+      experiment: names the folder under ``output_dir``.
+      config: primary config in ``conf/``; by default the experiment's name.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
+
+    def job(cfg: DictConfig) -> str:
+        return str(execute(run, cfg, experiment))
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config or experiment)(job)()
+    except USER_ERRORS as error:
+        if full:
+            raise
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
