@@ -93,7 +93,7 @@ def normal_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "*index"]:
     Q^-1((t - 1/2) 2^-32), Q the upper tail probability, by linear interpolation in a table of 256
     pieces for each octave of t, computed in float64.
 
-    Accuracy: |x| within 9e-7 of the exact quantile up to |x| = 6.33, the largest value (probability
+    Accuracy: |x| within 1e-6 of the exact quantile up to |x| = 6.33, the largest value (probability
     2^-31); beyond |x| = 1 the step of float32, a multiple of the grid, adds up to 2^-22.
     Kolmogorov distance to N(0, 1) below 4e-7. Arguments as for `bits`.
     Source: hierarchical segmentation of the inverse CDF, Lee et al., IEEE FPL 2006.
