@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -17,6 +18,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # still count. The folder lies in the checkout: no other machine's code can come back from it.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+# The same examples in every run, and no deadline: the first example of a shape also compiles.
+hypothesis.settings.register_profile(
+    "slth",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("slth")
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # figures go to files, also where there is a screen
 
 
 def seed_of(name: str) -> int:
