@@ -91,7 +91,8 @@ def load(
         the test part, drawn with seed 0), "mnist", "cifar10" or "npz".
       directory: the folder that TFDS prepared (its default if None); for "mnist" also an .npz file or a
         folder with mnist.npz or mnist_test.npz; for "npz" the file. Files hold ``train_images``,
-        ``train_labels`` (optional) and ``test_images``, ``test_labels`` or ``images``, ``labels``: uint8, or floats in [0, 1].
+        ``train_labels`` (optional) and ``test_images``, ``test_labels`` or ``images``, ``labels``: uint8, or
+        floats in [0, 1].
       limit, train_limit: take only the first so many test, training images.
       mean, std: mu and sigma, one for each channel or one for all; the defaults are in `NORMALISATION`, and
         0 and 1 for "npz".
@@ -284,7 +285,7 @@ def _tfds(
                 f"run `{_command(name, 'ANOTHER_FOLDER')}`"
             )
         parts = [
-            _read(builder.as_data_source(split), count)
+            _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
             for split, count in (("train", train_limit), ("test", limit))
         ]
     return parts[0], parts[1], CLASSES[name]

@@ -1,0 +1,15 @@
+"""Parameters from other programs: PyTorch, safetensors, NumPy and flax files into a spec's tree."""
+
+from slth.interop.files import load_checkpoint, read_arrays, save_checkpoint
+from slth.interop.names import CheckpointMismatch, fit
+from slth.interop.pytorch import UnsafePickle, read_pytorch
+
+__all__ = [
+    "CheckpointMismatch",
+    "UnsafePickle",
+    "fit",
+    "load_checkpoint",
+    "read_arrays",
+    "read_pytorch",
+    "save_checkpoint",
+]

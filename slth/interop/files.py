@@ -1,0 +1,128 @@
+"""Checkpoint files by suffix: .safetensors, .npz, .pt/.pth/.th and flax's .msgpack."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, is_zipfile
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from slth.interop.names import fit
+from slth.interop.pytorch import read_pytorch
+from slth.nn.network import Network
+from slth.types import Params
+
+# Element types of safetensors; bfloat16 is not one of NumPy's own.
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+def load_checkpoint(
+    path: str | Path, network: Network, *, rename: Iterable[tuple[str, str]] = ()
+) -> Params:
+    """The parameters of a spec from a file, PyTorch's masks and layouts undone (see `fit`).
+
+    Args:
+      path: .safetensors, .npz, .pt, .pth, .th (PyTorch, read without it and without unsafe unpickling) or
+        .msgpack (flax variables).
+      network: the spec that the parameters must fill exactly.
+      rename: pairs (regular expression, replacement) for names that the zoo does not know.
+    Returns: a float32 NumPy tree of the structure that `slth.nn.init` makes.
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, unsafe, of an unknown kind, or does not fit the spec.
+    """
+    return fit(network, read_arrays(path), rename=rename, source=f"checkpoint {path}")
+
+
+def save_checkpoint(path: str | Path, params: Params) -> None:
+    """A parameter tree as safetensors, names joined by "/", written whole or not at all."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    flat = {
+        "/".join(str(key.key) for key in keys): np.ascontiguousarray(leaf) for keys, leaf in leaves
+    }
+    temporary = Path(f"{path}.tmp{os.getpid()}")
+    try:
+        temporary.write_bytes(safetensors.numpy.save(flat, {"format": "slth"}))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_arrays(path: str | Path) -> Mapping[str, Any]:
+    """The named arrays of a checkpoint file, as they are; nested dicts for flax.
+
+    Raises: FileNotFoundError, or ValueError for a damaged file or an unknown suffix.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} is not there")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"checkpoint {path}: suffix {path.suffix!r} is not one of {', '.join(READERS)}"
+        )
+    return reader(path)
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        entries = safetensors.deserialize(path.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+    arrays = {}
+    for name, entry in entries:
+        dtype = TYPES.get(entry["dtype"])
+        if dtype is None:
+            raise ValueError(f"checkpoint {path}: {name} has the unknown type {entry['dtype']}")
+        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    return arrays
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    if not is_zipfile(path):
+        raise ValueError(f"checkpoint {path} is damaged: it is not a zip of arrays")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, BadZipFile, EOFError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+
+
+def _msgpack(path: Path) -> Mapping[str, Any]:
+    try:
+        tree = flax.serialization.msgpack_restore(path.read_bytes())
+    except Exception as error:  # whatever msgpack meets in a damaged file
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"checkpoint {path} holds a {type(tree).__name__}, expected a dict")
+    return tree
+
+
+READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".pt": read_pytorch,
+    ".pth": read_pytorch,
+    ".th": read_pytorch,
+    ".msgpack": _msgpack,
+}
