@@ -4,6 +4,9 @@ Names of layers follow the published PyTorch checkpoints, so that importing them
 """
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from typing import Any
 
 from slth.nn.layers import (
     Activation,
@@ -20,6 +23,7 @@ from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.types import Shape
 
 CIFAR_DEPTHS = (20, 22, 32, 44, 56, 110)
+SKIPS = ("option_a", "projection", "scaled")
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
@@ -38,7 +42,7 @@ def mlp(
 
 
 def lenet(input_shape: Shape, classes: int, *, activation: str = "relu") -> Network:
-    """A LeNet-like network: two 5x5 convolutions with max pooling, then 120-84-classes (LeCun et al. 1998)."""
+    """A LeNet-like network (LeCun et al. 1998): two 5x5 convolutions with max pooling, 120-84-classes."""
     act = Activation(activation)
     layers = [
         *(Conv("conv1", 6, (5, 5), padding=same_padding((5, 5))), act, Pool("max", (2, 2))),
@@ -162,7 +166,7 @@ def resnet_cifar(
     input_shape: Shape = (32, 32, 3),
     classes: int = 10,
     *,
-    skip: str = "option_a",
+    skip: str | None = None,
     activation: str = "relu",
     width: int = 16,
     pre_activation: bool = False,
@@ -170,19 +174,22 @@ def resnet_cifar(
     """The CIFAR residual net of He et al. 2016 (section 4.2): three stages of (depth - 2) / 6 blocks each.
 
     Args:
-      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net with its two projections counted.
-      skip: "option_a" (parameter-free), "projection" (1x1 convolution and batch norm) or "scaled" (projection where
-        the width changes, a per-channel weight elsewhere).
+      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net, its two projections counted.
+      skip: "option_a" (parameter-free; the default, but not of depth 22), "projection" (1x1 convolution and batch
+        norm) or "scaled" (projection where the width changes, a per-channel weight elsewhere).
       width: channels of the first stage; the next have twice and four times as many.
       pre_activation: batch norm and activation before each convolution (He et al. 2016b).
     Raises: ValueError for another depth or skip.
     """
     if depth not in CIFAR_DEPTHS and (depth - 2) % 6:
         raise ValueError(f"a CIFAR residual net has depth 6 n + 2 (or 22), got {depth}")
-    if skip not in ("option_a", "projection", "scaled"):
-        raise ValueError(f"skip is option_a, projection or scaled, got {skip!r}")
+    skip = skip or ("projection" if depth == 22 else "option_a")
+    if skip not in SKIPS or (depth == 22 and skip == "option_a"):
+        kinds = ", ".join(SKIPS[depth == 22 :])
+        raise ValueError(
+            f"the skip of a residual net of depth {depth} is one of {kinds}, got {skip!r}"
+        )
     repeats = (depth - 2) // 6
-    skip = "projection" if depth == 22 and skip == "option_a" else skip
     act = Activation(activation)
     stem: list[Layer] = [Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False)]
     stem += [] if pre_activation else [BatchNorm("bn1"), act]
@@ -197,7 +204,7 @@ def resnet_cifar(
 def digits_resnet(
     input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu"
 ) -> Network:
-    """The small residual net of the embedded digits: two stages of one block (8x8, then 4x4 pixels), option A."""
+    """The small residual net of the embedded digits: two stages (8x8, then 4x4 pixels) of a block, option A."""
     act = Activation(activation)
     stem = (
         Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False),
@@ -219,12 +226,13 @@ def resnet_imagenet(
 ) -> Network:
     """ResNet-18, -34 (basic blocks) or -50 (bottlenecks): 7x7 stem of stride 2, max pooling, four stages.
 
-    Source: He et al. 2016, table 1; names and paddings as in torchvision.
+    Source: He et al. 2016, table 1; names and paddings as in torchvision. Pre-activation (He et al. 2016b)
+    is for basic blocks.
+    Raises: ValueError for another depth, or pre-activation bottlenecks.
     """
-    if depth not in IMAGENET_BLOCKS:
-        raise ValueError(
-            f"an ImageNet residual net has depth {sorted(IMAGENET_BLOCKS)}, got {depth}"
-        )
+    if depth not in IMAGENET_BLOCKS or (pre_activation and depth == 50):
+        depths = [d for d in IMAGENET_BLOCKS if not (pre_activation and d == 50)]
+        raise ValueError(f"this residual net has a depth of {depths}, got {depth}")
     act = Activation(activation)
     stem = (
         Conv("conv1", width, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False),
@@ -233,4 +241,43 @@ def resnet_imagenet(
     block = _bottleneck if depth == 50 else _pre_activation if pre_activation else _basic
     widths = (width, 2 * width, 4 * width, 8 * width)
     body = _stages(block, IMAGENET_BLOCKS[depth], widths, width, "projection", act, "downsample.")
-    return Network(input_shape, (*stem, *body, GlobalMean(), Dense("fc", classes)))
+    tail = (BatchNorm("bn"), act) if pre_activation else ()
+    return Network(input_shape, (*stem, *body, *tail, GlobalMean(), Dense("fc", classes)))
+
+
+BUILDERS: dict[str, Callable[..., Network]] = {
+    "mlp": mlp,
+    "lenet": lenet,
+    "digits_cnn": digits_cnn,
+    "digits_resnet": digits_resnet,
+    "conv_mnist": conv_mnist,
+    **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in CIFAR_DEPTHS},
+    "resnet20_sigmoid": partial(resnet_cifar, 20, skip="scaled", activation="sigmoid"),
+    **{
+        f"preresnet{depth}": partial(resnet_cifar, depth, pre_activation=True)
+        for depth in CIFAR_DEPTHS
+    },
+    **{f"resnet{depth}": partial(resnet_imagenet, depth) for depth in IMAGENET_BLOCKS},
+}
+"""The named targets: each builds a spec from an input shape, a number of classes and its own options."""
+
+
+def build(name: str, input_shape: Shape, classes: int, **options: Any) -> Network:
+    """The spec of a named target (`BUILDERS`) for images of a shape and a number of classes.
+
+    Args:
+      options: the builder's own keyword arguments, such as ``width``, ``activation`` or ``skip``.
+    Raises: ValueError for an unknown name or option, or a shape that the layers cannot read.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"target {name!r} is unknown: choose one of {', '.join(BUILDERS)}")
+    builder = BUILDERS[name]
+    known = [
+        key
+        for key, parameter in signature(builder).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"target {name} has no option {unknown[0]!r}: it has {', '.join(known)}")
+    return builder(tuple(input_shape), classes, **options)
