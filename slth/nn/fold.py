@@ -16,9 +16,9 @@ from slth.types import Params, Shape
 def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
     """An equal network without batch norm: every linear layer has a bias where one was needed.
 
-    A batch norm (or per-channel scale) behind a convolution or dense layer goes into it, in float64; the one that
-    opens a pre-activation branch has no layer to go into and becomes a 1x1 convolution with a diagonal kernel. A
-    per-channel scale that *is* a skip stays.
+    A batch norm (or per-channel scale) behind a convolution or dense layer goes into it, in float64; the one
+    that opens a pre-activation branch has no layer to go into and becomes a 1x1 convolution with a diagonal
+    kernel. A per-channel scale that *is* a skip stays.
 
     Args:
       network, params: any spec and its parameters.

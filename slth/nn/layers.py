@@ -99,7 +99,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dense:
-    r"""Fully connected layer, :math:`y_j = b_j + \sum_i w_{ij} x_i`; ``kernel`` (cin, cout), ``bias`` (cout,)."""
+    r"""Dense layer, :math:`y_j = b_j + \sum_i w_{ij} x_i`; ``kernel`` (cin, cout), ``bias`` (cout,)."""
 
     name: str
     features: int
@@ -213,7 +213,7 @@ class Activation(Stateless):
 
 @dataclass(frozen=True)
 class Residual:
-    r"""Residual block, :math:`y = \mathrm{branch}(x) + \mathrm{skip}(x)`; the activation after the sum follows it.
+    r"""Residual block, :math:`y = \mathrm{branch}(x) + \mathrm{skip}(x)`; an activation may follow it.
 
     Args:
       name: key of the block's parameters, ``{"branch": {...}, "skip": {...}}``.
@@ -282,7 +282,7 @@ def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) ->
 
 
 def same_padding(kernel: tuple[int, ...], dilation: int = 1) -> Pairs:
-    """Zero padding that keeps the length at stride 1: ``dilation (R - 1)`` split evenly, the odd zero at the end."""
+    """Zeros that keep the length at stride 1: ``dilation (R - 1)`` split evenly, an odd one at the end."""
     return tuple(
         (dilation * (taps - 1) // 2, dilation * (taps - 1) - dilation * (taps - 1) // 2)
         for taps in kernel

@@ -72,7 +72,7 @@ class Pool(Stateless):
         return tuple(pairs)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """(*spatial, c), each length ``(I + padding - window) // stride + 1``, rounded up if ``incomplete``."""
+        """(*spatial, c), lengths ``(I + padding - window) // stride + 1``, rounded up if ``incomplete``."""
         if len(shape) != len(self.window) + 1:
             raise ValueError(
                 f"{self.kind} pooling over {self.window} cannot read an input of shape {shape}"
@@ -144,7 +144,7 @@ class Flatten(Stateless):
 
 @dataclass(frozen=True)
 class Subsample(Stateless):
-    """Every ``stride``-th position; output channel j is input channel ``channels[j]``, or zero where that is -1.
+    """Every ``stride``-th position; output channel j is input channel ``channels[j]``, or zero if that is -1.
 
     The parameter-free shortcut of CIFAR residual networks ("option A", He et al. 2016, section 4.2).
     """

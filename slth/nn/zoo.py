@@ -174,9 +174,9 @@ def resnet_cifar(
     """The CIFAR residual net of He et al. 2016 (section 4.2): three stages of (depth - 2) / 6 blocks each.
 
     Args:
-      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net, its two projections counted.
-      skip: "option_a" (parameter-free; the default, but not of depth 22), "projection" (1x1 convolution and batch
-        norm) or "scaled" (projection where the width changes, a per-channel weight elsewhere).
+      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net with projections.
+      skip: "option_a" (parameter-free; the default, but not of depth 22), "projection" (1x1 convolution and
+        batch norm) or "scaled" (projection where the width changes, a per-channel weight elsewhere).
       width: channels of the first stage; the next have twice and four times as many.
       pre_activation: batch norm and activation before each convolution (He et al. 2016b).
     Raises: ValueError for another depth or skip.
@@ -204,7 +204,7 @@ def resnet_cifar(
 def digits_resnet(
     input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu"
 ) -> Network:
-    """The small residual net of the embedded digits: two stages (8x8, then 4x4 pixels) of a block, option A."""
+    """The small residual net of the embedded digits: two stages (8x8 and 4x4 pixels) of a block, option A."""
     act = Activation(activation)
     stem = (
         Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False),
