@@ -23,8 +23,10 @@ Sources: Goodfellow, Bengio, Courville, *Deep Learning* (2016), ch. 9; Dumoulin 
 arXiv:1603.07285.
 """
 
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -76,9 +78,7 @@ def correlate(
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
     _check_single(x, w, mode)
-    rank = x.ndim
-    y = _slide(x[None, ..., None], w[..., None, None], _names(rank), mode_padding(mode, w.shape))
-    return y[0, ..., 0]
+    return _slide_single(x, w, mode_padding(mode, w.shape))
 
 
 def convolve(
@@ -207,6 +207,11 @@ def input_gradient(
     names = (f"N{axes}C", f"{axes}OI", f"N{axes}C")  # the kernel's output channels are read
     flipped = jnp.flip(w, tuple(range(len(taps))))
     return _slide(dy, flipped, names, ends, lhs_dilation=stride, rhs_dilation=dilation)
+
+
+@partial(jax.jit, static_argnames="padding")
+def _slide_single(x: Array, w: Array, padding: Pairs) -> Array:
+    return _slide(x[None, ..., None], w[..., None, None], _names(x.ndim), padding)[0, ..., 0]
 
 
 def _slide(

@@ -10,8 +10,10 @@ Source: Goodfellow, Bengio, Courville, *Deep Learning* (2016), section 9.1.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -51,9 +53,7 @@ def toeplitz(
            [0., 2., 1.],
            [0., 0., 2.]], dtype=float32)
     """
-    w = jnp.asarray(w)
-    taps = toeplitz_taps(w.shape, size, mode)
-    return jnp.where(taps >= 0, w.ravel()[taps], jnp.zeros((), w.dtype))
+    return _toeplitz(jnp.asarray(w), tuple(size), mode)
 
 
 def toeplitz_taps(
@@ -93,6 +93,12 @@ def toeplitz_facts(taps: Shape, size: Shape, mode: Mode = "full") -> ToeplitzFac
         occupied *= int(rows.sum())
         weights *= int((rows > 0).sum())
     return ToeplitzFacts(shape, occupied, 1 - occupied / math.prod(shape), weights)
+
+
+@partial(jax.jit, static_argnames=("size", "mode"))
+def _toeplitz(w: Array, size: Shape, mode: Mode) -> Array:
+    taps = toeplitz_taps(w.shape, size, mode)
+    return jnp.where(taps >= 0, w.ravel()[taps], jnp.zeros((), w.dtype))
 
 
 def _axes(taps: Shape, size: Shape, mode: Mode) -> list[tuple[int, int, int, int]]:
