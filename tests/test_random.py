@@ -204,6 +204,16 @@ def test_snap():
     np.testing.assert_array_equal(random.snap(x), exact)
 
 
+@pytest.mark.parametrize("draw", [random.uniform, random.normal])
+def test_scaled_draws_are_the_same_however_compiled(draw):
+    # Once through XLA as one program, which may reorder the constant factors, and once in NumPy.
+    scale = np.float32(0.2357022)
+    compiled = jax.jit(lambda key: random.snap(scale * draw(key, (4096,))))(KEY)
+    product = scale * np.asarray(draw(KEY, (4096,)))
+    exact = np.round(product.astype(np.float64) * 2**24) / 2**24
+    np.testing.assert_array_equal(compiled, exact)
+
+
 # Statistics of the bits
 
 
