@@ -1,0 +1,191 @@
+r"""One target layer through one source layer, problem by problem (the L + 1 step).
+
+For output copy (j, k), input i and tap tau: choose S among the members of i's slot such that
+:math:`\sum_{k' \in S} v_{(j,k),(i,k'),\tau}\, g_{ik'} \approx f_i\, w_{j,i,\tau}`, with the members' gains g and the slot's
+factor f (`slth.construct.layout.Slots`). All problems are independent.
+
+Source: Burkholz, ICML 2022, proof of the L + 1 construction.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slth.construct.bias import constant_variables, solve_biases
+from slth.construct.node import Part, Solved, Stats
+from slth.subset_sum import solve, unpack
+
+Progress = Callable[[int, int], None]
+
+
+class Wanted(NamedTuple):
+    """What a node's outputs should be, beside the weights."""
+
+    bias: Float[np.ndarray, " cout"]
+    columns: Int[np.ndarray, "cout copies"]
+    """Source channel of each copy of each output; m copies, or 1 of the network's outputs."""
+    constant: Float[np.ndarray, " K"]
+    """Wanted pre-activations of the constant channels; NaN where one is carried by a skip (its row is pruned)."""
+
+
+class Rule(NamedTuple):
+    """How subsets are chosen: objective, tolerance (units of the source's scale), most variables of one problem."""
+
+    objective: str
+    tolerance: float
+    multiplicity: int
+    price: float | None = None
+    """robust only: a fixed price of v², in place of the members' noise over R²."""
+
+
+def solve_independent(
+    parts: tuple[Part, ...], wanted: Wanted, rule: Rule, progress: Progress | None = None
+) -> Solved:
+    """Every subset-sum problem of a node on its own.
+
+    Unsolved problems keep their best subset and are counted. A target of 0 takes the empty subset, unasked.
+    """
+    masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
+    noise, missed = np.zeros(wanted.columns.shape), np.zeros(wanted.columns.shape)
+    usable = np.ones(wanted.columns.shape, bool)
+    stats = Stats()
+    for part, mask in zip(parts, masks, strict=True):
+        one = _solve_part(part, mask, wanted.columns, rule, progress)
+        noise, missed, usable = noise + one.noise, missed + one.missed, usable & one.solved
+        stats += one.stats
+    asked = np.repeat(wanted.bias, wanted.columns.shape[1])
+    objective = "smallest" if rule.objective == "smallest" else "best"
+    realised, bias_stats = solve_biases(
+        parts, asked, wanted.columns.reshape(-1), masks, objective=objective, tolerance=rule.tolerance
+    )
+    bias_error = (realised - asked).reshape(wanted.columns.shape) ** 2
+    constants = solve_constant_rows(parts, wanted.constant, masks, rule)
+    usable |= ~_outliers(missed + bias_error)
+    return Solved(masks, constants, noise + bias_error, usable, stats + bias_stats)
+
+
+def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cout copies"]:
+    """Copies with over four times the squared error of the median of their siblings; at most a third of them."""
+    rank = np.argsort(np.argsort(-missed, 1, kind="stable"), 1, kind="stable")
+    return (missed > 4 * np.median(missed, 1, keepdims=True)) & (rank < missed.shape[1] // 3)
+
+
+def solve_constant_rows(
+    parts: tuple[Part, ...],
+    wanted: Float[np.ndarray, " K"],
+    masks: tuple[Bool[np.ndarray, "..."], ...],
+    rule: Rule,
+) -> Float[np.ndarray, " K"]:
+    """Rows of the K constant channels: as near to the wanted values as the constants before them reach.
+
+    Where a wanted value is NaN (carried by the skip) the row stays pruned and contributes 0. What is reached is
+    known exactly, so it need not be near.
+    """
+    total = parts[0].random.shape[2]
+    columns = slice(total - len(wanted), total)
+    if not len(wanted) or np.isnan(wanted).all() or not constant_variables(parts)[0]:
+        return np.zeros(len(wanted))
+    ask = np.where(np.isnan(wanted), 0, wanted)
+    return solve_biases(parts, ask, columns, masks, objective="best", tolerance=rule.tolerance)[0]
+
+
+class _PartSolved(NamedTuple):
+    noise: Float[np.ndarray, "cout copies"]
+    missed: Float[np.ndarray, "cout copies"]
+    """Sum of squared errors of each copy's weights."""
+    solved: Bool[np.ndarray, "cout copies"]
+    """Whether all of a copy's problems have a subset within the tolerance."""
+    stats: Stats
+
+
+def _solve_part(
+    part: Part,
+    mask: Bool[np.ndarray, "taps source_cin source_cout"],
+    columns: Int[np.ndarray, "cout copies"],
+    rule: Rule,
+    progress: Progress | None,
+) -> _PartSolved:
+    """The weights of one linear map; sets ``mask``."""
+    slots = part.stream.slots
+    target = slots.factor[:, None] * part.weight[:, slots.channel]  # (taps, slots, cout)
+    target = np.repeat(target, columns.shape[1], axis=2)  # one problem for each copy of the output
+    taps, which, out = np.nonzero(target)
+    column = columns.reshape(-1)[out]
+    left = target[taps, which, out].astype(np.float64)
+    count = len(left)
+    members = slots.members.shape[1]
+    # At the input a slot may hold more members than one problem takes: the second group solves what the first left.
+    group = math.ceil(members / math.ceil(members / max(rule.multiplicity, 15)))
+    size = np.zeros(count, np.int64)
+    noise, power = np.zeros(count), np.zeros(count)
+    reachable = np.zeros(count, bool)
+    for start in range(0, members, group):
+        chosen = slice(start, min(start + group, members))
+        source = slots.members[which, chosen].T  # (group, problems)
+        v = part.random[taps, source, column]
+        x = v * slots.gain[which, chosen].T
+        error = v.astype(np.float64) ** 2 * part.stream.noise[which, chosen].T
+        usable = slots.usable[which, chosen].T
+        kept, reached = _choose(np.where(usable, x, 0), left, part, error, which, rule, progress)
+        again = np.flatnonzero(~reached & ~usable.all(0))
+        if len(again):  # copies set aside are still better than a weight missed, at the price of their noise
+            only = Rule("robust", rule.tolerance, rule.multiplicity)
+            kept[:, again], reached[again] = _choose(
+                x[:, again], left[again], part, error[:, again], which[again], only, None
+            )
+        mask[tuple(np.broadcast_to(a, kept.shape)[kept] for a in (taps, source, column))] = True
+        left -= np.where(kept, x, 0).sum(0)
+        size += kept.sum(0)
+        noise += np.where(kept, error, 0).sum(0)
+        power += np.where(kept, v.astype(np.float64) ** 2, 0).sum(0)
+        reachable |= reached
+    noise += left**2 * part.rms[which] ** 2
+    off = np.abs(left) / part.scale
+    far = off > rule.tolerance
+    stats = Stats(
+        problems=count,
+        unsolved=int((far & ~reachable).sum()),
+        deviating=int((far & reachable).sum()),
+        size=float(size.sum()),
+        error=float(off.sum()),
+        max_error=float(off.max(initial=0)),
+        sizes=tuple(np.bincount(size)) if count else (),
+        source_power=float(power.sum()),
+        target_power=float((part.weight**2).sum()) * columns.shape[1],
+    )
+
+    def per_copy(values: np.ndarray) -> np.ndarray:
+        return np.bincount(out, weights=values, minlength=columns.size).reshape(columns.shape)
+
+    return _PartSolved(per_copy(noise), per_copy(left**2), per_copy(~reachable) == 0, stats)
+
+
+def _choose(
+    x: Float[np.ndarray, "m n"],
+    t: Float[np.ndarray, " n"],
+    part: Part,
+    error: Float[np.ndarray, "m n"],
+    which: np.ndarray,
+    rule: Rule,
+    progress: Progress | None,
+) -> tuple[Bool[np.ndarray, "m n"], Bool[np.ndarray, " n"]]:
+    """The kept variables of each problem, and whether some subset is within the tolerance."""
+    tolerance = rule.tolerance * part.scale
+    if rule.objective != "robust":
+        solution = solve(x, t, rule.objective, tolerance=tolerance, progress=progress)
+        return unpack(solution.mask, len(x)), np.array(solution.solved)
+    if rule.price is None:
+        residual_price, price = np.maximum(part.rms[which] ** 2, 1e-12), error
+    else:
+        residual_price, price = np.ones(len(t)), rule.price * x**2
+    solution = solve(
+        x, t, "robust", tolerance=tolerance, residual_price=residual_price, price=price, progress=progress
+    )
+    solved = np.asarray(solution.solved).copy()
+    far = np.flatnonzero(~solved)
+    if len(far):
+        solved[far] = solve(x[:, far], t[far], "best", tolerance=tolerance).solved
+    return unpack(solution.mask, len(x)), solved

@@ -1,0 +1,187 @@
+"""Which source channel stands for what: copies of target channels, signs of inputs, constants.
+
+The source of a target mirrors its layers and adds one in front (L + 1):
+
+* an extra first layer, 1x1, of *univariate* channels phi(alpha x_i) (all other inputs pruned) and of constant
+  channels phi(beta) (all inputs pruned);
+* every hidden layer with c channels becomes one with m c + K: channel ``j m + k`` is copy k of target channel j,
+  the last K channels are constants;
+* the last linear layer keeps its width: one copy of each output.
+
+Source: Burkholz, ICML 2022, theorem on L + 1 layers: widths m (c + 1), which is K = m.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slth.nn.activations import ActivationInfo
+from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
+from slth.nn.network import Network
+from slth.nn.pooling import Subsample
+
+UNIVARIATE = "univariate"
+SKIP = "skip"
+
+
+class Slots(NamedTuple):
+    r"""The variables a layer can use for each of its inputs.
+
+    Slot s offers source channels ``members[s]`` to carry target channel ``channel[s]``: member k holds
+    ``gain[s, k]`` times the (signed part of the) channel, and the subset-sum target of weight w is
+    ``factor[s] w``. After the first target layer a slot is a channel and its m copies; at the input each channel
+    has one slot for x⁺ and one for x⁻. A missing member has gain 0 and is never chosen.
+    """
+
+    members: Int[np.ndarray, "slots copies"]
+    gain: Float[np.ndarray, "slots copies"]
+    channel: Int[np.ndarray, " slots"]
+    factor: Float[np.ndarray, " slots"]
+    sign: Int[np.ndarray, " slots"]
+    """1: carries x⁺ (all of x where the input is known to be non-negative), -1: x⁻, 0: all of x."""
+    usable: Bool[np.ndarray, "slots copies"]
+    """False for a copy set aside because it missed its own target: read only where nothing else will do."""
+
+
+def copies(columns: Int[np.ndarray, "channels m"]) -> Slots:
+    """The slots of a hidden layer whose channel j is carried by the source channels ``columns[j]``."""
+    channel = np.arange(len(columns))
+    plain = np.zeros(len(columns), int)
+    ones = np.ones(columns.shape)
+    return Slots(columns, ones, channel, np.ones(len(columns)), plain, ones > 0)
+
+
+def univariate(
+    alpha: Float[np.ndarray, "cin width"], per_slot: int, signs: tuple[int, ...], info: ActivationInfo
+) -> Slots:
+    r"""Channels phi(alpha_k x_i) dealt to the slots (input i, sign), in the order of the channels.
+
+    Every channel has a random alpha for each input, so it may serve any input whose alpha has the wanted sign; it
+    goes to the first such slot among those with the fewest members. With mu = mu₊ + mu₋ the slots' factors are
+    sign / mu: :math:`\sum_{\alpha>0} v \alpha = w / \mu` and :math:`\sum_{\alpha<0} v |\alpha| = -w / \mu`; one
+    sign alone (a non-negative input) has 1 / mu₊.
+
+    Args:
+      alpha: weights of the first source layer.
+      per_slot: members wanted in each slot.
+      signs: (1, -1), or (1,) for an input known to be non-negative.
+    """
+    cin, width = alpha.shape
+    slots = [(i, sign) for i in range(cin) for sign in signs]
+    dealt: list[list[int]] = [[] for _ in slots]
+    for n in range(width):
+        fitting = [
+            (len(have), s)
+            for s, ((i, sign), have) in enumerate(zip(slots, dealt, strict=True))
+            if len(have) < per_slot and sign * alpha[i, n] > 0
+        ]
+        if fitting:
+            dealt[min(fitting)[1]].append(n)
+    members = np.zeros((len(slots), per_slot), int)
+    gain = np.zeros((len(slots), per_slot))
+    for s, ((i, _), have) in enumerate(zip(slots, dealt, strict=True)):
+        members[s, : len(have)] = have
+        gain[s, : len(have)] = np.abs(alpha[i, have])
+    channel, sign = np.array(slots).T
+    mu = info.mu_plus + (info.mu_minus if len(signs) == 2 else 0)
+    return Slots(members, gain, channel, sign / mu, sign, gain > 0)
+
+
+def source_network(
+    target: Network, multiplicity: int, *, copies_per_sign: int, constants: int, skip: str = "carried"
+) -> Network:
+    """The spec of a source wide enough for ``target`` (see the module).
+
+    Args:
+      target: spec without batch norm.
+      multiplicity: m >= 1, copies of each hidden channel.
+      copies_per_sign: univariate channels wanted for each input channel and sign.
+      constants: K, constant channels of each hidden layer; 0 makes a source without any bias.
+      skip: "carried" (identity and option A are carried from copy to copy) or "random" (every skip is a random
+        1x1 convolution, to be pruned).
+    Raises: ValueError if m < 1 or the target does not end in a linear layer.
+    """
+    if multiplicity < 1:
+        raise ValueError(f"source.multiplicity must be at least 1, got {multiplicity}")
+    if skip not in ("carried", "random"):
+        raise ValueError(f"source.skip is carried or random, got {skip!r}")
+    last = output_layer(target)
+    cin = target.input_shape[-1]
+    # Signs are random and half of the biases are negative: twice as many channels as slots can use.
+    width = 2 * copies_per_sign * cin + 2 * constants
+    rank = len(target.input_shape) - 1
+    first = (
+        Conv(UNIVARIATE, width, (1,) * rank, use_bias=constants > 0)
+        if rank
+        else Dense(UNIVARIATE, width, use_bias=constants > 0)
+    )
+
+    def widen(layers: tuple[Layer, ...], cin: int) -> tuple[Layer, ...]:
+        out: list[Layer] = []
+        shape_channels = cin
+        for layer in layers:
+            if isinstance(layer, Conv | Dense):
+                shape_channels = layer.features
+                features = layer.features if layer is last else multiplicity * layer.features + constants
+                out.append(replace(layer, features=features, use_bias=False))
+            elif isinstance(layer, Residual):
+                branch = widen(layer.branch, shape_channels)
+                cout = _features(layer.branch)
+                out.append(replace(layer, branch=branch, skip=widen_skip(layer, shape_channels, cout)))
+                shape_channels = cout
+            else:
+                out.append(layer)
+        return tuple(out)
+
+    def widen_skip(block: Residual, cin: int, cout: int) -> tuple[Layer, ...]:
+        wide = multiplicity * cout + constants
+        match block.skip:
+            case () if skip == "carried":
+                return ()
+            case (Subsample(stride, channels),) if skip == "carried":
+                return (Subsample(stride, carried_channels(channels, cin, multiplicity, constants)),)
+            case (Conv() as projection,):
+                return (replace(projection, features=wide, use_bias=False),)
+            case (Subsample(stride, _),):
+                return (Conv(SKIP, wide, (1,) * len(stride), stride, use_bias=False),)
+            case _:
+                return (Conv(SKIP, wide, (1,) * rank, use_bias=False),)
+
+    return Network(target.input_shape, (first, first_activation(target), *widen(target.layers, cin)))
+
+
+def carried_channels(channels: tuple[int, ...], cin: int, m: int, constants: int) -> tuple[int, ...]:
+    """Option A for copies: copy k of output j is copy k of input ``channels[j]``; constants go to constants."""
+    copied = tuple(-1 if i < 0 else i * m + k for i in channels for k in range(m))
+    return copied + tuple(cin * m + k for k in range(constants))
+
+
+def first_activation(target: Network) -> Activation:
+    """The activation of the extra first layer: the first one of the target (ReLU if it has none)."""
+
+    def search(layers: tuple[Layer, ...]) -> Activation | None:
+        for layer in layers:
+            if isinstance(layer, Activation):
+                return layer
+            if isinstance(layer, Residual) and (found := search(layer.branch)):
+                return found
+        return None
+
+    return search(target.layers) or Activation("relu")
+
+
+def output_layer(target: Network) -> Conv | Dense:
+    """The last linear layer, whose outputs need one copy each.
+
+    Raises: ValueError if the last layer with parameters is a residual block or there is none.
+    """
+    last = next((layer for layer in reversed(target.layers) if getattr(layer, "name", None)), None)
+    if not isinstance(last, Conv | Dense):
+        raise ValueError(f"the target must end in a convolution or dense layer (after folding), got {last}")
+    return last
+
+
+def _features(branch: tuple[Layer, ...]) -> int:
+    return next(layer.features for layer in reversed(branch) if isinstance(layer, Conv | Dense))
