@@ -46,21 +46,27 @@ def solve_one(
     m = x.shape[0]
     if not 1 <= m <= MAX_ENUMERATED:
         raise ValueError(f"enumeration takes 1 to {MAX_ENUMERATED} variables, got m = {m}")
-    tolerance = jnp.asarray(tolerance, jnp.float32)
-    p = snap(x, t, tolerance, far=objective is Objective.ROBUST)
-    if objective is Objective.BEST:
-        mask = exact.best_mask(p.x, p.t, size)
-    elif objective is Objective.SMALLEST:
-        mask = exact.smallest_mask(p.x, p.t, p.tolerance, size)
-    elif objective is Objective.ROBUST:
-        mask = exact.robust_mask(p.x, p.t, exact.price_digits(relative_price(x, t, residual_price, price), p.exponent), size)
+    if objective is Objective.QUADRATIC:
+        terms = {"gram": gram, "linear": linear}
     else:
-        mask = exact.quadratic_mask(*quantise(gram, linear), size)
-    return describe(p, t, mask)
+        terms = {"price": relative_price(x, residual_price, price)} if objective is Objective.ROBUST else {}
+    p = snap(x, t, jnp.asarray(tolerance, jnp.float32), far=objective is Objective.ROBUST)
+    return describe(p, t, exact_mask(p, objective, size, **terms))
 
 
-def relative_price(x, t, residual_price, price) -> Float[Array, "m *n"]:
-    """``q / r``, the price of a variable in units of squared error."""
+def exact_mask(p: Snapped | None, objective: Objective, size: int | None, **terms: Array) -> UInt32[Array, "*n"]:
+    """The optimal mask by full enumeration; ``terms`` are ``price`` (q / r), or ``gram`` and ``linear``."""
+    if objective is Objective.BEST:
+        return exact.best_mask(p.x, p.t, size)
+    if objective is Objective.SMALLEST:
+        return exact.smallest_mask(p.x, p.t, p.tolerance, size)
+    if objective is Objective.ROBUST:
+        return exact.robust_mask(p.x, p.t, exact.price_digits(terms["price"], p.exponent), size)
+    return exact.quadratic_mask(*quantise(terms["gram"], terms["linear"]), size)
+
+
+def relative_price(x: Array, residual_price: Array | None, price: Array | None) -> Float[Array, "m *n"]:
+    """``q / r``, the price of a variable in units of squared error (0 without ``q``, ``r`` = 1 without ``r``)."""
     q = jnp.zeros_like(x) if price is None else price
     return q if residual_price is None else q / residual_price
 
@@ -91,3 +97,17 @@ def describe(p: Snapped, t: Float[Array, "*n"], mask: UInt32[Array, "*n"]) -> So
     exact_error = jnp.where(moved, t - value, error.astype(jnp.float32) * step)
     size = jax.lax.population_count(mask).astype(jnp.int32)
     return Solution(mask, value, exact_error, size, solved)
+
+
+def describe_quadratic(mask: UInt32[Array, "*n"], gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> Solution:
+    """The solution of a quadratic problem without ``x`` and ``t``: its value is the objective's, its error NaN."""
+    m = linear.shape[0]
+    on = [((mask >> k) & 1).astype(linear.dtype) for k in range(m)]
+    value = jnp.zeros_like(linear[0])
+    for i in range(m):
+        inner = -2 * linear[i]
+        for j in range(m):
+            inner = inner + gram[i, j] * on[j]
+        value = value + inner * on[i]
+    size = jax.lax.population_count(mask).astype(jnp.int32)
+    return Solution(mask, value, jnp.full_like(value, jnp.nan), size, jnp.ones(mask.shape, bool))

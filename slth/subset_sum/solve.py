@@ -1,43 +1,23 @@
 """Millions of problems: checked on the host, streamed through the device in chunks of one shape."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slth.subset_sum.one import solve_one
-from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
+from slth.subset_sum.checks import check
+from slth.subset_sum.problem import Objective, Solution
+from slth.subset_sum.stages import Stage, plan, run_stage
 
-BLOCK = 256  # problems that share one pass over the subsets; their tables fit the first-level cache
-CHUNK = 1 << 14  # problems in one call of a compiled kernel, the last one padded
-
-
-@partial(jax.jit, static_argnames=("objective", "size"))
-def _exact_chunk(count, x, t, tolerance, terms, *, objective, size):
-    """`solve_one` on the first ``count`` problems of a chunk, block by block."""
-
-    def block(i, out):
-        def cut(a):
-            return jax.lax.dynamic_slice_in_dim(a, i * BLOCK, BLOCK, axis=a.ndim - 1)
-
-        arrays = jax.lax.optimization_barrier(jax.tree.map(cut, (x, t, terms)))
-        solution = solve_one(arrays[0], arrays[1], objective, tolerance=tolerance, size=size, **arrays[2])
-        return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, i * BLOCK, 0), out, solution)
-
-    n = t.shape[0]
-    empty = Solution(
-        jnp.zeros(n, jnp.uint32), jnp.zeros(n), jnp.zeros(n), jnp.zeros(n, jnp.int32), jnp.zeros(n, bool)
-    )
-    return jax.lax.fori_loop(0, (count + BLOCK - 1) // BLOCK, block, empty)
+Progress = Callable[[int, int], None]
 
 
 def solve(
-    x: Float[Array, "m n"],
-    t: Float[Array, " n"],
+    x: Float[Array, "m n"] | None,
+    t: Float[Array, " n"] | None,
     objective: Objective | str = Objective.BEST,
     *,
     tolerance: float = 0.01,
@@ -46,48 +26,88 @@ def solve(
     price: Float[Array, "m n"] | None = None,
     gram: Float[Array, "m m n"] | None = None,
     linear: Float[Array, "m n"] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Solution:
-    """Optimal subsets of ``n`` problems (see `Objective`), as NumPy arrays.
+    r"""Optimal subsets of ``n`` problems, :math:`S_i \subseteq \{1, ..., m\}` for :math:`(x_{\cdot i}, t_i)` (see `Objective`).
 
-    Args: as `solve_one`, with the problems along the last axis; ``progress(done, n)`` is called after
-      every chunk.
-    Raises: ValueError for a shape, a range or a value that cannot be solved, naming the first index.
+    Args:
+      x: variables, shape ``(m, n)``, ``1 <= m <= 32`` (20 for ``robust`` and ``quadratic``); zero means absent.
+      t: targets, shape ``(n,)``, in the same units; may be out of reach. Magnitudes at most ``2**20``.
+      tolerance: a problem is solved if its error is at most this, in the same units, 0 to 32.
+      size: only subsets of exactly this many variables (random fixed-size subset sum, Natale et al. 2024).
+      residual_price, price: ``r``, shape ``(n,)``, and ``q``, shape ``(m, n)``, of ``robust``; default 1 and 0.
+      gram, linear: ``G``, shape ``(m, m, n)``, symmetric, and ``c``, shape ``(m, n)``, of ``quadratic``. With
+        them ``x`` and ``t`` may be None; then ``value`` is the objective's and ``error`` NaN.
+      progress: called as ``progress(done, n)`` from the calling thread, ending with ``progress(n, n)``.
+
+    Returns: a `Solution` of NumPy arrays. Values are rounded to the grid of `slth.subset_sum.grid` (exact for
+    values on 2**-24 of moderate size), so masks are the same on every device and for every split into batches.
+    Raises: ValueError for shapes, ranges and values that cannot be solved, naming the first index.
+    Cost: work is done in chunks of a fixed padded size; a call of the same ``(m, objective)`` compiles nothing.
     """
     objective = Objective(objective)
-    x, t = np.asarray(x, np.float32), np.asarray(t, np.float32)
-    terms = {"residual_price": residual_price, "price": price, "gram": gram, "linear": linear}
-    terms = {k: np.asarray(v, np.float32) for k, v in terms.items() if v is not None}
-    _check(x, t, objective, tolerance, size, terms)
-    n = t.shape[0]
+    arrays = check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
+    m, n = arrays["linear" if "linear" in arrays else "x"].shape
     out = Solution(
-        np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int32), np.empty(n, bool)
+        mask=np.empty(n, np.uint32),
+        value=np.empty(n, np.float32),
+        error=np.empty(n, np.float32),
+        size=np.empty(n, np.int32),
+        solved=np.empty(n, bool),
     )
-    starts = range(0, n, CHUNK)
-
-    def run(start):
-        stop = min(start + CHUNK, n)
-        arrays = jax.tree.map(lambda a: _padded(a[..., start:stop]), (x, t, terms))
-        solution = _exact_chunk(stop - start, arrays[0], arrays[1], np.float32(tolerance), arrays[2], objective=objective, size=size)
-        for whole, part in zip(out, solution, strict=True):
-            whole[start:stop] = np.asarray(part)[: stop - start]
-        return stop
-
-    with ThreadPoolExecutor(2) as pool:
-        for stop in pool.map(run, starts):
-            if progress is not None:
-                progress(stop, n)
+    left = None  # all
+    for stage in plan(objective, m, size):
+        left = _run(stage, arrays, np.float32(tolerance), left, out, progress)
+        if left.size == 0:
+            break
     return out
 
 
-def _padded(a: np.ndarray) -> np.ndarray:
-    if a.shape[-1] == CHUNK:
-        return a
-    return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, CHUNK - a.shape[-1])])
+def _run(stage: Stage, arrays: dict, tolerance: np.float32, chosen: np.ndarray | None, out: Solution, progress: Progress | None) -> np.ndarray:
+    """Solve the chosen problems (None: all) into ``out``; the indices of those the stage is not sure of."""
+    n = out.mask.shape[0]
+    count = n if chosen is None else chosen.size
+    before = n - count
+    unsure, sure_so_far = [], 0
+
+    def one(start):
+        stop = min(start + stage.chunk, count)
+        where = slice(start, stop) if chosen is None else chosen[start:stop]
+        chunk = {k: _cut(v, where, stage.chunk) for k, v in arrays.items()}
+        if "residual_price" in chunk:
+            chunk["price"] = chunk["price"] / chunk.pop("residual_price")
+        solution, sure = run_stage(stage, True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
+        for whole, part in zip(out, solution, strict=True):
+            whole[where] = np.asarray(part)[: stop - start]
+        rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
+        return stop - start, rest + start if chosen is None else where[rest]
+
+    for done, rest in _in_threads(one, range(0, count, stage.chunk)):
+        unsure.append(rest)
+        sure_so_far += done - rest.size
+        if progress is not None:
+            progress(before + sure_so_far, n)
+    return np.concatenate(unsure) if unsure else np.empty(0, np.int64)
 
 
-def _check(x, t, objective, tolerance, size, terms):
-    if x.ndim != 2 or t.shape != x.shape[1:]:
-        raise ValueError(f"need x of shape (m, n) and t of shape (n,), got {x.shape} and {t.shape}")
-    if not 1 <= x.shape[0] <= MAX_ENUMERATED:
-        raise ValueError(f"enumeration takes 1 to {MAX_ENUMERATED} variables, got m = {x.shape[0]}")
+def _cut(a: np.ndarray, where: slice | np.ndarray, chunk: int) -> np.ndarray:
+    """The problems ``where`` (last axis), padded to ``chunk`` with ones, which are harmless in every role."""
+    part = a[..., where]
+    if part.shape[-1] == chunk:
+        return part
+    full = np.ones((*a.shape[:-1], chunk), a.dtype)
+    full[..., : part.shape[-1]] = part
+    return full
+
+
+def _in_threads(function: Callable, items: range) -> Iterator:
+    """``map`` over threads, one a core on CPU: a compiled kernel runs outside Python's lock, on one core."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if len(items) <= 1 or workers == 1:
+        return map(function, items)
+    return _pooled(function, items, workers)
+
+
+def _pooled(function: Callable, items: range, workers: int) -> Iterator:
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)

@@ -1,0 +1,84 @@
+"""Which kernels solve an objective, in order: each leaves what it is not sure of to the next.
+
+The last stage is the exact search, which is always sure; the others are faster and decide nearly all
+problems. What comes out is the same whichever stage decides.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from slth.subset_sum.best import best_chunk
+from slth.subset_sum.grid import snap
+from slth.subset_sum.one import describe, describe_quadratic, exact_mask, quantise
+from slth.subset_sum.problem import Objective, Solution
+from slth.subset_sum.quadratic import quadratic_chunk
+from slth.subset_sum.robust import robust_chunk
+from slth.subset_sum.rows import apart
+from slth.subset_sum.smallest import every_size_chunk, level_chunk
+
+
+class Stage(NamedTuple):
+    """One kernel: hashable, so it names the compiled code."""
+
+    objective: Objective
+    kind: str
+    chunk: int  # problems in one call
+    options: tuple[int, ...] = ()
+
+
+def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
+    """The stages for ``m <= 20`` variables; their chunks keep a kernel's arrays in the second-level cache."""
+    exact = Stage(objective, "exact", 512, () if size is None else (size,))
+    if size is not None or m < 6:
+        return (exact,)
+    if objective is Objective.BEST:
+        two = Stage(objective, "folded", 4096, (2, 6))
+        return (Stage(objective, "folded", 4096, (4, 6)), two, exact) if m >= 12 else (two, exact)
+    if objective is Objective.SMALLEST:
+        few = Stage(objective, "levels", 4096, (0, 1, 2, 3))
+        # a problem that no subset solves is a problem of `best`
+        rest = plan(Objective.BEST, m, None)
+        return few, Stage(objective, "levels", 2048, (4,)), Stage(objective, "every size", 2048, (6,)), *rest[:-1], exact
+    if objective is Objective.ROBUST:
+        return Stage(objective, "rows", 4096, (6,)), exact
+    return Stage(objective, "rows", 2048, (6,)), exact
+
+
+@jax.jit(static_argnames="stage", compiler_options={"xla_cpu_prefer_vector_width": 512})
+def run_stage(
+    stage: Stage,
+    always: Bool[Array, ""],
+    x: Float[Array, "m n"] | None,
+    t: Float[Array, " n"] | None,
+    tolerance: Float[Array, ""],
+    terms: dict[str, Array],
+) -> tuple[Solution, Bool[Array, " n"]]:
+    """Solutions of one chunk, and for which problems they are sure; ``always`` is true (see `apart`)."""
+    far = stage.objective is Objective.ROBUST
+    p = None if x is None else apart(always, lambda *a: snap(*a, far=far), x, t, tolerance)
+    mask, sure = _mask(stage, always, p, terms)
+    solution = describe(p, t, mask) if p is not None else describe_quadratic(mask, terms["gram"], terms["linear"])
+    if stage.objective is Objective.SMALLEST and stage.kind == "folded":
+        sure &= ~solution.solved  # a problem that can be solved is not for `best` to decide
+    return solution, sure
+
+
+def _mask(stage, always, p, terms):
+    """Mask and sureness by the stage's kernel."""
+    objective, kind, options = stage.objective, stage.kind, stage.options
+    if kind == "exact":
+        mask = exact_mask(p, objective, options[0] if options else None, **terms)
+        return mask, jnp.ones(mask.shape, bool)
+    if kind == "folded":
+        return best_chunk(p, always, folds=options[0], low=options[1])
+    if kind == "levels":
+        return level_chunk(p, options, always)
+    if kind == "every size":
+        return every_size_chunk(p, always, low=options[0])
+    if objective is Objective.ROBUST:
+        return robust_chunk(p, terms["price"], always, low=options[0])
+    gram, linear = apart(always, quantise, terms["gram"], terms["linear"])
+    return quadratic_chunk(gram, linear, always, low=options[0])
