@@ -94,6 +94,7 @@ class _Size:
 
 KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("__builtin__", "set"): set,  # as protocol 2 calls it
     ("builtins", "set"): set,
     ("torch", "Size"): _Size(),
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),

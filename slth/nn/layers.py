@@ -12,7 +12,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from slth.nn.activations import activation_info
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Stateless, Subsample, check_positive
@@ -47,9 +47,7 @@ class Conv:
         for field, default in defaults.items():
             value = getattr(self, field) or default
             if len(value) != rank:
-                raise ValueError(
-                    f"{self.name}: {field} {value} does not fit a {rank}-D kernel {self.kernel}"
-                )
+                raise ValueError(f"{self.name}: {field} {value} does not fit a {rank}-D kernel {self.kernel}")
             object.__setattr__(self, field, value)
         check_positive(
             self.name,
@@ -72,9 +70,7 @@ class Conv:
             )
         )
         if min(out) < 1:
-            raise ValueError(
-                f"{self.name}: kernel {self.kernel} is larger than its padded input {shape}"
-            )
+            raise ValueError(f"{self.name}: kernel {self.kernel} is larger than its padded input {shape}")
         return (*out, self.features)
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
@@ -94,7 +90,7 @@ class Conv:
             dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
             precision=lax.Precision.HIGHEST,
         )
-        return y + params["bias"] if self.use_bias else y
+        return y + _along_channels(params["bias"], y) if self.use_bias else y
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,12 @@ class Dense:
     def apply(self, params: Params, x: Batch) -> Batch:
         """The layer's output, computed with precision "highest"."""
         y = jnp.dot(x, params["kernel"], precision=lax.Precision.HIGHEST)
-        return y + params["bias"] if self.use_bias else y
+        return y + _along_channels(params["bias"], y) if self.use_bias else y
+
+
+def _along_channels(values: Float[Array, " c"], x: Batch) -> Float[Array, "... c"]:
+    """The values of each channel with as many axes as the batch, so that no broadcast is by accident."""
+    return jnp.reshape(values, (1,) * (x.ndim - 1) + (-1,))
 
 
 def _he_normal(key: Key[Array, ""], shape: Shape, use_bias: bool) -> Params:
@@ -156,7 +157,8 @@ class BatchNorm:
     def apply(self, params: Params, x: Batch) -> Batch:
         """Inference: the affine map with the running statistics."""
         factor = params["scale"] / jnp.sqrt(params["var"] + self.epsilon)
-        return (x - params["mean"]) * factor + params["bias"]
+        mean, factor, bias = (_along_channels(v, x) for v in (params["mean"], factor, params["bias"]))
+        return (x - mean) * factor + bias
 
     def apply_train(self, params: Params, x: Batch) -> tuple[Batch, Params]:
         """Training: normalised by the batch's statistics; also the parameters with the running ones moved."""
@@ -189,7 +191,7 @@ class ChannelScale:
 
     def apply(self, params: Params, x: Batch) -> Batch:
         """The scaled channels."""
-        return x * params["scale"]
+        return x * _along_channels(params["scale"], x)
 
 
 @dataclass(frozen=True)
@@ -245,16 +247,7 @@ class Residual:
 
 Linear: TypeAlias = Conv | Dense
 Layer: TypeAlias = (
-    Conv
-    | Dense
-    | BatchNorm
-    | ChannelScale
-    | Activation
-    | Pool
-    | GlobalMean
-    | Flatten
-    | Subsample
-    | Residual
+    Conv | Dense | BatchNorm | ChannelScale | Activation | Pool | GlobalMean | Flatten | Subsample | Residual
 )
 
 
@@ -284,6 +277,5 @@ def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) ->
 def same_padding(kernel: tuple[int, ...], dilation: int = 1) -> Pairs:
     """Zeros that keep the length at stride 1: ``dilation (R - 1)`` split evenly, an odd one at the end."""
     return tuple(
-        (dilation * (taps - 1) // 2, dilation * (taps - 1) - dilation * (taps - 1) // 2)
-        for taps in kernel
+        (dilation * (taps - 1) // 2, dilation * (taps - 1) - dilation * (taps - 1) // 2) for taps in kernel
     )

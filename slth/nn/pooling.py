@@ -54,15 +54,11 @@ class Pool(Stateless):
         if self.kind not in ("max", "mean"):
             raise ValueError(f"pooling is max or mean, got {self.kind!r}")
         if any(max(pad) >= size for pad, size in zip(self.padding, self.window, strict=True)):
-            raise ValueError(
-                f"pooling: padding {self.padding} must be smaller than the window {self.window}"
-            )
+            raise ValueError(f"pooling: padding {self.padding} must be smaller than the window {self.window}")
 
     def _full_padding(self, shape: Shape) -> Pairs:
         pairs = []
-        for size, pad, window, stride in zip(
-            shape, self.padding, self.window, self.stride, strict=False
-        ):
+        for size, pad, window, stride in zip(shape, self.padding, self.window, self.stride, strict=False):
             rest = (size + sum(pad) - window) % stride
             # A window must start inside the input or its left padding, or it would hold nothing.
             extra = stride - rest if self.incomplete and rest else 0
@@ -74,9 +70,7 @@ class Pool(Stateless):
     def output_shape(self, shape: Shape) -> Shape:
         """(*spatial, c), lengths ``(I + padding - window) // stride + 1``, rounded up if ``incomplete``."""
         if len(shape) != len(self.window) + 1:
-            raise ValueError(
-                f"{self.kind} pooling over {self.window} cannot read an input of shape {shape}"
-            )
+            raise ValueError(f"{self.kind} pooling over {self.window} cannot read an input of shape {shape}")
         out = tuple(
             (size + sum(pad) - window) // stride + 1
             for size, pad, window, stride in zip(
@@ -84,9 +78,7 @@ class Pool(Stateless):
             )
         )
         if min(out) < 1:
-            raise ValueError(
-                f"{self.kind} pooling: window {self.window} is larger than its input {shape}"
-            )
+            raise ValueError(f"{self.kind} pooling: window {self.window} is larger than its input {shape}")
         return (*out, shape[-1])
 
     def apply(self, params: Params, x: Batch) -> Batch:
@@ -101,9 +93,7 @@ class Pool(Stateless):
             true_entries = jnp.pad(true_entries, ((0, 0), *self.padding, (0, 0)), constant_values=1)
             padding = tuple(
                 (low - a, high - b)
-                for (low, high), (a, b) in zip(
-                    padding, ((0, 0), *self.padding, (0, 0)), strict=True
-                )
+                for (low, high), (a, b) in zip(padding, ((0, 0), *self.padding, (0, 0)), strict=True)
             )
         return total / lax.reduce_window(true_entries, 0.0, lax.add, window, stride, padding)
 
@@ -158,9 +148,7 @@ class Subsample(Stateless):
     def output_shape(self, shape: Shape) -> Shape:
         """(*ceil(spatial / stride), len(channels))."""
         if max(self.channels) >= shape[-1]:
-            raise ValueError(
-                f"subsample reads channel {max(self.channels)} of an input of shape {shape}"
-            )
+            raise ValueError(f"subsample reads channel {max(self.channels)} of an input of shape {shape}")
         return (
             *(-(-size // stride) for size, stride in zip(shape, self.stride, strict=False)),
             len(self.channels),
@@ -170,4 +158,5 @@ class Subsample(Stateless):
         """The thinned, re-ordered and zero-padded channels."""
         x = x[(slice(None), *(slice(None, None, stride) for stride in self.stride))]
         index = jnp.array(self.channels)
-        return jnp.where(index >= 0, x[..., index], 0)
+        held = jnp.reshape(index >= 0, (1,) * (x.ndim - 1) + (-1,))
+        return jnp.where(held, x[..., index], 0)

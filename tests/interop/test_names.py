@@ -1,0 +1,180 @@
+"""Which foreign name fills which parameter, and what is said of names that fill none."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from slth import nn
+from slth.interop import CheckpointMismatch, fit
+from slth.nn import zoo
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
+from slth.nn.pooling import GlobalMean
+from tests.fixtures.make_pytorch import CLASSES, OPTIONS, value
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+NET = nn.Network(
+    (6, 6, 2),
+    (
+        Conv("conv1", 3, (3, 2)),
+        BatchNorm("bn1"),
+        Residual("layer1.0", (Conv("conv1", 3, (1, 1)),), (ChannelScale("shortcut.scale"),)),
+        Activation("relu"),
+        GlobalMean(),
+        Dense("linear", 4),
+    ),
+)
+SHAPES = {
+    "conv1.weight": (3, 2, 3, 2),
+    "conv1.bias": (3,),
+    "bn1.weight": (3,),
+    "bn1.bias": (3,),
+    "bn1.running_mean": (3,),
+    "bn1.running_var": (3,),
+    "layer1.0.conv1.weight": (3, 3, 1, 1),
+    "layer1.0.conv1.bias": (3,),
+    "layer1.0.shortcut.weight": (3, 1, 1),
+    "linear.weight": (4, 3),
+    "linear.bias": (4,),
+}
+
+
+def state() -> dict[str, np.ndarray]:
+    return {name: value(name, shape) for name, shape in SHAPES.items()}
+
+
+def test_each_name_fills_its_parameter_in_our_layout():
+    held = state()
+    params = fit(NET, held | {"bn1.num_batches_tracked": np.int64(3)})
+    shapes = jax.eval_shape(lambda: nn.init(NET, jax.random.key(0)))
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shapes)
+    kernel = params["conv1"]["kernel"]
+    for tap in np.ndindex(3, 2):
+        for i in range(2):
+            for j in range(3):
+                assert kernel[(*tap, i, j)] == held["conv1.weight"][(j, i, *tap)]
+    np.testing.assert_array_equal(params["linear"]["kernel"], held["linear.weight"].T)
+    np.testing.assert_array_equal(params["bn1"]["var"], held["bn1.running_var"])
+    np.testing.assert_array_equal(params["bn1"]["scale"], held["bn1.weight"])
+    block = params["layer1.0"]
+    np.testing.assert_array_equal(
+        block["branch"]["conv1"]["kernel"][0, 0], held["layer1.0.conv1.weight"][:, :, 0, 0].T
+    )
+    np.testing.assert_array_equal(
+        block["skip"]["shortcut.scale"]["scale"], held["layer1.0.shortcut.weight"][:, 0, 0]
+    )
+
+
+def renamed(pairs: dict[str, str]) -> dict[str, np.ndarray]:
+    out = {}
+    for name, array in state().items():
+        for old, new in pairs.items():
+            name = new + name.removeprefix(old) if name.startswith(old) else name
+        out[name] = array
+    return out
+
+
+SPELLINGS = {
+    "blocks by number": renamed({"layer1.0.": "blocks.0.", "conv1.": "conv.", "bn1.": "bn."}),
+    "another head": renamed({"linear.": "fc."}),
+    "data parallel": renamed({"": "module."}),
+    "wrapped twice": renamed({"": "module.model."}),
+    "whole names of skips": renamed({"layer1.0.shortcut.": "layer1.0.shortcut.scale."}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("held", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_other_spellings_mean_the_same(held: dict[str, np.ndarray]):
+    jax.tree.map(np.testing.assert_array_equal, fit(NET, held), fit(NET, state()))
+
+
+def test_rules_rename_what_the_zoo_does_not_know():
+    held = renamed({"layer1.0.": "stage.first.", "linear.": "classifier."})
+    rules = [(r"^stage\.first\.", "layer1.0."), (r"^classifier", "linear")]
+    jax.tree.map(np.testing.assert_array_equal, fit(NET, held, rename=rules), fit(NET, state()))
+
+
+def test_an_alias_never_takes_another_layers_array():
+    net = nn.Network((3,), (Dense("linear", 3), Dense("fc", 2)))
+    held = {"fc.weight": np.ones((2, 3)), "fc.bias": np.ones(2)}
+    with pytest.raises(CheckpointMismatch) as raised:
+        fit(net, held)
+    assert raised.value.missing == ["linear.weight (3, 3)", "linear.bias (3,)"]
+    assert raised.value.left_over == []
+
+
+def test_flax_variables_need_no_transposition():
+    ours = fit(NET, state())
+    statistics = {key: ours["bn1"][key] for key in ("mean", "var")}
+    weights = {key: ours["bn1"][key] for key in ("scale", "bias")}
+    block = {**ours["layer1.0"]["branch"], "shortcut": ours["layer1.0"]["skip"]["shortcut.scale"]}
+    variables = {
+        "params": {
+            "conv1": ours["conv1"],
+            "bn1": weights,
+            "layer1_0": block,
+            "linear": ours["linear"],
+        },
+        "batch_stats": {"bn1": statistics},
+    }
+    jax.tree.map(np.testing.assert_array_equal, fit(NET, variables), ours)
+
+
+@pytest.mark.parametrize("suffix", ["", "_orig"])
+def test_masks_are_multiplied_in(suffix: str):
+    held, mask = state(), np.zeros((3, 2, 3, 2))
+    mask[1, 0, 2, 1] = 1
+    full = held.pop("conv1.weight")
+    held |= {f"conv1.weight{suffix}": full, "conv1.weight_mask": mask}
+    held |= {"linear.bias_mask": np.array([True, False, True, False])}
+    params = fit(NET, held)
+    np.testing.assert_array_equal(params["conv1"]["kernel"], (full * mask).transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(params["linear"]["bias"] != 0, [True, False, True, False])
+
+
+def test_every_fault_is_named_at_once():
+    held = state()
+    del held["bn1.running_mean"]
+    held["linear.weight"] = np.zeros((5, 3))
+    held["conv1.bias"] = np.array([0.0, np.nan, 1.0])
+    held["bn1.bias"] = np.zeros(3, np.complex64)
+    held["linear.bias_mask"] = np.ones(5)
+    held["extra.weight"] = np.zeros(1)
+    held["bn1.running_std_mask"] = np.zeros(1)
+    with pytest.raises(CheckpointMismatch) as raised:
+        fit(NET, held, source="checkpoint x.pt")
+    assert raised.value.missing == ["bn1.running_mean (3,)"]
+    assert raised.value.left_over == ["bn1.running_std_mask", "extra.weight"]
+    assert raised.value.wrong == [
+        "linear.bias_mask has shape (5,), expected (4,)",
+        "conv1.bias holds NaN or infinite numbers",
+        "bn1.bias has type complex64, expected real numbers",
+        "linear.weight has shape (5, 3), expected (4, 3)",
+    ]
+    message = str(raised.value)
+    assert message.startswith("checkpoint x.pt does not fit the network. missing: bn1.running_mean")
+    assert "\n" not in message
+
+
+def test_a_number_too_large_for_float32_is_refused():
+    held = state() | {"linear.bias": np.array([1e39, 0, 0, 0])}
+    with pytest.raises(CheckpointMismatch, match=r"linear\.bias holds NaN or infinite numbers"):
+        fit(NET, held)
+
+
+def test_a_long_list_is_shortened_in_the_message_alone():
+    with pytest.raises(CheckpointMismatch, match=r"and 3 more$") as raised:
+        fit(NET, {})
+    assert len(raised.value.missing) == len(SHAPES) == 11
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_residual_networks_have_the_names_of_pytorch_programs(name: str):
+    builder, depth, options, side = OPTIONS[name]
+    net = getattr(zoo, builder)(*depth, (side, side, 3), CLASSES, **options)
+    shapes = json.loads((FIXTURES / "networks.json").read_text())[name]
+    params = fit(net, {key: value(key, tuple(shape)) for key, shape in shapes.items()})
+    learned = sum(int(np.prod(s)) for key, s in shapes.items() if not key.endswith("tracked"))
+    assert nn.count(params) == learned
