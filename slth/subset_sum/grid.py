@@ -39,19 +39,22 @@ def exponent_above(value: Float[Array, "*n"]) -> Int[Array, "*n"]:
     return (jax.lax.bitcast_convert_type(value, jnp.int32) >> 23) - 126
 
 
+def grid_exponent(x: Float[Array, "m *n"], t: Float[Array, "*n"], tolerance: Float[Array, ""], far: bool) -> Int[Array, "*n"]:
+    """``g`` of every problem's grid; with ``far`` the target's size counts (see the module)."""
+    total = tolerance + (jnp.abs(t) if far else jnp.zeros_like(t))
+    for row in x:  # a fixed order of additions: the same bits everywhere
+        total = total + jnp.abs(row)
+    return SOURCE_BITS - jnp.maximum(exponent_above(total * jnp.float32(64 / REACH)) - 6, 0)
+
+
 def snap(
     x: Float[Array, "m *n"],
     t: Float[Array, "*n"],
     tolerance: Float[Array, ""],
-    *,
-    far: bool = False,
+    exponent: Int[Array, "*n"],
+    far: bool,
 ) -> Snapped:
-    """Problems rounded to their grids; with ``far`` the target's size is kept (see the module)."""
-    total = tolerance + (jnp.abs(t) if far else jnp.zeros_like(t))
-    for row in x:  # a fixed order of additions: the same bits everywhere
-        total = total + jnp.abs(row)
-    coarser = jnp.maximum(exponent_above(total * jnp.float32(64 / REACH)) - 6, 0)
-    exponent = SOURCE_BITS - coarser
+    """Problems rounded to grids of their `grid_exponent`."""
     scale = power_of_two(exponent)
     xi = jnp.rint(x * scale).astype(jnp.int32)
     steps = jnp.floor(tolerance * scale).astype(jnp.int32)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from slth.subset_sum import enumerate as exact
-from slth.subset_sum.grid import Snapped, exponent_above, power_of_two, snap
+from slth.subset_sum.grid import Snapped, exponent_above, grid_exponent, power_of_two, snap
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
 
 
@@ -50,7 +50,8 @@ def solve_one(
         terms = {"gram": gram, "linear": linear}
     else:
         terms = {"price": relative_price(x, residual_price, price)} if objective is Objective.ROBUST else {}
-    p = snap(x, t, jnp.asarray(tolerance, jnp.float32), far=objective is Objective.ROBUST)
+    far, tolerance = objective is Objective.ROBUST, jnp.asarray(tolerance, jnp.float32)
+    p = snap(x, t, tolerance, grid_exponent(x, t, tolerance, far), far)
     return describe(p, t, exact_mask(p, objective, size, **terms))
 
 
@@ -62,7 +63,8 @@ def exact_mask(p: Snapped | None, objective: Objective, size: int | None, **term
         return exact.smallest_mask(p.x, p.t, p.tolerance, size)
     if objective is Objective.ROBUST:
         return exact.robust_mask(p.x, p.t, exact.price_digits(terms["price"], p.exponent), size)
-    return exact.quadratic_mask(*quantise(terms["gram"], terms["linear"]), size)
+    exponent = gram_exponent(terms["gram"], terms["linear"])
+    return exact.quadratic_mask(*quantise(terms["gram"], terms["linear"], exponent), size)
 
 
 def relative_price(x: Array, residual_price: Array | None, price: Array | None) -> Float[Array, "m *n"]:
@@ -71,15 +73,21 @@ def relative_price(x: Array, residual_price: Array | None, price: Array | None) 
     return q if residual_price is None else q / residual_price
 
 
-def quantise(gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> tuple[Int[Array, "m m *n"], Int[Array, "m *n"]]:
-    r"""``G`` and ``2 c`` in integer multiples of one power of two, with :math:`\sum |G| + 2 \sum |c| \le 2^{29}` steps."""
+def gram_exponent(gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> Int[Array, "*n"]:
+    r"""``e`` such that :math:`\sum |G| + 2 \sum |c| < 2^{29}` in steps of ``2**-e``."""
     m = linear.shape[0]
     total = jnp.zeros_like(linear[0])
     for i in range(m):
         total = total + 2 * jnp.abs(linear[i])
         for j in range(m):
             total = total + jnp.abs(gram[i, j])
-    exponent = jnp.clip(29 - exponent_above(total), -126, 126)
+    return jnp.clip(29 - exponent_above(total), -126, 126)
+
+
+def quantise(
+    gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"], exponent: Int[Array, "*n"]
+) -> tuple[Int[Array, "m m *n"], Int[Array, "m *n"]]:
+    """``G`` and ``2 c`` in integer steps of ``2**-exponent``."""
     scale = power_of_two(exponent)
     return jnp.rint(gram * scale).astype(jnp.int32), jnp.rint(linear * (2 * scale)).astype(jnp.int32)
 

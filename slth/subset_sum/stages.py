@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from slth.subset_sum.best import best_chunk
-from slth.subset_sum.grid import snap
-from slth.subset_sum.one import describe, describe_quadratic, exact_mask, quantise
+from slth.subset_sum.grid import grid_exponent, snap
+from slth.subset_sum.one import describe, describe_quadratic, exact_mask, gram_exponent, quantise
 from slth.subset_sum.problem import Objective, Solution
 from slth.subset_sum.quadratic import quadratic_chunk
 from slth.subset_sum.robust import robust_chunk
@@ -44,7 +44,7 @@ def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
         return few, Stage(objective, "levels", 2048, (4,)), Stage(objective, "every size", 2048, (6,)), *rest[:-1], exact
     if objective is Objective.ROBUST:
         return Stage(objective, "rows", 4096, (6,)), exact
-    return Stage(objective, "rows", 2048, (6,)), exact
+    return Stage(objective, "rows", 2048, (7,)), exact
 
 
 @jax.jit(static_argnames="stage", compiler_options={"xla_cpu_prefer_vector_width": 512})
@@ -58,7 +58,10 @@ def run_stage(
 ) -> tuple[Solution, Bool[Array, " n"]]:
     """Solutions of one chunk, and for which problems they are sure; ``always`` is true (see `apart`)."""
     far = stage.objective is Objective.ROBUST
-    p = None if x is None else apart(always, lambda *a: snap(*a, far=far), x, t, tolerance)
+    p = None
+    if x is not None:
+        exponent = apart(always, lambda *a: grid_exponent(*a, far), x, t, tolerance)
+        p = apart(always, lambda *a: snap(*a, far), x, t, tolerance, exponent)
     mask, sure = _mask(stage, always, p, terms)
     solution = describe(p, t, mask) if p is not None else describe_quadratic(mask, terms["gram"], terms["linear"])
     if stage.objective is Objective.SMALLEST and stage.kind == "folded":
@@ -80,5 +83,7 @@ def _mask(stage, always, p, terms):
         return every_size_chunk(p, always, low=options[0])
     if objective is Objective.ROBUST:
         return robust_chunk(p, terms["price"], always, low=options[0])
-    gram, linear = apart(always, quantise, terms["gram"], terms["linear"])
+    gram, linear = terms["gram"], terms["linear"]
+    exponent = apart(always, gram_exponent, gram, linear)
+    gram, linear = apart(always, quantise, gram, linear, exponent)
     return quadratic_chunk(gram, linear, always, low=options[0])
