@@ -77,7 +77,7 @@ class Settings:
 
 
 SETTINGS: Mapping[str, Settings] = {
-    "digits": Settings(epochs=100, shift=1),
+    "digits": Settings(epochs=60, batch=128, rate=0.2, shift=1),
     "mnist": Settings(epochs=5, batch=128, rate=0.05),
     "cifar10": Settings(epochs=160, batch=128, shift=4, mirror=True),
     "npz": Settings(),

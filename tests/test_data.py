@@ -1,0 +1,213 @@
+"""Data sets: splits, scale, normalisation, and one line for whatever is wrong or absent."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from slth import data
+
+
+def test_digits_are_split_once_and_for_all():
+    held = data.load("digits")
+    assert held.train_images.shape == (1437, 8, 8, 1)
+    assert held.test_images.shape == (360, 8, 8, 1)
+    assert (held.shape, held.classes, held.name) == ((8, 8, 1), 10, "digits")
+    # A stratified fifth: each digit has 34 to 37 of its 174 to 183 images there.
+    assert set(np.bincount(held.test_labels)) <= set(range(34, 38))
+    assert held.test_labels[:12].tolist() == data.load("digits").test_labels[:12].tolist()
+
+
+def test_digits_parts_are_the_bundled_images_and_never_mix():
+    held = data.load("digits")
+    grey = [
+        np.rint((part * held.std + held.mean)[..., 0] * 16).astype(int).reshape(-1, 64)
+        for part in (held.train_images, held.test_images)
+    ]
+    labelled = [
+        {(*row.tolist(), int(y)) for row, y in zip(rows, labels, strict=True)}
+        for rows, labels in zip(grey, (held.train_labels, held.test_labels), strict=True)
+    ]
+    bundle = load_digits(return_X_y=True)
+    whole = {(*r.astype(int).tolist(), int(y)) for r, y in zip(*bundle, strict=True)}
+    assert labelled[0] | labelled[1] == whole
+    assert not labelled[0] & labelled[1]
+
+
+def test_training_digits_have_mean_0_and_deviation_1():
+    images = data.load("digits").train_images
+    assert abs(images.mean()) < 1e-3
+    assert abs(images.std() - 1) < 1e-3
+
+
+def test_limits_take_the_first_of_each_part():
+    whole, part = data.load("digits"), data.load("digits", limit=7, train_limit=5)
+    np.testing.assert_array_equal(part.test_images, whole.test_images[:7])
+    np.testing.assert_array_equal(part.train_labels, whole.train_labels[:5])
+
+
+@pytest.fixture
+def archive(tmp_path: Path):
+    def write(**arrays) -> Path:
+        path = tmp_path / "own.npz"
+        np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+def test_npz_normalises_by_channel(archive):
+    images = np.arange(2 * 2 * 3 * 2, dtype=np.uint8).reshape(2, 2, 3, 2)
+    path = archive(images=images, labels=np.array([0, 4]))
+    held = data.load("npz", path, mean=(0.25, 0.5), std=(2.0, 4.0))
+    for channel, (mean, std) in enumerate([(0.25, 2.0), (0.5, 4.0)]):
+        truth = (images[..., channel].astype(np.float64) / 255 - mean) / std
+        np.testing.assert_array_equal(held.test_images[..., channel], truth.astype(np.float32))
+    assert held.test_labels.tolist() == [0, 4]
+    assert held.classes == 5
+    assert len(held.train_images) == len(held.train_labels) == 0
+    assert held.train_images.shape == (0, 2, 3, 2)
+
+
+def test_npz_with_two_parts_and_floats(archive):
+    rng = np.random.default_rng(0)
+    train, test = rng.random((5, 3)), rng.random((2, 3))
+    path = archive(x_train=train, y_train=np.arange(5)[:, None], x_test=test, y_test=np.array([1, 0]))
+    held = data.load("npz", path)
+    np.testing.assert_array_equal(held.train_images, train.astype(np.float32))
+    assert (held.classes, held.shape, held.std.tolist()) == (5, (3,), [1.0, 1.0, 1.0])
+
+
+def test_calibration_images_are_training_images():
+    held = data.load("digits", train_limit=9)
+    np.testing.assert_array_equal(held.calibration(4), held.train_images[:4])
+    assert len(held.calibration(0)) == 0
+    with pytest.raises(ValueError, match=r"10 calibration images asked of digits, which has 9"):
+        held.calibration(10)
+
+
+BAD = {  # behaviour: (arguments of load, their keywords, error, message)
+    "unknown name": (("imagenet",), {}, ValueError, r"data 'imagenet' is unknown: choose one of digits"),
+    "limit": (("digits",), {"limit": 0}, ValueError, r"data limit must be at least 1 .* got 0"),
+    "negative limit": (("digits",), {"train_limit": -1}, ValueError, r"train_limit .* got -1"),
+    "mean": (("digits",), {"mean": (1, 2)}, ValueError, r"data mean needs 1 finite numbers.* \(1, 2\)"),
+    "not finite": (("digits",), {"mean": (float("nan"),)}, ValueError, r"data mean needs 1 finite"),
+    "std": (("digits",), {"std": (0.0,)}, ValueError, r"data std must be positive, got \[0.0\]"),
+    "npz without a file": (("npz",), {}, ValueError, r"data npz needs a file"),
+    "absent file": (("npz", "none.npz"), {}, FileNotFoundError, r"data file none\.npz is not there"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, keywords, error, message", BAD.values(), ids=BAD.keys())
+def test_bad_fields_are_named(arguments, keywords, error, message):
+    with pytest.raises(error, match=message) as raised:
+        data.load(*arguments, **keywords)
+    assert "\n" not in str(raised.value)
+
+
+IMAGES, LABELS = np.zeros((2, 4), np.uint8), np.array([0, 1])
+ARCHIVES = {
+    "other keys": ({"a": IMAGES}, r"holds a: expected test_images and test_labels"),
+    "lengths differ": (
+        {"images": IMAGES, "labels": np.array([1])},
+        r"\(2, 4\) and labels \(1,\) must",
+    ),
+    "no image": ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"with n >= 1"),
+    "labels not whole": ({"images": IMAGES, "labels": LABELS / 2}, r"labels must be integers"),
+    "labels below 0": ({"images": IMAGES, "labels": LABELS - 1}, r"labels must be integers"),
+    "images not scaled": ({"images": IMAGES + 2.0, "labels": LABELS}, r"got values from 2 to 2"),
+    "NaN": ({"images": IMAGES + np.nan, "labels": LABELS}, r"got values from nan to nan"),
+    "wide integers": ({"images": IMAGES.astype(int), "labels": LABELS}, r"must be uint8 or floats"),
+    "parts differ": (
+        {
+            "train_images": IMAGES[:, :3],
+            "train_labels": LABELS,
+            "test_images": IMAGES,
+            "test_labels": LABELS,
+        },
+        r"training images \(3,\) and test images \(4,\) differ",
+    ),
+    "pickled": (
+        {"images": np.array([{}], object), "labels": LABELS[:1]},
+        r"cannot be read as \.npz",
+    ),
+}
+
+
+@pytest.mark.parametrize("arrays, message", ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_bad_archives_are_named(archive, arrays, message):
+    path = archive(**arrays)
+    with pytest.raises(ValueError, match=message) as raised:
+        data.load("npz", path)
+    assert str(raised.value).startswith(f"data file {path}")
+    assert "\n" not in str(raised.value)
+
+
+def test_damaged_archives_are_named(tmp_path: Path):
+    path = tmp_path / "x.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    for content in (b"", b"text", path.read_bytes()[:-40]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"x\.npz (is not an \.npz file|cannot be read)"):
+            data.load("npz", path)
+
+
+def test_an_absent_folder_says_what_to_run(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as raised:
+        data.load("cifar10", tmp_path)
+    message = str(raised.value)
+    assert message.startswith(f"cifar10 is not in {tmp_path}")
+    assert f"python -m slth.data cifar10 --dir {tmp_path}`" in message
+    assert "\n" not in message
+
+
+def test_another_format_says_what_to_run(tmp_path: Path, data_dir: Path):
+    whole = data_dir / "tensorflow_datasets" / "cifar10" / "3.0.2"
+    copy = tmp_path / "cifar10" / "3.0.2"
+    copy.mkdir(parents=True)
+    for name in ("dataset_info.json", "features.json", "label.labels.txt"):
+        text = (whole / name).read_text(encoding="utf-8")
+        (copy / name).write_text(text.replace("array_record", "tfrecord"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"prepared as tfrecord, which needs TensorFlow to read: run"):
+        data.load("cifar10", tmp_path)
+
+
+def test_cifar10_is_read_without_tensorflow(data_dir: Path, capfd: pytest.CaptureFixture[str]):
+    held = data.load("cifar10", data_dir / "tensorflow_datasets", limit=40, train_limit=30)
+    assert held.test_images.shape == (40, 32, 32, 3)
+    assert held.train_images.shape == (30, 32, 32, 3)
+    assert held.classes == 10
+    pixels = (held.test_images * held.std + held.mean) * 255
+    np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-4)
+    assert pixels.min() > -0.5
+    assert pixels.max() < 255.5
+    assert "tensorflow" not in sys.modules
+    assert "OpenCV" not in "".join(capfd.readouterr())
+
+
+def test_mnist_is_read_from_a_file_or_its_folder(data_dir: Path):
+    held = data.load("mnist", data_dir / "mnist_test.npz", limit=20)
+    again = data.load("mnist", data_dir, limit=20)
+    np.testing.assert_array_equal(held.test_images, again.test_images)
+    assert held.shape == (28, 28, 1)
+    assert held.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert held.test_images.min() == np.float32(-0.1307 / 0.3081)
+
+
+def test_the_module_loads_nothing_that_it_may_not_need(root: Path):
+    program = "import slth.data, sys; print('tensorflow_datasets' in sys.modules, 'sklearn' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["False", "False"]
+
+
+def test_preparing_needs_tensorflow_and_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert data.main(["cifar10"]) == 1
+    assert 'needs TensorFlow (reading does not): pip install -e ".[prepare]"' in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"data 'digits' cannot be prepared"):
+        data.prepare("digits")

@@ -1,0 +1,180 @@
+"""Training: the loss is minimised as stated, resumed exactly, and a target is good enough."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slth import data, nn
+from slth.interop import load_checkpoint
+from slth.nn import zoo
+from slth.train import SETTINGS, STATE, TARGET, Settings, accuracy, augment, predict, train
+
+DIGITS = data.load("digits")
+NET = zoo.build("digits_resnet", (8, 8, 1), 10, width=2)
+SHORT = Settings(epochs=4, batch=256, shift=1, mirror=True)
+
+
+def small(count: int = 600) -> data.Data:
+    return DIGITS._replace(train_images=DIGITS.train_images[:count], train_labels=DIGITS.train_labels[:count])
+
+
+def same(a, b) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b))
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_resnet"])
+def test_the_embedded_targets_are_good(name: str):
+    net = zoo.build(name, DIGITS.shape, DIGITS.classes)
+    trained = train(net, DIGITS)
+    assert accuracy(net, trained.params, DIGITS.test_images, DIGITS.test_labels) >= 0.97
+    assert trained.history[-1].loss < trained.history[0].loss / 10
+
+
+def test_one_step_of_a_linear_network_is_the_closed_form():
+    net = nn.Network((3,), (nn.Dense("linear", 4),))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(6, 3)).astype(np.float32), np.arange(6) % 4
+    held = DIGITS._replace(
+        train_images=x, train_labels=y, test_images=x, test_labels=y, classes=4, mean=np.zeros(3)
+    )
+    settings = Settings(epochs=2, batch=6, rate=0.3, warmup=0.5, momentum=0.8, weight_decay=0.1, seed=5)
+    got = train(net, held, settings, report=lambda epoch: None)
+
+    kernel = np.asarray(nn.init(net, jax.random.fold_in(jax.random.key(5), 0))["linear"]["kernel"], float)
+    bias, losses, velocity = np.zeros(4), [], [0.0, 0.0]
+    for rate in (0.0, 0.3):  # the rise: step 0 of 1, then the top
+        logits = x @ kernel + bias
+        chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        losses.append(-np.log(chance[np.arange(6), y]).mean())
+        error = (chance - np.eye(4)[y]) / 6
+        gradients = [x.T @ error + 0.1 * kernel, error.sum(0)]
+        velocity = [g + 0.8 * v for g, v in zip(gradients, velocity, strict=True)]
+        kernel = kernel - rate * (gradients[0] + 0.8 * velocity[0])
+        bias = bias - rate * (gradients[1] + 0.8 * velocity[1])
+    np.testing.assert_allclose([epoch.loss for epoch in got.history], losses, rtol=1e-5)
+    np.testing.assert_allclose(got.params["linear"]["kernel"], kernel, rtol=1e-5)
+    np.testing.assert_allclose(got.params["linear"]["bias"], bias, rtol=1e-5)
+
+
+def test_a_seed_gives_the_same_parameters_and_another_seed_others():
+    first = train(NET, small(), SHORT).params
+    assert same(first, train(NET, small(), SHORT).params)
+    assert not same(first, train(NET, small(), dataclasses.replace(SHORT, seed=1)).params)
+
+
+def test_running_statistics_move_towards_those_of_the_batch():
+    net = nn.Network((8, 8, 1), (nn.Conv("conv1", 2, (3, 3)), nn.BatchNorm("bn1"), *NET.layers[-2:]))
+    images = DIGITS.train_images[:300]
+    trained = train(net, small(300), Settings(epochs=1, batch=300)).params
+    start = nn.init(net, jax.random.fold_in(jax.random.key(0), 0))
+    values = np.asarray(nn.trace(net, start, jnp.asarray(images))[1]["conv1"], float).reshape(-1, 2)
+    np.testing.assert_allclose(trained["bn1"]["mean"], 0.1 * values.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(trained["bn1"]["var"], 0.9 + 0.1 * values.var(0, ddof=1), rtol=1e-4)
+
+
+class Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_broken_run_goes_on_to_the_same_parameters(tmp_path: Path, after: int):
+    whole = train(NET, small(), SHORT)
+
+    def stop(epoch):
+        if epoch.epoch == after:
+            raise Broken
+
+    with pytest.raises(Broken):
+        train(NET, small(), SHORT, folder=tmp_path, report=stop)
+    assert not (tmp_path / TARGET).exists()
+    seen = []
+    resumed = train(NET, small(), SHORT, folder=tmp_path, report=seen.append)
+    assert [epoch.epoch for epoch in seen] == list(range(after + 1, 5))
+    assert same(resumed.params, whole.params)
+    assert [e.loss for e in resumed.history] == [e.loss for e in whole.history]
+    assert same(load_checkpoint(tmp_path / TARGET, NET), whole.params)
+
+    seen.clear()
+    assert same(train(NET, small(), SHORT, folder=tmp_path, report=seen.append).params, whole.params)
+    assert seen == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([STATE, TARGET])
+
+
+def test_another_training_in_the_folder_is_refused(tmp_path: Path):
+    one = dataclasses.replace(SHORT, epochs=1)
+    train(NET, small(), one, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"another settings: remove it or use another folder"):
+        train(NET, small(), SHORT, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"another data:"):
+        train(NET, small(599), one, folder=tmp_path)
+    wider = zoo.build("digits_resnet", (8, 8, 1), 10, width=3)
+    with pytest.raises(ValueError, match=r"another network:"):
+        train(wider, small(), one, folder=tmp_path)
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"training\.safetensors is damaged .* remove it"):
+        train(NET, small(), one, folder=tmp_path)
+
+
+def test_what_cannot_be_trained_is_named():
+    with pytest.raises(ValueError, match=r"data digits has no training part: name a checkpoint"):
+        train(NET, small(0))
+    with pytest.raises(ValueError, match=r"images \(8, 8, 1\) and 10 classes; the network reads \(9, 8, 1\)"):
+        train(zoo.build("digits_cnn", (9, 8, 1), 10), DIGITS)
+    wild = Settings(epochs=3, rate=1e30, warmup=0.0)
+    with pytest.raises(ValueError, match=r"diverged in epoch \d: the loss is .*; lower train.rate"):
+        train(zoo.build("mlp", (8, 8, 1), 10), small(), wild)
+    with pytest.raises(ValueError, match=r"there are no images to evaluate"):
+        accuracy(NET, {}, DIGITS.test_images[:0], DIGITS.test_labels[:0])
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        *[("epochs", 0), ("batch", 0), ("rate", 0.0), ("rate", float("nan")), ("shift", -1)],
+        *[("momentum", 1.0), ("warmup", 1.0), ("warmup", -0.1), ("weight_decay", -1e-4)],
+    ],
+)
+def test_settings_out_of_range_are_named(field: str, value: float):
+    with pytest.raises(ValueError, match=rf"train {field} .* got {value}"):
+        Settings(**{field: value})
+    assert set(SETTINGS) == set(data.NAMES)
+
+
+def test_augmentation_moves_and_mirrors_and_does_nothing_else(getkey):
+    images = np.arange(1.0, 301).reshape(60, 5, 1, 1) * np.ones((1, 1, 4, 1)) * (1 + np.arange(4))[:, None]
+    out = np.asarray(augment(getkey(), jnp.asarray(images, jnp.float32), 2, True))
+    seen = set()
+    for image, moved in zip(images.astype(np.float32), out, strict=True):
+        padded = [np.pad(x, ((2, 2), (2, 2), (0, 0))) for x in (image, image[:, ::-1])]
+        ways = [
+            (m, r, c)
+            for m in (0, 1)
+            for r in range(5)
+            for c in range(5)
+            if np.array_equal(padded[m][r : r + 5, c : c + 4], moved)
+        ]
+        assert len(ways) == 1
+        seen.add(ways[0])
+    # 60 draws of 50 ways: fewer than 20 different ones happen with probability below 1e-9.
+    assert len(seen) > 20
+
+
+def test_predictions_do_not_depend_on_the_batch(getkey):
+    params = nn.init(NET, getkey())
+    whole = np.asarray(nn.apply(NET, params, jnp.asarray(DIGITS.test_images)))
+    for batch in (7, 360, 1000):
+        np.testing.assert_allclose(predict(NET, params, DIGITS.test_images, batch), whole, atol=1e-5)
+    truth = (whole.argmax(1) == DIGITS.test_labels).mean()
+    assert accuracy(NET, params, DIGITS.test_images, DIGITS.test_labels, 100) == truth
+
+
+def test_progress_is_logged_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="slth.train"):
+        train(NET, small(), SHORT)
+    assert len(caplog.messages) == 4
+    assert caplog.messages[-1].startswith("epoch 4/4: loss ")
