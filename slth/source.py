@@ -51,7 +51,9 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.init not in get_args(Init):
-            raise ValueError(f"source.init {self.init!r} is unknown: choose one of {', '.join(get_args(Init))}")
+            raise ValueError(
+                f"source.init {self.init!r} is unknown: choose one of {', '.join(get_args(Init))}"
+            )
         for field in ("scale", "bias_scale"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value > 0):
@@ -69,7 +71,7 @@ def layer_scale(source: Source, path: str) -> float:
     """The scale s of the weights of the layer at ``path`` (see `Source`)."""
     shapes = parameter_shapes(source.network)
     kernel = shapes[f"{path}/kernel"]
-    first = next(iter(shapes)) .rpartition("/")[0]
+    first = next(iter(shapes)).rpartition("/")[0]
     copies = 1 if path == first else source.multiplicity
     he = {"he_uniform": 6.0, "he_normal": 2.0}.get(source.init)
     return source.scale * (1.0 if he is None else math.sqrt(he * copies / math.prod(kernel[:-1])))
@@ -86,7 +88,9 @@ def parameter(source: Source, path: str) -> Float32[Array, "..."]:
 
 def parameters(source: Source) -> Params:
     """All parameters as the nested dict that `slth.nn.apply` reads."""
-    return unflatten_dict({tuple(p.split("/")): parameter(source, p) for p in parameter_shapes(source.network)})
+    return unflatten_dict(
+        {tuple(p.split("/")): parameter(source, p) for p in parameter_shapes(source.network)}
+    )
 
 
 def layers(source: Source) -> Iterator[tuple[str, Float32[np.ndarray, "..."]]]:

@@ -72,6 +72,10 @@ class Construction(NamedTuple):
     factor: float
     """lambda: the ticket's outputs times this are the target's."""
     records: tuple[LayerRecord, ...]
+    params: Params
+    """The balanced target: what the copies reproduce."""
+    columns: dict[str, np.ndarray]
+    """Source channels (cout, copies) of the copies of each node's outputs; a sum is named as its branch's last layer."""
 
 
 Report = Callable[[str, int, int], None]
@@ -88,6 +92,7 @@ class _Context(NamedTuple):
     report: Report
     masks: dict[str, np.ndarray]
     records: list[LayerRecord]
+    columns: dict[str, np.ndarray]
 
     @property
     def runs_ticket(self) -> bool:
@@ -120,22 +125,36 @@ def construct(
         for path in parameter_shapes(source.network)
         if path.endswith("/kernel")
     }
-    if calibration is None and (solver.method == "compensated" or solver.objective == "robust" and solver.noise != "fixed"):
+    if calibration is None and (
+        solver.method == "compensated" or solver.objective == "robust" and solver.noise != "fixed"
+    ):
         raise ValueError(
             f"solver.method={solver.method}, objective={solver.objective}, noise={solver.noise} needs calibration images:"
             " set solver.calibration, or solver.noise=fixed"
         )
     carried = not _has_random_skip(source.network)
-    balanced = balance(target, params, scales, fit=solver.fit, carried=carried) if info.homogeneous else Balanced(params, 1.0)
+    balanced = (
+        balance(target, params, scales, fit=solver.fit, carried=carried)
+        if info.homogeneous
+        else Balanced(params, 1.0)
+    )
     context = _Context(
-        target, source, solver, output_layer(target), _needs(balanced.params, target, scales),
-        _orders(target, balanced.params, source), report, {}, []
+        target,
+        source,
+        solver,
+        output_layer(target),
+        _needs(balanced.params, target, scales),
+        _orders(target, balanced.params, source),
+        report,
+        {},
+        [],
+        {},
     )
     stream = _first_stream(context, calibration)
     hidden = source.network.layers[2:]
     _walk(target.layers, hidden, balanced.params, stream, "", context)
     mask = prune(source.network, unflatten_dict(context.masks, sep="/"))
-    return Construction(mask, balanced.factor, tuple(context.records))
+    return Construction(mask, balanced.factor, tuple(context.records), balanced.params, context.columns)
 
 
 def _activation_of(target: nn.Network) -> nn.ActivationInfo:
@@ -232,17 +251,26 @@ def _constant_count(context: _Context) -> int:
 
 
 def _walk(
-    layers: tuple[Layer, ...], source_layers: tuple[Layer, ...], params: Params, stream: Stream, path: str, context: _Context
+    layers: tuple[Layer, ...],
+    source_layers: tuple[Layer, ...],
+    params: Params,
+    stream: Stream,
+    path: str,
+    context: _Context,
 ) -> Stream:
     for layer, source_layer in zip(layers, source_layers, strict=True):
-        shape = stream.shape if stream.flat or isinstance(layer, Flatten) else layer.output_shape(stream.shape)
+        shape = (
+            stream.shape if stream.flat or isinstance(layer, Flatten) else layer.output_shape(stream.shape)
+        )
         match layer:
             case Conv() | Dense():
                 values = params[layer.name]
                 part = _part(layer, values, f"{path}{layer.name}", stream, context)
                 stream = _node([(part, layer, values, source_layer)], None, layer.features, context)
             case Residual():
-                stream = _block(layer, source_layer, params[layer.name], stream, f"{path}{layer.name}/", context)
+                stream = _block(
+                    layer, source_layer, params[layer.name], stream, f"{path}{layer.name}/", context
+                )
             case Flatten():
                 stream = stream._replace(flat=layer)
                 continue
@@ -281,8 +309,12 @@ def _block(
     assert isinstance(source_block, Residual)
     last = block.branch[-1]
     if not isinstance(last, Conv | Dense):
-        raise ValueError(f"{block.name}: a branch must end in a convolution or dense layer (after folding), got {last}")
-    inner = _walk(block.branch[:-1], source_block.branch[:-1], values["branch"], stream, f"{path}branch/", context)
+        raise ValueError(
+            f"{block.name}: a branch must end in a convolution or dense layer (after folding), got {last}"
+        )
+    inner = _walk(
+        block.branch[:-1], source_block.branch[:-1], values["branch"], stream, f"{path}branch/", context
+    )
     maps = [
         (
             _part(last, values["branch"][last.name], f"{path}branch/{last.name}", inner, context),
@@ -324,17 +356,25 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     final = maps[0][1] is context.last
     number = 1 if final else source.multiplicity
     spare = parts[0].random.shape[2] - features * number
-    bias = sum((np.asarray(values.get("bias", 0.0), np.float64) for _, _, values, _ in maps), np.zeros(features))
+    bias = sum(
+        (np.asarray(values.get("bias", 0.0), np.float64) for _, _, values, _ in maps), np.zeros(features)
+    )
     # A row of constants adds about a quarter of a scale for each variable; 15 at most solve one bias together.
     size = context.needs[parts[0].path] * 8 / max(1, min(spare, 15))
     constant = np.full(spare, np.nan if carried is not None else size)
     order = context.orders.get(parts[0].path, np.arange(features))
     columns = order[:, None] * number + np.arange(number)
     rule = Rule(
-        solver.objective, solver.tolerance, source.multiplicity, solver.price if solver.noise == "fixed" else None
+        solver.objective,
+        solver.tolerance,
+        source.multiplicity,
+        solver.price if solver.noise == "fixed" else None,
     )
     solved = solve_independent(
-        parts, Wanted(bias, columns, constant), rule, lambda done, total: context.report(parts[0].path, done, total)
+        parts,
+        Wanted(bias, columns, constant),
+        rule,
+        lambda done, total: context.report(parts[0].path, done, total),
     )
     kept = total = 0
     x = ticket = None
@@ -355,12 +395,15 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
         noise, constants = noise + carried.noise, constants + carried.constants
         x = None if x is None else x + carried.x
         ticket = None if ticket is None else ticket + carried.ticket
+    context.columns[parts[0].path] = columns
     slots = copies(columns)
     slots = slots._replace(usable=solved.usable & (True if carried is None else carried.usable))
     if ticket is not None:
         noise = noise_of.measured(x, ticket, slots)
     channels = features * number + np.arange(spare)
-    context.records.append(LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started))
+    context.records.append(
+        LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started)
+    )
     return Stream(parts[0].stream.shape, slots, channels, constants, noise, x, ticket)
 
 

@@ -31,7 +31,9 @@ def carried_skip(block: Residual, source_skip: tuple[Layer, ...], stream: Stream
     if any(isinstance(layer, Conv) for layer in source_skip):
         return None
     if (stream.slots.sign != 0).any():
-        raise ValueError(f"{block.name}: a skip cannot be carried from the network's input; put a convolution first")
+        raise ValueError(
+            f"{block.name}: a skip cannot be carried from the network's input; put a convolution first"
+        )
     if not source_skip:
         return Carried(stream.constants, stream.noise, stream.slots.usable, stream.x, stream.ticket)
     (option_a,), (source_option_a,) = block.skip, source_skip

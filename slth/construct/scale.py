@@ -70,7 +70,8 @@ def balance(
                 np.maximum.at(row, edge.outputs, size.max(0))
                 np.maximum.at(column, edge.inputs, size.max(1))
             both = np.isfinite(row[members]) & np.isfinite(column[members])
-            log[members[both]] += (column - row)[members[both]] / 2
+            fit_in = members[both]
+            log[fit_in] += (column[fit_in] - row[fit_in]) / 2
             np.clip(log, -LIMIT, LIMIT, out=log)
     return _rescaled(params, edges, np.exp(log))
 
@@ -87,7 +88,9 @@ def _groups(edges: list[Edge], count: int, fixed: tuple[int, ...]) -> list[tuple
     for v in range(count):
         if v not in fixed:
             groups.setdefault(tuple(touching[v]), []).append(v)
-    return [(np.array(group), [edges[n] for n in sorted({n for n, _ in key})]) for key, group in groups.items()]
+    return [
+        (np.array(group), [edges[n] for n in sorted({n for n, _ in key})]) for key, group in groups.items()
+    ]
 
 
 def _rescaled(params: Params, edges: list[Edge], d: Float[np.ndarray, " ids"]) -> Balanced:
@@ -120,7 +123,9 @@ def _edges(
         edges.append(Edge(path, size, ids, out))
         return out
 
-    def walk(layers: tuple[Layer, ...], values: Params, shape: Shape, ids: Ids, path: str, out: Ids | None) -> Ids:
+    def walk(
+        layers: tuple[Layer, ...], values: Params, shape: Shape, ids: Ids, path: str, out: Ids | None
+    ) -> Ids:
         last = next((x for x in reversed(layers) if isinstance(x, Conv | Dense)), None)
         for layer in layers:
             match layer:
