@@ -135,7 +135,8 @@ def square_digits(error: Int[Array, "*n"]) -> Digits:
 
 def price_digits(price: Float[Array, "m *n"], exponent: Int[Array, "*n"]) -> Digits:
     """``rint(price * 4**exponent)`` as two digits; saturates at ``2**60``."""
-    steps = jnp.minimum(jnp.rint(price * power_of_two(exponent) * power_of_two(exponent)), 2.0**60)
+    scale = power_of_two(exponent)[None]
+    steps = jnp.minimum(jnp.rint(price * scale * scale), 2.0**60)
     high = jnp.floor(steps * 2.0**-DIGIT)
     return high.astype(jnp.uint32), (steps - high * 2.0**DIGIT).astype(jnp.uint32)
 
@@ -157,7 +158,7 @@ def robust_mask(
         cost = add_digits(square_digits(error), table)
         for k in range(split, x.shape[0]):
             chosen = ((row >> (k - split)) & 1).astype(jnp.uint32)
-            cost = add_digits(cost, (price[0][k] * chosen, price[1][k] * chosen))
+            cost = add_digits(cost, (price[0][k][None] * chosen, price[1][k][None] * chosen))
         return cost
 
     return search(x.shape[0], t.shape, keys, 2, size)
@@ -175,11 +176,11 @@ def quadratic_mask(
         value = jnp.zeros((1, *batch), jnp.int32)
         for k in range(split, m):
             chosen = (row >> (k - split)) & 1
-            value = value + slope[k] * chosen
+            value = value + slope[k][None] * chosen
             slope = [s + 2 * gram[i, k] * chosen for i, s in enumerate(slope)]
         for k in range(split):
             pairs = 2 * subset_table(gram[:k, k]) if k else 0
-            value = jnp.concatenate([value, value + slope[k] + pairs])
+            value = jnp.concatenate([value, value + slope[k][None] + pairs])
         return ((value + np.int32(1 << 30)).astype(jnp.uint32),)
 
     return search(m, batch, keys, 1, size)

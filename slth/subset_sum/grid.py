@@ -56,7 +56,7 @@ def snap(
 ) -> Snapped:
     """Problems rounded to grids of their `grid_exponent`."""
     scale = power_of_two(exponent)
-    xi = jnp.rint(x * scale).astype(jnp.int32)
+    xi = jnp.rint(x * scale[None]).astype(jnp.int32)
     steps = jnp.floor(tolerance * scale).astype(jnp.int32)
     ti = jnp.rint(jnp.clip(t * scale, -(2.0**30), 2.0**30)).astype(jnp.int32)
     if not far:

@@ -70,7 +70,7 @@ def exact_mask(p: Snapped | None, objective: Objective, size: int | None, **term
 def relative_price(x: Array, residual_price: Array | None, price: Array | None) -> Float[Array, "m *n"]:
     """``q / r``, the price of a variable in units of squared error (0 without ``q``, ``r`` = 1 without ``r``)."""
     q = jnp.zeros_like(x) if price is None else price
-    return q if residual_price is None else q / residual_price
+    return q if residual_price is None else q / residual_price[None]
 
 
 def gram_exponent(gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> Int[Array, "*n"]:
@@ -89,7 +89,7 @@ def quantise(
 ) -> tuple[Int[Array, "m m *n"], Int[Array, "m *n"]]:
     """``G`` and ``2 c`` in integer steps of ``2**-exponent``."""
     scale = power_of_two(exponent)
-    return jnp.rint(gram * scale).astype(jnp.int32), jnp.rint(linear * (2 * scale)).astype(jnp.int32)
+    return jnp.rint(gram * scale[None, None]).astype(jnp.int32), jnp.rint(linear * (2 * scale)[None]).astype(jnp.int32)
 
 
 def describe(p: Snapped, t: Float[Array, "*n"], mask: UInt32[Array, "*n"]) -> Solution:

@@ -1,13 +1,10 @@
-"""Brute force in NumPy: the oracle of the tests, deliberately plain and in another arithmetic.
+"""Brute force in NumPy: the oracle of the tests, deliberately plain and in another arithmetic (float64).
 
-Everything is a Python-simple loop over subsets in 64-bit integers or floats; use it for a few thousand
-problems of up to about fifteen variables.
+It holds all ``2**m`` subsets of all problems at once: for a few thousand problems of up to twelve variables.
 """
 
 import numpy as np
 from jaxtyping import Float, Int
-
-GRID = 2.0**24
 
 
 def subsets(m: int) -> Int[np.ndarray, "s m"]:
@@ -16,42 +13,40 @@ def subsets(m: int) -> Int[np.ndarray, "s m"]:
 
 
 def costs(
-    x: Float[np.ndarray, " m"],
-    t: float,
+    x: Float[np.ndarray, "m n"] | None,
+    t: Float[np.ndarray, " n"] | None,
     objective: str,
     *,
     tolerance: float = 0.01,
-    residual_price: float = 1.0,
-    price: Float[np.ndarray, " m"] | None = None,
-    gram: Float[np.ndarray, "m m"] | None = None,
-    linear: Float[np.ndarray, " m"] | None = None,
-) -> list[np.ndarray]:
-    """The quantities that ``objective`` minimises in turn, one array over all subsets each.
+    residual_price: Float[np.ndarray, " n"] | float = 1.0,
+    price: Float[np.ndarray, "m n"] | float = 0.0,
+    gram: Float[np.ndarray, "m m n"] | None = None,
+    linear: Float[np.ndarray, "m n"] | None = None,
+) -> list[Float[np.ndarray, "s n"]]:
+    """The quantities that ``objective`` minimises one after the other, for every subset and problem.
 
-    Values are read as float64, so ``x`` and ``t`` on the grid 2**-24 give exact sums.
+    Sums of values on the grid 2**-24 are exact here too.
     """
-    b = subsets(len(x if gram is None else linear))
     if objective == "quadratic":
-        g, c = gram.astype(np.float64), linear.astype(np.float64)
-        return [np.einsum("si,ij,sj->s", b, g, b) - 2 * b @ c]
-    error = np.abs(float(t) - b @ x.astype(np.float64))
+        b = subsets(linear.shape[0]).astype(np.float64)
+        return [np.einsum("si,ijn,sj->sn", b, gram, b, optimize=True) - 2 * b @ linear]
+    b = subsets(x.shape[0]).astype(np.float64)
+    error = np.abs(t - b @ x.astype(np.float64))
     if objective == "best":
         return [error]
     if objective == "smallest":
-        within = error <= tolerance
-        return [np.where(within, b.sum(1), len(x) + 1), error]
+        return [np.where(error <= tolerance, b.sum(1)[:, None], x.shape[0] + 1), error]
     if objective == "robust":
-        q = np.zeros(len(x)) if price is None else price.astype(np.float64)
-        return [float(residual_price) * error**2 + b @ q]
+        return [residual_price * error**2 + b @ np.broadcast_to(price, x.shape).astype(np.float64)]
     raise ValueError(f"unknown objective {objective!r}")
 
 
-def brute_force(x: Float[np.ndarray, " m"], t: float, objective: str, *, size: int | None = None, **terms) -> int:
-    """Mask of the optimal subset; ties go to fewer variables, then to the smaller mask."""
+def brute_force(x, t, objective: str, *, size: int | None = None, **terms) -> Int[np.ndarray, " n"]:
+    """Optimal masks; ties go to fewer variables, then to the smaller mask. Arguments as `costs`."""
     keys = costs(x, t, objective, **terms)
-    count = subsets(int(np.log2(len(keys[0])))).sum(1)
-    masks = np.arange(len(count))
-    order = np.lexsort((masks, count, *reversed(keys)))
-    if size is not None:
-        order = order[count[order] == size]
-    return int(order[0])
+    count = subsets((len(keys[0]) - 1).bit_length()).sum(1)
+    alive = np.ones(keys[0].shape, bool) if size is None else np.broadcast_to((count == size)[:, None], keys[0].shape)
+    for key in (*keys, np.broadcast_to(count[:, None], alive.shape)):
+        key = np.where(alive, key, np.inf)
+        alive = alive & (key == key.min(0))
+    return alive.argmax(0)

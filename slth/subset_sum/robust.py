@@ -29,7 +29,7 @@ def robust_chunk(p: Snapped, price: Float[Array, "m n"], always: Bool[Array, ""]
     inner = min(TABLE, low)
 
     def terms(x, price, exponent):
-        scale = power_of_two(exponent)
+        scale = power_of_two(exponent)[None]
         # a variable that is zero repeats a sum at no less cost; barring it leaves the optimum and no tie
         price = jnp.where(x == 0, FORBIDDEN, jnp.minimum(jnp.rint(price * scale * scale), FORBIDDEN))
         sums, prices = [jnp.zeros(n, jnp.int32)], [jnp.zeros(n)]

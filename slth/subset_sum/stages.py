@@ -40,8 +40,8 @@ def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
     if objective is Objective.SMALLEST:
         few = Stage(objective, "levels", 4096, (0, 1, 2, 3))
         # a problem that no subset solves is a problem of `best`
-        rest = plan(Objective.BEST, m, None)
-        return few, Stage(objective, "levels", 2048, (4,)), Stage(objective, "every size", 2048, (6,)), *rest[:-1], exact
+        unsolved = [stage._replace(objective=objective) for stage in plan(Objective.BEST, m, None)[:-1]]
+        return few, Stage(objective, "levels", 2048, (4,)), Stage(objective, "every size", 2048, (6,)), *unsolved, exact
     if objective is Objective.ROBUST:
         return Stage(objective, "rows", 4096, (6,)), exact
     return Stage(objective, "rows", 2048, (7,)), exact
