@@ -111,9 +111,7 @@ class _State(NamedTuple):
     steps: Int[Array, ""]
 
 
-def predict(
-    network: Network, params: Params, images: Batch, batch: int = 512
-) -> Float[np.ndarray, "n *out"]:
+def predict(network: Network, params: Params, images: Batch, batch: int = 512) -> Float[np.ndarray, "n *out"]:
     """The network's outputs for any number of images, (n, *out), in batches of one compiled shape.
 
     Raises: ValueError if there is no image.
@@ -226,9 +224,7 @@ def _check(network: Network, data: Data) -> None:
 
 
 def _optimiser(settings: Settings, steps: int) -> optax.GradientTransformation:
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, settings.rate, math.ceil(settings.warmup * steps), steps
-    )
+    rate = optax.warmup_cosine_decay_schedule(0.0, settings.rate, math.floor(settings.warmup * steps), steps)
 
     def kernels(params: Params) -> Params:
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

@@ -36,8 +36,9 @@ def _fold(
     for position, layer in enumerate(layers):
         before = out[-1] if out else None
         if isinstance(layer, Residual):
-            branch, branch_params = _fold(layer.branch, params[layer.name]["branch"], shape)
-            skip, skip_params = _fold(layer.skip, params[layer.name]["skip"], shape)
+            parts = params[layer.name]  # a part without parameters may be absent
+            branch, branch_params = _fold(layer.branch, parts.get("branch", {}), shape)
+            skip, skip_params = _fold(layer.skip, parts.get("skip", {}), shape)
             out.append(replace(layer, branch=branch, skip=skip))
             folded[layer.name] = {"branch": branch_params, "skip": skip_params}
         elif isinstance(layer, BatchNorm | ChannelScale) and isinstance(before, Conv | Dense):
