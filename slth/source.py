@@ -1,8 +1,8 @@
-r"""The source: a random network that is a function of (spec, seed, initialisation), never trained, never stored.
+r"""The source: a random network, a function of (spec, seed, initialisation), never trained, never stored.
 
 The weight at flat index n (row-major) of the kernel of layer ``path`` is
-:math:`\sigma_{path}\, g(\mathrm{seed}, path, \text{"kernel"}, n)` snapped to the grid :math:`2^{-24}`, with g the
-counter-based generator of `slth.random`: any layer or slice can be drawn anew, anywhere, with the same bits.
+:math:`\sigma_{path}\, g(\mathrm{seed}, path, \text{"kernel"}, n)` snapped to the grid :math:`2^{-24}`, with g
+the counter-based generator of `slth.random`: any layer or slice can be drawn again, anywhere, bit by bit.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float32
 
 from slth import random
+from slth.nn.layers import Layer, Residual
 from slth.nn.network import Network, init
 from slth.types import Params, Shape
 
@@ -28,10 +29,10 @@ Init = Literal["uniform", "normal", "he_uniform", "he_normal"]
 class Source:
     r"""A source network: everything its parameters depend on.
 
-    Weights of a layer with fan-in n are U[-s, s] or N(0, s^2) with s = ``scale`` (uniform, normal), or with He's
-    factor for the fan-in of one copy, n / m: :math:`s = scale \sqrt{6 m / n}` (he_uniform) and
-    :math:`scale \sqrt{2 m / n}` (he_normal). The first layer reads the input itself, so there m counts as 1. The
-    biases of the first layer are U[-``bias_scale``, ``bias_scale``]; no other layer has any.
+    Weights of a layer with fan-in n are U[-s, s] or N(0, s^2) with s = ``scale`` (uniform, normal), or with
+    He's factor for the fan-in of one copy, n / m: :math:`s = scale \sqrt{6 m / n}` (he_uniform) and
+    :math:`scale \sqrt{2 m / n}` (he_normal). The first layer reads the input itself, so there m counts as 1.
+    The biases of the first layer are U[-``bias_scale``, ``bias_scale``]; no other layer has any.
 
     Args:
       network: spec of the source; no batch norm.
@@ -62,9 +63,21 @@ class Source:
 
 @cache
 def parameter_shapes(network: Network) -> dict[str, Shape]:
-    """Shape of every parameter by its path, ``"layer1.0/branch/conv1/kernel"``, sorted by layer order then name."""
+    """Shape of every parameter by its path, ``"layer1.0/branch/conv1/kernel"``: by layer, then name."""
     tree = jax.eval_shape(lambda: init(network, jax.random.key(0)))
-    return {"/".join(path): leaf.shape for path, leaf in flatten_dict(tree).items()}
+    shapes = {"/".join(path): leaf.shape for path, leaf in sorted(flatten_dict(tree).items())}
+    order = {path: place for place, path in enumerate(_named(network.layers, ""))}
+    return dict(sorted(shapes.items(), key=lambda item: order[item[0].rpartition("/")[0]]))
+
+
+def _named(layers: tuple[Layer, ...], path: str) -> Iterator[str]:
+    """Paths of the named layers, first to last; a block's branch stands before its skip."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from _named(layer.branch, f"{path}{layer.name}/branch/")
+            yield from _named(layer.skip, f"{path}{layer.name}/skip/")
+        elif (name := getattr(layer, "name", None)) is not None:
+            yield f"{path}{name}"
 
 
 def layer_scale(source: Source, path: str) -> float:
