@@ -27,7 +27,10 @@ from slth.subset_sum.rows import NEVER, add_selected, apart, leaves, record, two
 
 
 def foldable(x: Int[Array, "m n"], folds: int) -> tuple[Int[Array, "f n"], Bool[Array, " n"]]:
-    """Indices of ``folds`` variables, each larger in magnitude than the sum of those before; whether they exist."""
+    """Indices of ``folds`` variables, each larger in magnitude than the sum of those before; whether they exist.
+
+    Where all variables are zero any indices will do.
+    """
     m, n = x.shape
     magnitude = jnp.abs(x)
 
@@ -40,7 +43,7 @@ def foldable(x: Int[Array, "m n"], folds: int) -> tuple[Int[Array, "f n"], Bool[
         return total, jax.lax.dynamic_update_index_in_dim(indices, index.astype(jnp.int32), i, 0)
 
     total, indices = jax.lax.fori_loop(0, folds, take, (jnp.zeros(n, jnp.int32), jnp.zeros((folds, n), jnp.int32)))
-    return indices, total < NEVER
+    return indices, (total < NEVER) | (magnitude == 0).all(axis=0)
 
 
 def best_chunk(p: Snapped, always: Bool[Array, ""], *, folds: int, low: int) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
@@ -109,8 +112,8 @@ def best_chunk(p: Snapped, always: Bool[Array, ""], *, folds: int, low: int) -> 
         mask = mask | jnp.where((chosen >> k) & 1, bit[k], np.uint32(0))
     u = add_selected(y, [-v for v in x], chosen)
     for f, v in enumerate(folded):
-        ok &= u != 0
+        ok &= (u != 0) | (v == 0)
         up = u > 0
-        mask = mask | jnp.where(up == (v > 0), np.uint32(1) << indices[folds - 1 - f].astype(jnp.uint32), np.uint32(0))
+        mask = mask | jnp.where((up == (v > 0)) & (v != 0), np.uint32(1) << indices[folds - 1 - f].astype(jnp.uint32), np.uint32(0))
         u = u - jnp.where(up, c[f], -c[f])
     return mask, ok

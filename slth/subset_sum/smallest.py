@@ -1,7 +1,7 @@
 r"""The smallest subset within :math:`\epsilon`: level by level first, then by full enumeration.
 
 Most problems have a subset of at most three variables (all but 5 % at m = 15, :math:`\epsilon = 0.01`), so the levels
-of size 0 to 3 are scanned for all problems, size 4 for those left, and all subsets only for the rest.
+of size 0 to 3 are scanned for all problems and all subsets only for the rest.
 """
 
 import functools
@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, UInt32
 from slth.subset_sum.grid import Snapped
 from slth.subset_sum.rows import NEVER, add_selected, apart, leaves, record, two_least
 
-ERROR_BITS = 20
 WORST = np.uint32(0xFFFFFFFF)
 PIECE = 400  # subsets in one compiled kernel
 
@@ -28,8 +27,9 @@ def level_masks(m: int, size: int) -> list[int]:
 def level_chunk(p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of the smallest subset of one of the ``sizes`` (increasing) and whether it is within the tolerance.
 
-    One unsigned key a subset, ``min(error, 2**20 - 1) << 12 | index``, finds the least error and, among
-    equals, the smaller mask. A problem whose tolerance needs more bits is returned as not found.
+    One unsigned key a subset, the capped error above the index among the subsets of its size, finds the
+    least error and, among equals, the smaller mask. A tolerance that needs more bits than the index leaves
+    (more than 0.125 for the 2**11 triples of m = 24) makes every problem one that is not found.
     """
     m, n = p.x.shape
     mask, found = jnp.zeros(n, jnp.uint32), jnp.zeros(n, bool)
@@ -37,19 +37,21 @@ def level_chunk(p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]) -> 
         masks = level_masks(m, size)
         if not masks:
             continue
+        shift = max(len(masks) - 1, 1).bit_length()
+        cap = min(2 ** (32 - shift), 2**31) - 1
         best = jnp.full(n, WORST)
         table = np.array(masks, np.uint32)
         for start in range(0, len(masks), PIECE):
             piece = masks[start : start + PIECE]
-            best = apart(always, functools.partial(_scan, piece=piece, start=start), p.x, p.t, best)
-        within = (best >> 12).astype(jnp.int32) <= p.tolerance
-        fits = p.tolerance < (1 << ERROR_BITS) - 1
-        mask = jnp.where(~found & within, jnp.asarray(table)[jnp.minimum(best & np.uint32(0xFFF), len(table) - 1)], mask)
-        found = found | (within & fits)
+            best = apart(always, functools.partial(_scan, piece=piece, start=start, shift=shift, cap=cap), p.x, p.t, best)
+        within = (best >> shift).astype(jnp.int32) <= p.tolerance
+        index = jnp.minimum(best & np.uint32(2**shift - 1), len(table) - 1)
+        mask = jnp.where(~found & within, jnp.asarray(table)[index], mask)
+        found = found | (within & (p.tolerance < cap))
     return mask, found
 
 
-def _scan(x, t, best, *, piece, start):
+def _scan(x, t, best, *, piece, start, shift, cap):
     """Least key of a run of masks in increasing order, which shares the sums over all but the lowest variable."""
     sums = {0: t}
     for i, mask in enumerate(piece):
@@ -61,20 +63,24 @@ def _scan(x, t, best, *, piece, start):
                     total = total - x[k]
             sums[rest] = total
         u = jnp.abs(sums[rest] - x[lowest]) if mask else jnp.abs(t)
-        key = (jnp.minimum(u, (1 << ERROR_BITS) - 1).astype(jnp.uint32) << 12) | np.uint32(start + i)
+        key = (jnp.minimum(u, cap).astype(jnp.uint32) << shift) | np.uint32(start + i)
         best = jnp.minimum(best, key)
     return best
 
 
 def every_size_chunk(p: Snapped, always: Bool[Array, ""], *, low: int) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
-    """Masks of the smallest subset within the tolerance among all, and whether it exists and is the only one."""
+    """Masks of ``smallest`` by full enumeration and whether each is surely the one optimal subset.
+
+    Keys are ``size << 26 | error`` within the tolerance, and beyond every such key the error alone.
+    """
     m, n = p.x.shape
     low = min(low, m)
-    # size << 26 | error orders by size, then error; NEVER if the error is over the tolerance
-    x = list(p.x)
+    beyond = np.int32((m + 1) << 26)
 
-    def key(least, size):
-        return jnp.where((least <= p.tolerance) & (least < 1 << 26), (size << 26) | least, NEVER)
+    def unpacked(x):
+        return list(x), [(v == 0).astype(jnp.int32) for v in x]
+
+    x, zero = apart(always, unpacked, p.x)
 
     def subtract(u, v):
         return u - v
@@ -86,21 +92,31 @@ def every_size_chunk(p: Snapped, always: Bool[Array, ""], *, low: int) -> tuple[
             by_size.setdefault(index.bit_count(), []).append(jnp.abs(u))
 
         leaves(add_selected(p.t, [-v for v in x[low:]], row), x[:low], subtract, visit)
+        # a variable that is zero repeats a sum: one more step of error keeps rows with it behind
+        idle = add_selected(jnp.zeros_like(p.t), zero[low:], row)
+        least = {s: functools.reduce(jnp.minimum, errors) + idle for s, errors in by_size.items()}
+        none = beyond + jnp.minimum(functools.reduce(jnp.minimum, least.values()), NEVER - beyond)
         size = jax.lax.population_count(row)
-        keys = [key(functools.reduce(jnp.minimum, v), size + s) for s, v in by_size.items()]
+        keys = [jnp.where((e <= p.tolerance) & (e < 1 << 26), ((size + s) << 26) | e, none) for s, e in least.items()]
         return functools.reduce(jnp.minimum, keys)
 
     state = two_least(2 ** (m - low), n, kernel)
-    def columns(row, size, error):
+
+    def columns(row, least):
         code = [jnp.zeros(n, jnp.int32)]
+        unsolved = least >= beyond
+        error = jnp.where(unsolved, least - beyond, least & ((1 << 26) - 1))
 
-        def visit(index, u):
-            fits = size == jax.lax.population_count(row) + index.bit_count()
-            code[0] = record(code[0], fits & (jnp.abs(u) == error), index)
+        def visit(index, s):
+            u, idle = s
+            fits = unsolved | ((least >> 26) == jax.lax.population_count(row) + index.bit_count())
+            code[0] = record(code[0], fits & (jnp.abs(u) == error) & (idle == 0), index)
 
-        leaves(add_selected(p.t, [-v for v in x[low:]], row), x[:low], subtract, visit)
+        start = (add_selected(p.t, [-v for v in x[low:]], row), jnp.zeros_like(p.t))
+        pairs = list(zip(x[:low], zero[:low], strict=True))
+        leaves(start, pairs, lambda s, v: (s[0] - v[0], s[1] | v[1]), visit)
         return code[0]
 
-    code = apart(always, columns, state.row, state.least >> 26, state.least & ((1 << 26) - 1))
+    code = apart(always, columns, state.row, state.least)
     mask = ((state.row << low) | (code & ((1 << low) - 1))).astype(jnp.uint32)
     return mask, (state.least < NEVER) & (state.second > state.least) & (code >> 16 == 1)

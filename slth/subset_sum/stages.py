@@ -13,11 +13,15 @@ from jaxtyping import Array, Bool, Float
 from slth.subset_sum.best import best_chunk
 from slth.subset_sum.grid import grid_exponent, snap
 from slth.subset_sum.one import describe, describe_quadratic, exact_mask, gram_exponent, quantise
-from slth.subset_sum.problem import Objective, Solution
+from slth.subset_sum.large import large_chunk
+from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
 from slth.subset_sum.quadratic import quadratic_chunk
 from slth.subset_sum.robust import robust_chunk
 from slth.subset_sum.rows import apart
 from slth.subset_sum.smallest import every_size_chunk, level_chunk
+
+
+MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 
 
 class Stage(NamedTuple):
@@ -30,18 +34,17 @@ class Stage(NamedTuple):
 
 
 def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
-    """The stages for ``m <= 20`` variables; their chunks keep a kernel's arrays in the second-level cache."""
-    exact = Stage(objective, "exact", 512, () if size is None else (size,))
+    """The stages for ``m`` variables; their chunks keep a kernel's arrays in the second-level cache."""
+    halves = m > MAX_ENUMERATED
+    exact = Stage(objective, "halves", 64) if halves else Stage(objective, "exact", 512, () if size is None else (size,))
     if size is not None or m < 6:
         return (exact,)
     if objective is Objective.BEST:
-        two = Stage(objective, "folded", 4096, (2, 6))
-        return (Stage(objective, "folded", 4096, (4, 6)), two, exact) if m >= 12 else (two, exact)
+        folded = [Stage(objective, "folded", 4096, (4, 6))] if 12 <= m <= MAX_FOLDED else []
+        return (*folded, exact) if halves else (*folded, Stage(objective, "folded", 4096, (1, 6)), exact)
     if objective is Objective.SMALLEST:
-        few = Stage(objective, "levels", 4096, (0, 1, 2, 3))
-        # a problem that no subset solves is a problem of `best`
-        unsolved = [stage._replace(objective=objective) for stage in plan(Objective.BEST, m, None)[:-1]]
-        return few, Stage(objective, "levels", 2048, (4,)), Stage(objective, "every size", 2048, (6,)), *unsolved, exact
+        levels, every = Stage(objective, "levels", 4096, (0, 1, 2, 3)), Stage(objective, "every size", 2048, (6,))
+        return (levels, every, exact) if m <= MAX_FOLDED else (levels, exact)
     if objective is Objective.ROBUST:
         return Stage(objective, "rows", 4096, (6,)), exact
     return Stage(objective, "rows", 2048, (7,)), exact
@@ -64,8 +67,6 @@ def run_stage(
         p = apart(always, lambda *a: snap(*a, far), x, t, tolerance, exponent)
     mask, sure = _mask(stage, always, p, terms)
     solution = describe(p, t, mask) if p is not None else describe_quadratic(mask, terms["gram"], terms["linear"])
-    if stage.objective is Objective.SMALLEST and stage.kind == "folded":
-        sure &= ~solution.solved  # a problem that can be solved is not for `best` to decide
     return solution, sure
 
 
@@ -74,6 +75,9 @@ def _mask(stage, always, p, terms):
     objective, kind, options = stage.objective, stage.kind, stage.options
     if kind == "exact":
         mask = exact_mask(p, objective, options[0] if options else None, **terms)
+        return mask, jnp.ones(mask.shape, bool)
+    if kind == "halves":
+        mask = large_chunk(p, objective is Objective.SMALLEST)
         return mask, jnp.ones(mask.shape, bool)
     if kind == "folded":
         return best_chunk(p, always, folds=options[0], low=options[1])
