@@ -1,0 +1,327 @@
+r"""Ticket files: a strong lottery ticket as the seed of its source and one bit for each of its parameters.
+
+    ticket(x) = lambda * apply(source.network, mask * source, x)
+
+The source is a function of its seed (`slth.source`), so the file holds no weight: neither the source's nor,
+above all, the target's. It is a safetensors file with one array, the packed mask, and one metadata entry,
+canonical JSON. There is one sequence of bytes for each ticket: a file that differs from what its content
+would be written as is refused.
+"""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from slth import nn
+from slth.nn.network import Network
+from slth.nn.serial import decode, encode
+from slth.source import Source, parameter, parameter_shapes
+from slth.source import sha256 as sha256_of
+from slth.types import Batch, Mask, Params
+
+FORMAT = "slth ticket"
+VERSION = 1
+ENTRY = "slth_ticket"
+ARRAY = "mask"
+FIELDS = ("format", "version", "source", "target", "factor", "source_sha256", "checksum")
+SOURCE_FIELDS = {
+    "network": dict,
+    "seed": int,
+    "multiplicity": int,
+    "init": str,
+    "scale": float,
+    "bias_scale": float,
+}
+
+
+class TicketError(ValueError):
+    """A ticket file that is damaged, foreign or not of its source: says which file and field."""
+
+    def __init__(self, where: str | Path, field: str, problem: str):
+        self.field = field
+        super().__init__(f"{where}: {field}: {problem}")
+
+
+@dataclass(frozen=True)
+class Ticket:
+    r"""A strong lottery ticket, :math:`\lambda f(\mathrm{mask} \odot \mathrm{source})`.
+
+    Args:
+      source: the random network; regenerated, never stored.
+      bits: the mask, packed eight entries a byte, most significant first, the arrays in the order of
+        `slth.source.parameter_shapes`, row-major; unused bits of the last byte are 0.
+      factor: lambda > 0, by which the outputs are multiplied.
+      source_sha256: `slth.source.sha256` of the source.
+      target: spec of the network that the ticket computes, for information (None: not said).
+    Raises: ValueError for a mask of another length, unused bits that are set, or a factor that is not
+      positive.
+    """
+
+    source: Source
+    bits: bytes
+    factor: float
+    source_sha256: str
+    target: Network | None = None
+
+    def __post_init__(self) -> None:
+        count = self.parameters
+        if len(self.bits) != (count + 7) // 8:
+            raise ValueError(
+                f"mask: {len(self.bits)} bytes, expected {(count + 7) // 8} for {count} parameters"
+            )
+        if count % 8 and self.bits[-1] & (0xFF >> count % 8):
+            raise ValueError("mask: unused bits of the last byte are set")
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"factor: must be positive and finite, got {self.factor}")
+        if len(self.source_sha256) != 64 or set(self.source_sha256) - set("0123456789abcdef"):
+            raise ValueError(f"source_sha256: expected 64 hexadecimal digits, got {self.source_sha256!r}")
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the source, kept or not."""
+        return sum(math.prod(shape) for shape in parameter_shapes(self.source.network).values())
+
+    @property
+    def nonzero(self) -> int:
+        """Number of kept parameters."""
+        return int(np.bitwise_count(np.frombuffer(self.bits, np.uint8)).sum())
+
+    @property
+    def density(self) -> float:
+        """Kept / total over all parameters of the source, in [0, 1]."""
+        return self.nonzero / self.parameters
+
+    @property
+    def mask(self) -> Mask:
+        """The mask as a tree of boolean arrays of the source's structure."""
+        shapes = parameter_shapes(self.source.network)
+        flat = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.parameters).astype(bool)
+        ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
+        parts = np.split(flat, ends)
+        leaves = {path: part.reshape(shapes[path]) for path, part in zip(shapes, parts, strict=True)}
+        return unflatten_dict(leaves, sep="/")
+
+
+def make(source: Source, mask: Mask, factor: float, target: Network | None = None) -> Ticket:
+    """The ticket of a source and a mask, with the source's hash computed.
+
+    Args:
+      mask: a tree of boolean arrays of the source's parameters (`slth.construct.construct`).
+    Raises: ValueError if the mask's names, shapes or types are not those of the source's parameters.
+    """
+    shapes = parameter_shapes(source.network)
+    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(mask, sep="/").items()}
+    for path in [*shapes, *flat]:
+        found = (flat[path].shape, flat[path].dtype) if path in flat else None
+        if found != (shapes.get(path), np.dtype(bool)):
+            raise ValueError(f"mask {path}: expected boolean {shapes.get(path)}, got {found}")
+    bits = np.packbits(np.concatenate([flat[path].reshape(-1) for path in shapes])).tobytes()
+    return Ticket(source, bits, float(factor), sha256_of(source), target)
+
+
+def masked(ticket: Ticket) -> Params:
+    """mask * source, the parameters for `slth.nn.apply` of ``ticket.source.network``."""
+    kept = {path: np.asarray(keep) for path, keep in flatten_dict(ticket.mask, sep="/").items()}
+    return unflatten_dict(
+        {path: jnp.where(keep, parameter(ticket.source, path), 0) for path, keep in kept.items()}, sep="/"
+    )
+
+
+def apply(ticket: Ticket, x: Batch, params: Params | None = None) -> Float[Array, "n *out"]:
+    r"""The ticket's outputs, :math:`\lambda f(\mathrm{mask} \odot \mathrm{source}; x)`.
+
+    Args:
+      x: shape (n, *input_shape).
+      params: `masked` of the ticket, to compute it once for many batches.
+    """
+    params = masked(ticket) if params is None else params
+    return ticket.factor * _forward(ticket.source.network, params, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _forward(network: Network, params: Params, x: Batch) -> Array:
+    return nn.apply(network, params, x)
+
+
+def verify(ticket: Ticket, where: str | Path = "ticket") -> None:
+    """Regenerate the source and compare its hash with the ticket's.
+
+    Args:
+      where: what a message calls the ticket, such as its file.
+    Raises: TicketError if they differ.
+    """
+    found = sha256_of(ticket.source)
+    if found != ticket.source_sha256:
+        raise TicketError(
+            where,
+            "source_sha256",
+            f"the source that seed {ticket.source.seed} generates has {found}, the ticket was made for "
+            f"{ticket.source_sha256}",
+        )
+
+
+def save(path: str | Path, ticket: Ticket) -> None:
+    """Write a ticket file, whole or not at all; equal tickets give equal bytes."""
+    temporary = Path(f"{path}.tmp{os.getpid()}")
+    try:
+        temporary.write_bytes(to_bytes(ticket))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path, *, check_source: bool = True) -> Ticket:
+    """Read a ticket file and check all of it.
+
+    Args:
+      check_source: also regenerate the source and compare its hash (`verify`).
+    Raises: FileNotFoundError; TicketError for a file that is truncated, altered, of another format or
+      version, whose mask does not fit its source, or whose hash does not match.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"ticket {path} is not there")
+    ticket = from_bytes(path.read_bytes(), path)
+    if check_source:
+        verify(ticket, path)
+    return ticket
+
+
+def to_bytes(ticket: Ticket) -> bytes:
+    """The content of the ticket's file.
+
+    The container is written here, not by the safetensors package, so that its bytes depend on no package's
+    version: length of the header (8 bytes, little-endian), the header as JSON padded with spaces to a
+    multiple of 8, the array.
+    """
+    plain = {name: kind for name, kind in SOURCE_FIELDS.items() if name != "network"}
+    source = {name: kind(getattr(ticket.source, name)) for name, kind in plain.items()}
+    source["network"] = encode(ticket.source.network)
+    entry = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": source,
+        "target": None if ticket.target is None else encode(ticket.target),
+        "factor": ticket.factor,
+        "source_sha256": ticket.source_sha256,
+    }
+    entry["checksum"] = _checksum(entry, ticket.bits)
+    size = len(ticket.bits)
+    header = _json(
+        {
+            "__metadata__": {ENTRY: _json(entry)},
+            ARRAY: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
+        }
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + ticket.bits
+
+
+def from_bytes(content: bytes, where: str | Path = "ticket") -> Ticket:
+    """The ticket that `to_bytes` wrote; all is checked but the source's hash (`verify`).
+
+    Raises: TicketError, naming ``where`` and the field.
+    """
+    try:
+        arrays = dict(safetensors.deserialize(content))
+        text = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        raise TicketError(where, "file", f"not a whole safetensors file ({error})") from error
+    text = (text.get("__metadata__") or {}).get(ENTRY)
+    if text is None:
+        raise TicketError(where, ENTRY, "no such metadata: this is not a ticket file")
+    if list(arrays) != [ARRAY] or arrays[ARRAY]["dtype"] != "U8" or len(arrays[ARRAY]["shape"]) != 1:
+        raise TicketError(
+            where, ARRAY, f"expected one array of bytes named {ARRAY!r}, got {', '.join(arrays)}"
+        )
+    bits = bytes(arrays[ARRAY]["data"])
+    entry = _entry(text, where)
+    if entry["checksum"] != _checksum({k: v for k, v in entry.items() if k != "checksum"}, bits):
+        raise TicketError(where, "checksum", "does not match the content: the file was altered or damaged")
+    ticket = _ticket(entry, bits, where)
+    if to_bytes(ticket) != content:
+        raise TicketError(where, "file", "not written as tickets are: the container was altered")
+    return ticket
+
+
+def _entry(text: str, where: str | Path) -> dict[str, Any]:
+    """The metadata as a dict with exactly the known fields, of the known format and version."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TicketError(where, ENTRY, f"not JSON ({error})") from error
+    if not isinstance(entry, dict):
+        raise TicketError(where, ENTRY, "expected a JSON object")
+    if entry.get("format") != FORMAT:
+        raise TicketError(where, "format", f"expected {FORMAT!r}, got {entry.get('format')!r}")
+    if type(entry.get("version")) is not int or entry["version"] != VERSION:
+        raise TicketError(
+            where, "version", f"this program reads version {VERSION}, the file has {entry.get('version')!r}"
+        )
+    _only(entry, FIELDS, where, "")
+    return entry
+
+
+def _only(given: dict[str, Any], known: Any, where: str | Path, prefix: str) -> None:
+    for name in given:
+        if name not in known:
+            raise TicketError(where, f"{prefix}{name}", "unknown field")
+    for name in known:
+        if name not in given:
+            raise TicketError(where, f"{prefix}{name}", "missing field")
+
+
+def _ticket(entry: dict[str, Any], bits: bytes, where: str | Path) -> Ticket:
+    source = entry["source"]
+    if not isinstance(source, dict):
+        raise TicketError(where, "source", "expected an object")
+    _only(source, SOURCE_FIELDS, where, "source.")
+    for name, kind in SOURCE_FIELDS.items():
+        if type(source[name]) is not kind:
+            raise TicketError(where, f"source.{name}", f"expected {kind.__name__}, got {source[name]!r}")
+    if not 0 <= source["seed"] < 2**64:
+        raise TicketError(where, "source.seed", f"expected 0 to 2^64 - 1, got {source['seed']}")
+    for name, kind in {"factor": float, "source_sha256": str}.items():
+        if type(entry[name]) is not kind:
+            raise TicketError(where, name, f"expected {kind.__name__}, got {entry[name]!r}")
+    networks = {"source.network": source["network"], "target": entry["target"]}
+    specs: dict[str, Network | None] = {}
+    for name, value in networks.items():
+        try:
+            specs[name] = None if value is None else decode(value, name)
+        except (ValueError, RecursionError) as error:
+            raise TicketError(where, name, str(error).removeprefix(f"{name}: ")) from error
+    network = specs["source.network"]
+    assert network is not None  # its type was checked above
+    try:
+        made = Source(**{**source, "network": network})
+        return Ticket(made, bits, entry["factor"], entry["source_sha256"], specs["target"])
+    except ValueError as error:
+        field, _, problem = str(error).partition(": ")
+        raise TicketError(where, field, problem or "unusable") from error
+
+
+def _json(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(entry: dict[str, Any], bits: bytes) -> str:
+    """SHA-256 over all other metadata and the mask."""
+    try:
+        text = _json(entry)
+    except ValueError:  # NaN or infinity, which we never write
+        return ""
+    return hashlib.sha256(text.encode() + b"\0" + bits).hexdigest()
