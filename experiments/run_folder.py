@@ -139,13 +139,22 @@ def main(run: Callable[[DictConfig, Path], dict], experiment: str, config: str |
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
 
+    def refuse(error: Exception) -> None:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+
     def job(cfg: DictConfig) -> str:
-        return str(execute(run, cfg, experiment))
+        logging.getLogger("jax").setLevel(logging.WARNING)
+        try:
+            return str(execute(run, cfg, experiment))
+        except USER_ERRORS as error:
+            if full:
+                raise
+            refuse(error)  # here: Hydra would print lines of its own first
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config or experiment)(job)()
     except USER_ERRORS as error:
         if full:
             raise
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
