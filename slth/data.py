@@ -160,9 +160,7 @@ def _digits() -> tuple[Part, Part, int]:
     images = np.asarray(pixels).reshape(-1, 8, 8, 1) / 16  # grey values 0..16
     labels = np.asarray(labels)
     # Drawn, because the file's order follows its writers and partly the digits themselves.
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=360, random_state=0, stratify=labels
-    )
+    train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=0, stratify=labels)
     return (images[train], labels[train]), (images[test], labels[test]), 10
 
 
@@ -216,9 +214,7 @@ def _npz(path: Path, *, flat_channels: bool) -> tuple[Part, Part, int]:
     return train, test, int(max(test[1].max(initial=0), train[1].max(initial=0))) + 1
 
 
-def _checked(
-    path: Path, keys: tuple[str, str], held: Mapping[str, np.ndarray], flat_channels: bool
-) -> Part:
+def _checked(path: Path, keys: tuple[str, str], held: Mapping[str, np.ndarray], flat_channels: bool) -> Part:
     image_key, label_key = keys
     images, labels = held[image_key], held[label_key]
     if flat_channels and images.ndim == 3:
@@ -231,9 +227,7 @@ def _checked(
             "(n, *shape) and (n,) with n >= 1"
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(
-            f"data file {path}: {label_key} must be integers 0, 1, ..., got {labels.dtype}"
-        )
+        raise ValueError(f"data file {path}: {label_key} must be integers 0, 1, ..., got {labels.dtype}")
     if images.dtype == np.uint8:
         return images, labels
     if not np.issubdtype(images.dtype, np.floating):
@@ -273,7 +267,8 @@ def _tfds(
         import tensorflow_datasets as tfds
 
         folder = None if directory is None else Path(directory).expanduser()
-        builder = tfds.builder(name, data_dir=folder)
+        with _readable(name, "the folder of TFDS" if folder is None else str(folder), directory):
+            builder = tfds.builder(name, data_dir=folder)
         if not builder.is_prepared():
             raise FileNotFoundError(
                 f"{name} is not in {builder.data_path}: run `{_command(name, directory)}`"
@@ -284,11 +279,24 @@ def _tfds(
                 f"{name} in {builder.data_path} was prepared as {found}, which needs TensorFlow to read: "
                 f"run `{_command(name, 'ANOTHER_FOLDER')}`"
             )
-        parts = [
-            _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
-            for split, count in (("train", train_limit), ("test", limit))
-        ]
+        with _readable(name, str(builder.data_path), directory):
+            parts = [
+                _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
+                for split, count in (("train", train_limit), ("test", limit))
+            ]
     return parts[0], parts[1], CLASSES[name]
+
+
+@contextlib.contextmanager
+def _readable(name: str, place: str, directory: str | Path | None) -> Iterator[None]:
+    """Turn whatever a damaged folder makes TFDS raise into one line."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{name} in {place} cannot be read ({said}): remove it and run `{_command(name, directory)}`"
+        ) from error
 
 
 def _read(source: Sequence[Mapping[str, np.ndarray]], limit: int | None) -> Part:

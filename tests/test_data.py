@@ -1,5 +1,6 @@
 """Data sets: splits, scale, normalisation, and one line for whatever is wrong or absent."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,18 @@ def test_another_format_says_what_to_run(tmp_path: Path, data_dir: Path):
         (copy / name).write_text(text.replace("array_record", "tfrecord"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"prepared as tfrecord, which needs TensorFlow to read: run"):
         data.load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["dataset_info.json", "cifar10-test.array_record-00000-of-00001"])
+def test_a_damaged_folder_says_what_to_run(tmp_path: Path, data_dir: Path, damaged: str):
+    shutil.copytree(data_dir / "tensorflow_datasets", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "cifar10" / "3.0.2" / damaged
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.unlink()  # the copy may be write-protected
+    path.write_bytes(half)
+    with pytest.raises(ValueError, match=r"cifar10 in .* cannot be read \(.*\): remove it and run") as raised:
+        data.load("cifar10", tmp_path, train_limit=1)
+    assert "\n" not in str(raised.value)
 
 
 def test_cifar10_is_read_without_tensorflow(data_dir: Path, capfd: pytest.CaptureFixture[str]):
