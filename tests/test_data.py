@@ -10,6 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from slth import data
+from slth.data.__main__ import main
 
 
 def test_digits_are_split_once_and_for_all():
@@ -220,7 +221,7 @@ def test_the_module_loads_nothing_that_it_may_not_need(root: Path):
 
 def test_preparing_needs_tensorflow_and_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    assert data.main(["cifar10"]) == 1
+    assert main(["cifar10"]) == 1
     assert 'needs TensorFlow (reading does not): pip install -e ".[prepare]"' in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"data 'digits' cannot be prepared"):
         data.prepare("digits")

@@ -1,0 +1,102 @@
+"""Arrays of your own: the parts of an .npz file, checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+
+Part: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Images (n, *shape) and labels (n,)."""
+
+# The names under which an .npz file may hold its parts, in the order in which they are looked for.
+KEYS = {
+    "train": (("train_images", "train_labels"), ("x_train", "y_train")),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test"), ("images", "labels")),
+}
+
+
+def find_archive(name: str, directory: str | Path | None) -> Path | None:
+    """The .npz file that is meant, or None where the data are a prepared TFDS folder."""
+    if name == "npz":
+        if directory is None:
+            raise ValueError("data npz needs a file: set its directory to the path of an .npz file")
+        path = Path(directory).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"data file {path} is not there: name an existing .npz file")
+        return path
+    if directory is None:
+        return None
+    path = Path(directory).expanduser()
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise ValueError(f"data file {path} is not an .npz file")
+        return path
+    if name == "mnist" and not (path / name).is_dir():
+        found = [path / file for file in ("mnist.npz", "mnist_test.npz") if (path / file).is_file()]
+        return found[0] if found else None
+    return None
+
+
+def read_archive(path: Path, *, flat_channels: bool) -> tuple[Part, Part, int]:
+    """Training part (perhaps empty), test part and number of classes of an .npz file.
+
+    Args:
+      flat_channels: three axes are (n, h, w), one channel each.
+    Raises: ValueError naming the file and what it should hold.
+    """
+    if not is_zipfile(path):
+        raise ValueError(f"data file {path} is not an .npz file (a zip of arrays)")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {key: file[key] for key in file.files}
+    except (ValueError, OSError, BadZipFile, EOFError) as error:
+        raise ValueError(f"data file {path} cannot be read as .npz: {error}") from error
+    parts: dict[str, Part | None] = {}
+    for part, candidates in KEYS.items():
+        pair = next((pair for pair in candidates if set(pair) <= set(held)), None)
+        parts[part] = _checked(path, pair, held, flat_channels) if pair else None
+    test, train = parts["test"], parts["train"]
+    if test is None:
+        raise ValueError(
+            f"data file {path} holds {', '.join(sorted(held)) or 'nothing'}: expected test_images and "
+            "test_labels (or images and labels), and train_images and train_labels for training"
+        )
+    if train is None:
+        train = (np.empty((0, *test[0].shape[1:]), np.uint8), np.empty(0, np.int32))
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(
+            f"data file {path}: training images {train[0].shape[1:]} and test images "
+            f"{test[0].shape[1:]} differ in shape"
+        )
+    return train, test, int(max(test[1].max(initial=0), train[1].max(initial=0))) + 1
+
+
+def _checked(path: Path, keys: tuple[str, str], held: Mapping[str, np.ndarray], flat_channels: bool) -> Part:
+    image_key, label_key = keys
+    images, labels = held[image_key], held[label_key]
+    if flat_channels and images.ndim == 3:
+        images = images[..., None]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if images.ndim < 2 or labels.shape != images.shape[:1] or len(images) == 0:
+        raise ValueError(
+            f"data file {path}: {image_key} {images.shape} and {label_key} {labels.shape} must be "
+            "(n, *shape) and (n,) with n >= 1"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise ValueError(f"data file {path}: {label_key} must be integers 0, 1, ..., got {labels.dtype}")
+    if images.dtype == np.uint8:
+        return images, labels
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(
+            f"data file {path}: {image_key} must be uint8 or floats in [0, 1], got {images.dtype}"
+        )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # a NaN compares false
+        raise ValueError(
+            f"data file {path}: {image_key} must lie in [0, 1] (normalise with mean and std), "
+            f"got values from {low:g} to {high:g}"
+        )
+    return images, labels

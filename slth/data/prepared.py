@@ -1,0 +1,114 @@
+"""Data sets that TFDS prepares: MNIST and CIFAR-10, read without TensorFlow."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slth.data.archive import Part
+
+CLASSES = {"cifar10": 10, "mnist": 10}
+"""The sets that TFDS prepares, and their numbers of classes."""
+
+FORMAT = "array_record"  # the one format of TFDS that is read without TensorFlow
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what TFDS and absl warn of: advice on OpenCV, on folders, on Google Cloud."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _command(name: str, directory: str | Path | None) -> str:
+    place = f" --dir {directory}" if directory is not None else ""
+    return f'pip install -e ".[prepare]" && python -m slth.data {name}{place}'
+
+
+def read_prepared(
+    name: str, directory: str | Path | None, limit: int | None, train_limit: int | None
+) -> tuple[Part, Part, int]:
+    """Training part, test part and number of classes out of a folder that `prepare` wrote.
+
+    Raises: FileNotFoundError or ValueError, each with the command that prepares the data.
+    """
+    with _quiet():
+        import tensorflow_datasets as tfds
+
+        folder = None if directory is None else Path(directory).expanduser()
+        with _readable(name, "the folder of TFDS" if folder is None else str(folder), directory):
+            builder = tfds.builder(name, data_dir=folder)
+        if not builder.is_prepared():
+            raise FileNotFoundError(
+                f"{name} is not in {builder.data_path}: run `{_command(name, directory)}`"
+            )
+        found = getattr(builder.info.file_format, "value", None)
+        if found != FORMAT:
+            raise ValueError(
+                f"{name} in {builder.data_path} was prepared as {found}, which needs TensorFlow to read: "
+                f"run `{_command(name, 'ANOTHER_FOLDER')}`"
+            )
+        with _readable(name, str(builder.data_path), directory):
+            parts = [
+                _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
+                for split, count in (("train", train_limit), ("test", limit))
+            ]
+    return parts[0], parts[1], CLASSES[name]
+
+
+@contextlib.contextmanager
+def _readable(name: str, place: str, directory: str | Path | None) -> Iterator[None]:
+    """Turn whatever a damaged folder makes TFDS raise into one line."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{name} in {place} cannot be read ({said}): remove it and run `{_command(name, directory)}`"
+        ) from error
+
+
+def _read(source: Sequence[Mapping[str, np.ndarray]], limit: int | None) -> Part:
+    count = len(source) if limit is None else min(limit, len(source))
+    images = labels = None
+    for index in range(count):
+        example = source[index]
+        if images is None or labels is None:
+            images = np.empty((count, *example["image"].shape), np.uint8)
+            labels = np.empty(count, np.int32)
+        images[index], labels[index] = example["image"], example["label"]
+    if images is None or labels is None:
+        raise ValueError("the prepared data set holds no images: prepare it again")
+    return images, labels
+
+
+def prepare(name: str, directory: str | Path | None = None) -> Path:
+    """Download a data set and write it as array_record, which is read without TensorFlow.
+
+    Needs the extra ``prepare`` and the internet. An existing prepared folder is left as it is.
+
+    Returns: the folder with the prepared set.
+    Raises: ValueError for a set that is not one of `CLASSES`; ImportError without TensorFlow.
+    """
+    if name not in CLASSES:
+        raise ValueError(f"data {name!r} cannot be prepared: choose one of {', '.join(CLASSES)}")
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'preparing data needs TensorFlow (reading does not): pip install -e ".[prepare]"'
+        ) from error
+    with _quiet():
+        import tensorflow_datasets as tfds
+
+        folder = None if directory is None else Path(directory).expanduser()
+        builder = tfds.builder(name, data_dir=folder, file_format=FORMAT)
+        builder.download_and_prepare()
+    return Path(builder.data_path)

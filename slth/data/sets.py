@@ -1,0 +1,147 @@
+"""One data set by name: its two parts, limited, scaled to [0, 1] and normalised."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from slth.data.archive import Part, find_archive, read_archive
+from slth.data.prepared import CLASSES, read_prepared
+
+Images: TypeAlias = Float[np.ndarray, "n *shape"]
+Labels: TypeAlias = Int[np.ndarray, " n"]
+
+NAMES = ("digits", *CLASSES, "npz")
+
+# Mean and standard deviation of each channel. Those of CIFAR-10 are what its published ReLU networks were
+# trained with; a checkpoint with others says so through `load(mean=, std=)`.
+NORMALISATION: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
+    "digits": ((0.3053,), (0.3761,)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+class Data(NamedTuple):
+    r"""Images :math:`(x - \mu) / \sigma` with x in [0, 1], and their labels, in two parts that never mix.
+
+    A set without training images has arrays of length 0 there.
+    """
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    mean: Float[np.ndarray, " c"]
+    """mu, one for each channel, in units of the scaled image."""
+    std: Float[np.ndarray, " c"]
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image, channels last."""
+        return self.test_images.shape[1:]
+
+    def calibration(self, count: int) -> Images:
+        """The first ``count`` training images, shape (count, *shape).
+
+        Raises: ValueError if there are not so many.
+        """
+        if count > len(self.train_images):
+            raise ValueError(
+                f"{count} calibration images asked of {self.name}, which has {len(self.train_images)} "
+                "training images: lower the number (0 = none) or name data with a training part"
+            )
+        return self.train_images[:count]
+
+
+def load(
+    name: str,
+    directory: str | Path | None = None,
+    *,
+    limit: int | None = None,
+    train_limit: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Data:
+    r"""A data set by name, every image scaled to [0, 1] and then normalised, :math:`(x - \mu) / \sigma`.
+
+    Args:
+      name: "digits" (1,797 images of 8x8 pixels that come with scikit-learn; a stratified fifth, 360, is
+        the test part, drawn with seed 0), "mnist", "cifar10" or "npz".
+      directory: the folder that TFDS prepared (its default if None); for "mnist" also an .npz file or a
+        folder with mnist.npz or mnist_test.npz; for "npz" the file. Files hold ``train_images``,
+        ``train_labels`` (optional) and ``test_images``, ``test_labels`` or ``images``, ``labels``: uint8, or
+        floats in [0, 1].
+      limit, train_limit: take only the first so many test, training images.
+      mean, std: mu and sigma, one for each channel or one for all; the defaults are in `NORMALISATION`, and
+        0 and 1 for "npz".
+    Raises:
+      FileNotFoundError: the data are not there; the message says what to run.
+      ValueError: a field is out of range, or a file does not hold what it should.
+    """
+    if name not in NAMES:
+        raise ValueError(f"data {name!r} is unknown: choose one of {', '.join(NAMES)}")
+    for field, value in (("limit", limit), ("train_limit", train_limit)):
+        if value is not None and value < 1:
+            raise ValueError(f"data {field} must be at least 1 (or none), got {value}")
+    if name == "digits":
+        train, test, classes = _digits()
+    else:
+        archive = find_archive(name, directory)
+        if archive is not None:
+            train, test, classes = read_archive(archive, flat_channels=name == "mnist")
+        else:
+            train, test, classes = read_prepared(name, directory, limit, train_limit)
+    train = (train[0][:train_limit], train[1][:train_limit])
+    test = (test[0][:limit], test[1][:limit])
+    channels = test[0].shape[-1]
+    defaults = NORMALISATION.get(name, ((0.0,), (1.0,)))
+    mu = _per_channel("mean", defaults[0] if mean is None else mean, channels)
+    sigma = _per_channel("std", defaults[1] if std is None else std, channels)
+    if not (sigma > 0).all():
+        raise ValueError(f"data std must be positive, got {sigma.tolist()}")
+    return Data(
+        name=name,
+        train_images=_normalised(train[0], mu, sigma),
+        train_labels=train[1].astype(np.int32),
+        test_images=_normalised(test[0], mu, sigma),
+        test_labels=test[1].astype(np.int32),
+        mean=mu.astype(np.float32),
+        std=sigma.astype(np.float32),
+        classes=classes,
+    )
+
+
+def _per_channel(field: str, values: Sequence[float], channels: int) -> np.ndarray:
+    array = np.asarray(values, np.float64).reshape(-1)
+    if array.size not in (1, channels) or not np.isfinite(array).all():
+        raise ValueError(
+            f"data {field} needs {channels} finite numbers, one a channel (or one for all), got {values}"
+        )
+    return np.broadcast_to(array, (channels,)).copy()
+
+
+def _normalised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Images:
+    # In float64 as the published pipelines' references, block by block: no second copy of the whole set.
+    out = np.empty(images.shape, np.float32)
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    for start in range(0, len(images), 1024):
+        block = images[start : start + 1024]
+        out[start : start + 1024] = (block / scale - mean) / std
+    return out
+
+
+def _digits() -> tuple[Part, Part, int]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.asarray(pixels).reshape(-1, 8, 8, 1) / 16  # grey values 0..16
+    labels = np.asarray(labels)
+    # Drawn, because the file's order follows its writers and partly the digits themselves.
+    train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=0, stratify=labels)
+    return (images[train], labels[train]), (images[test], labels[test]), 10

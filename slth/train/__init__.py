@@ -1,0 +1,19 @@
+"""Training a target: stochastic gradient descent on the cross-entropy, resumable and the same for a seed."""
+
+from slth.train.loop import STATE, TARGET, Trained, augment, train
+from slth.train.outputs import accuracy, predict
+from slth.train.progress import Epoch
+from slth.train.settings import SETTINGS, Settings
+
+__all__ = [
+    "SETTINGS",
+    "STATE",
+    "TARGET",
+    "Epoch",
+    "Settings",
+    "Trained",
+    "accuracy",
+    "augment",
+    "predict",
+    "train",
+]

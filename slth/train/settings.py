@@ -1,0 +1,55 @@
+"""How a target is trained, checked."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a target is trained; equal settings, spec and data give equal parameters on one machine.
+
+    Args:
+      epochs: passes over the training images; each leaves out the last incomplete batch of a fresh order.
+      batch: images a step (at most the training part).
+      rate: largest learning rate; it rises linearly from 0 and then falls as a half cosine to 0.
+      warmup: share of all steps that the rise takes, in [0, 1).
+      momentum: of Nesterov, in [0, 1).
+      weight_decay: lambda of lambda/2 ||w||^2, on kernels alone.
+      shift: images are moved by up to so many pixels on both axes, anew in each epoch; zeros enter.
+      mirror: every other image, drawn anew, is mirrored left to right.
+      seed: of initial parameters, orders and augmentation.
+    """
+
+    epochs: int = 20
+    batch: int = 64
+    rate: float = 0.1
+    warmup: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    shift: int = 0
+    mirror: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"train {field} must be at least 1, got {getattr(self, field)}")
+        if self.shift < 0:
+            raise ValueError(f"train shift must be at least 0, got {self.shift}")
+        for field in ("warmup", "momentum"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"train {field} must lie in [0, 1), got {getattr(self, field)}")
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ValueError(f"train rate must be positive and finite, got {self.rate}")
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise ValueError(f"train weight_decay must be at least 0, got {self.weight_decay}")
+
+
+SETTINGS: Mapping[str, Settings] = {
+    "digits": Settings(epochs=60, batch=128, rate=0.2, shift=1),
+    "mnist": Settings(epochs=5, batch=128, rate=0.05),
+    "cifar10": Settings(epochs=160, batch=128, shift=4, mirror=True),
+    "npz": Settings(),
+}
+"""Settings that suit each data set of `slth.data`."""
