@@ -16,7 +16,7 @@ STEPS = (
     ("nn", "subset_sum"),
     ("source", "interop", "data"),
     ("construct", "train"),
-    ("ticket", "certificate"),
+    ("ticket", "certificate", "evaluate"),
     ("pruning",),
     ("report",),
     ("experiments",),

@@ -1,0 +1,176 @@
+"""From a composed config to values of slth: data, target, source, solver; errors name the field."""
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from slth import nn
+from slth.construct.layout import source_network
+from slth.construct.network import Solver
+from slth.data import Data, load
+from slth.interop import load_checkpoint
+from slth.nn.network import Network
+from slth.nn.zoo import BUILDERS, build
+from slth.source import Source
+from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
+from slth.train import SETTINGS, TARGET, Settings, train
+from slth.types import Params
+
+CALIBRATION = 256
+"""Training images for a solver that needs some, unless ``solver.calibration`` says another number."""
+
+# Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
+INTEGERS = {
+    "data.limit": (1, math.inf),
+    "data.train_limit": (1, math.inf),
+    "source.multiplicity": (1, MAX_VARIABLES),
+    "source.seed": (0, 2**64 - 1),
+    "source.groups": (1, math.inf),
+    "source.constants": (0, math.inf),
+    "solver.calibration": (0, math.inf),
+    "train.seed": (0, 2**32 - 1),
+    "evaluation.batch": (1, math.inf),
+}
+NUMBERS = ("source.scale", "source.bias_scale", "solver.tolerance", "solver.price", "solver.fit")
+
+
+@contextmanager
+def field(name: str) -> Iterator[None]:
+    """Errors of bad input inside say which field of the config they are about."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(f"{name.split('.')[0]}.") else f"{name}: {text}") from error
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse numbers of the wrong kind or size, naming the field.
+
+    Raises: ValueError.
+    """
+    for name, (low, high) in INTEGERS.items():
+        value = OmegaConf.select(cfg, name)
+        if value is None:
+            continue
+        if type(value) is not int or not low <= value <= high:
+            bound = f" of at least {low}" if math.isinf(high) else f" from {low} to {high}"
+            raise ValueError(f"{name}: expected an integer{bound}, got {value!r}")
+    for name in NUMBERS:
+        value = OmegaConf.select(cfg, name)
+        if value is not None and (type(value) not in (int, float) or not 0 < value < math.inf):
+            raise ValueError(f"{name}: expected a positive number, got {value!r}")
+
+
+class Target(NamedTuple):
+    """A target as the construction reads it: batch norm folded."""
+
+    name: str
+    network: Network
+    params: Params
+    seconds: float | None
+    """Time that training took; None where a checkpoint was loaded."""
+
+
+def data_of(cfg: DictConfig) -> Data:
+    """The data set of the groups ``data`` and ``target`` (a published target has its own normalisation)."""
+    data, target = cfg.data, cfg.get("target") or {}
+    mean, std = (data[key] if data[key] is not None else target.get(key) for key in ("mean", "std"))
+    with field("data.dir" if data.name in ("mnist", "cifar10", "npz") else "data"):
+        return load(data.name, data.dir, limit=data.limit, train_limit=data.train_limit, mean=mean, std=std)
+
+
+def spec_of(cfg: DictConfig, data: Data) -> Network:
+    """The spec of the target, with batch norm."""
+    known = ("name", "checkpoint", "mean", "std")
+    options = {k: v for k, v in _plain(cfg.target).items() if k not in known and v is not None}
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    with field("target"):
+        if cfg.target.name not in BUILDERS:
+            raise ValueError(f"{cfg.target.name!r} is unknown: choose one of {', '.join(BUILDERS)}")
+        return build(cfg.target.name, data.shape, data.classes, **options)
+
+
+def target_of(cfg: DictConfig, data: Data, folder: Path) -> Target:
+    """The target, from its checkpoint or trained; a trained one leaves its checkpoint in ``folder``.
+
+    A training goes on where it was broken off, and all runs under one ``output_dir`` that ask for the same
+    target, data and training share it.
+    """
+    network = spec_of(cfg, data)
+    if cfg.target.checkpoint is not None:
+        with field("target.checkpoint"):
+            params, seconds = load_checkpoint(cfg.target.checkpoint, network), None
+    else:
+        started = time.perf_counter()
+        chosen = {k: v for k, v in _plain(cfg.train).items() if v is not None}
+        asked = {"target": _plain(cfg.target), "data": _plain(cfg.data), "train": chosen}
+        asked["data"]["limit"] = None  # of test images
+        name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        kept = Path(cfg.output_dir).expanduser().resolve() / "target" / name
+        with field("train"):
+            settings = Settings(**{**vars(SETTINGS[data.name]), **chosen})
+            params = train(network, data, settings, folder=kept).params
+        shutil.copyfile(kept / TARGET, folder / TARGET)
+        seconds = time.perf_counter() - started
+    folded, folded_params = nn.fold_batch_norm(network, params)
+    return Target(cfg.target.name, folded, folded_params, seconds)
+
+
+def source_of(cfg: DictConfig, target: Network) -> Source:
+    """The source of the group ``source``, wide enough for the target."""
+    asked, m = cfg.source, cfg.source.multiplicity
+    network = source_network(
+        target,
+        m,
+        copies_per_sign=asked.groups * m,
+        constants=2 * m if asked.constants is None else asked.constants,
+        skip=asked.skip,
+    )
+    with field("source"):
+        return Source(network, asked.seed, m, init=asked.init, scale=asked.scale, bias_scale=asked.bias_scale)
+
+
+def solver_of(cfg: DictConfig) -> Solver:
+    """The solver of the group ``solver``."""
+    asked = _plain(cfg.solver)
+    choices = {
+        "method": ("independent", "compensated"),
+        "objective": ("smallest", "best", "robust"),
+        "noise": ("propagated", "measured", "fixed"),
+    }
+    for name, known in choices.items():
+        if asked[name] not in known:
+            raise ValueError(f"solver.{name}: {asked[name]!r} is unknown: choose one of {', '.join(known)}")
+    solver = Solver(**{f.name: asked[f.name] for f in fields(Solver) if asked.get(f.name) is not None})
+    most = MAX_ENUMERATED if solver.method == "compensated" or solver.objective == "robust" else MAX_VARIABLES
+    if cfg.source.multiplicity > most:
+        how = "solver.method=compensated" if solver.method == "compensated" else "solver.objective=robust"
+        raise ValueError(f"source.multiplicity: at most {most} with {how}, got {cfg.source.multiplicity}")
+    return solver
+
+
+def calibration_of(cfg: DictConfig, data: Data, solver: Solver) -> np.ndarray | None:
+    """Training images for the solver's statistics, None where it needs none and none were asked for."""
+    count = cfg.solver.calibration
+    if count is None:
+        needed = solver.method == "compensated" or (solver.objective == "robust" and solver.noise != "fixed")
+        count = min(CALIBRATION, max(len(data.train_images), 1)) if needed else 0
+    with field("solver.calibration"):
+        return data.calibration(count) if count else None
+
+
+def _plain(cfg: Any) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items()}

@@ -1,0 +1,123 @@
+"""A trained network goes in; a verified strong lottery ticket and a report come out.
+
+python -m experiments.ticket data=digits target=digits_cnn source.seed=0
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from omegaconf import DictConfig
+
+from experiments.compose import calibration_of, check, data_of, solver_of, source_of, target_of
+from experiments.run_folder import main
+from slth import evaluate, report, ticket
+from slth.compile_cache import use_compile_cache
+from slth.construct.network import Construction, construct
+from slth.construct.node import Stats
+from slth.data import Data
+from slth.report.tables import show
+from slth.train import predict
+
+LOG = logging.getLogger(__name__)
+FILE = "ticket.safetensors"
+
+
+def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """One run: metrics of the contract; everything else into ``folder``."""
+    started = time.perf_counter()
+    use_compile_cache()
+    check(cfg)
+    solver = solver_of(cfg)
+    data = data_of(cfg)
+    calibration = calibration_of(cfg, data, solver)
+    target = target_of(cfg, data, folder)
+    source = source_of(cfg, target.network)
+
+    begun = time.perf_counter()
+    with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:
+        made = construct(
+            target.network,
+            target.params,
+            source,
+            solver,
+            None if calibration is None else jnp.asarray(calibration),
+            progress,
+        )
+    ticket.save(folder / FILE, ticket.make(source, made.mask, made.factor, target.network))
+    construction_seconds = time.perf_counter() - begun
+
+    begun = time.perf_counter()
+    kept = ticket.load(folder / FILE)  # what follows rests on the file alone
+    LOG.info("reloaded %s: its source was generated again and has the same hash", FILE)
+    wanted = predict(target.network, target.params, jnp.asarray(data.test_images))
+    found = _evaluate(cfg, kept, made, target.network, data.test_images)
+    seen = None if calibration is None else _evaluate(cfg, kept, made, target.network, calibration)
+    comparison = evaluate.compare(wanted, found.logits)
+    evaluation_seconds = time.perf_counter() - begun
+
+    rows = report.layer_rows(made, None if seen is None else seen.layers, found.layers)
+    report.write_csv(folder / "layers.csv", rows)
+    _draw(folder, made, kept, target.network, rows, wanted, found.logits)
+    metrics = {
+        "target": report.target_metrics(target.name, target.network, target.params, _accuracy(wanted, data)),
+        "source": report.source_metrics(kept),
+        "ticket": report.ticket_metrics(
+            kept, _accuracy(found.logits, data), comparison, (folder / FILE).stat().st_size
+        ),
+        "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
+        "error": {name: getattr(comparison, name) for name in ("max", "mean", "relative", "examples")},
+        "certificate": dict.fromkeys(("bound", "holds", "domain", "certified_fraction")),
+        "theorem": dict.fromkeys(("epsilon", "delta", "required_multiplicity", "C", "satisfied")),
+        "seconds": {
+            "train": target.seconds,
+            "construct": construction_seconds,
+            "certify": None,
+            "evaluate": evaluation_seconds,
+            "total": time.perf_counter() - started,
+        },
+        "environment": report.environment(),
+    }
+    show(report.ticket_table(metrics))
+    return metrics
+
+
+def _evaluate(
+    cfg: DictConfig, kept: ticket.Ticket, made: Construction, network: Any, images: np.ndarray
+) -> evaluate.Outputs:
+    """The ticket's outputs, lambda applied, and the errors of its layers."""
+    copies = evaluate.Copies(network, made.params, made.columns)
+    out = evaluate.run(
+        kept.source.network, ticket.masked(kept), images, copies=copies, batch=cfg.evaluation.batch
+    )
+    return out._replace(logits=np.float32(kept.factor) * out.logits)
+
+
+def _accuracy(logits: np.ndarray, data: Data) -> float:
+    return float((logits.argmax(-1) == data.test_labels).mean())
+
+
+def _draw(
+    folder: Path,
+    made: Construction,
+    kept: ticket.Ticket,
+    network: Any,
+    rows: list[dict[str, Any]],
+    wanted: np.ndarray,
+    found: np.ndarray,
+) -> None:
+    report.draw_logits(folder / "logits.png", wanted, found)
+    report.draw_layer_errors(folder / "layers.png", rows)
+    sizes = sum((record.stats for record in made.records), Stats()).sizes
+    if sizes:
+        report.draw_sizes(folder / "sizes.png", sizes)
+    kernels = report.realised_kernels(network, made, ticket.masked(kept))
+    if kernels is not None:
+        report.draw_kernels(folder / "kernels.png", kernels)
+
+
+if __name__ == "__main__":
+    main(run, "ticket")

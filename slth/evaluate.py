@@ -1,0 +1,161 @@
+"""Target and ticket side by side on images: outputs, agreement, and the error of every layer's copies."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from slth import nn
+from slth.nn.layers import Conv, Dense, Layer, Residual
+from slth.nn.network import Network
+from slth.types import Batch, Params
+
+Images: TypeAlias = Float[np.ndarray, "n *shape"]
+
+BATCH = 64
+
+
+class Copies(NamedTuple):
+    """What the channels of a source are meant to carry: a balanced target and the places of its copies."""
+
+    target: Network
+    params: Params
+    columns: Mapping[str, Int[np.ndarray, "cout copies"]]
+    """Source channels of the copies of each linear layer's outputs (`slth.construct`)."""
+
+
+class LayerError(NamedTuple):
+    r"""Relative L2 errors of a layer's copies, over images, positions and channels.
+
+    ``copy`` :math:`= \sqrt{\mathrm{mean}_k \|\hat x_k - x\|^2} / \|x\|` for one copy, and ``mean``
+    :math:`= \|\mathrm{mean}_k \hat x_k - x\| / \|x\|` for their mean; x the target's pre-activation.
+    """
+
+    copy: float
+    mean: float
+
+
+class Outputs(NamedTuple):
+    """Outputs of the ticket (lambda not applied) for each image, and the error of each layer."""
+
+    logits: Float[np.ndarray, "n *out"]
+    layers: dict[str, LayerError]
+
+
+class Comparison(NamedTuple):
+    """The ticket's outputs against the target's."""
+
+    agreement: float
+    """Share of images with the same largest output."""
+    max: float
+    mean: float
+    """Largest and mean |ticket - target| over images and outputs."""
+    relative: float
+    """L2 norm of the difference over that of the target's outputs."""
+    examples: int
+
+
+def compare(target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out"]) -> Comparison:
+    """The error of a ticket's outputs against its target's."""
+    error = np.abs(ticket.astype(np.float64) - target)
+    return Comparison(
+        float((target.argmax(-1) == ticket.argmax(-1)).mean()),
+        float(error.max()),
+        float(error.mean()),
+        float(np.linalg.norm(error) / max(np.linalg.norm(target), np.finfo(np.float64).tiny)),
+        len(target),
+    )
+
+
+def run(
+    network: Network, params: Params, images: Images, *, copies: Copies | None = None, batch: int = BATCH
+) -> Outputs:
+    """A network on any number of images, in batches of one compiled shape.
+
+    Args:
+      network, params: the masked source (or any other network).
+      images: shape (n, *input_shape).
+      copies: also compare every layer with the target it carries.
+      batch: images at a time; wide sources need memory of about 6 times their largest layer's activations.
+    Raises: ValueError if there is no image.
+    """
+    if len(images) == 0:
+        raise ValueError("there are no images to evaluate")
+    size = min(batch, len(images))
+    columns = {} if copies is None else dict(copies.columns)
+    logits, sums = [], []
+    for start in range(0, len(images), size):
+        block = np.asarray(images[start : start + size])
+        held = len(block)
+        block = np.pad(block, ((0, size - held), *((0, 0),) * (block.ndim - 1)))
+        if copies is None:
+            y, layers = _outputs(network, params, block), {}
+        else:
+            y, layers = _compared(network, copies.target, params, copies.params, columns, block)
+        logits.append(np.asarray(y)[:held])
+        sums.append(
+            {path: np.asarray(values, np.float64)[:, :held].sum(1) for path, values in layers.items()}
+        )
+    errors = {path: _layer_error(np.sum([one[path] for one in sums], axis=0)) for path in columns}
+    return Outputs(np.concatenate(logits), errors)
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(network: Network, params: Params, x: Batch) -> Array:
+    return nn.apply(network, params, x)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _compared(
+    network: Network,
+    target: Network,
+    params: Params,
+    wanted: Params,
+    columns: dict[str, Array],
+    x: Batch,
+) -> tuple[Array, dict[str, Float[Array, "3 n"]]]:
+    """Outputs; for each layer and image the squared norms of a copy's error, the mean's and the target."""
+    y, values = nn.trace(network, params, x)
+    _, goal = nn.trace(target, wanted, x)
+    names = carried_values(target)
+    sums = {}
+    for path, channels in columns.items():
+        carried, right = values[names[path]], goal[names[path]][..., None]
+        off = carried[..., channels] - right
+        sums[path] = jnp.stack(
+            [
+                (part**2).reshape(len(x), -1).sum(1)
+                for part in (off / jnp.sqrt(float(channels.shape[1])), off.mean(-1), right)
+            ]
+        )
+    return y, sums
+
+
+def _layer_error(sums: Float[np.ndarray, "3"]) -> LayerError:
+    copy, mean, power = sums
+    power = max(float(power), np.finfo(np.float64).tiny)
+    return LayerError(float(np.sqrt(copy / power)), float(np.sqrt(mean / power)))
+
+
+def carried_values(target: Network) -> dict[str, str]:
+    """For every linear layer, the value of `slth.nn.trace` that its copies carry.
+
+    That is its own output, except for the last layer of a block's branch, whose copies carry the block's sum.
+    """
+    names: dict[str, str] = {}
+
+    def walk(layers: tuple[Layer, ...], path: str, last: str | None) -> None:
+        linear = [layer for layer in layers if isinstance(layer, Conv | Dense)]
+        for layer in layers:
+            if isinstance(layer, Residual):
+                walk(layer.branch, f"{path}{layer.name}/branch/", f"{path}{layer.name}")
+            elif isinstance(layer, Conv | Dense):
+                own = f"{path}{layer.name}"
+                names[own] = last if last is not None and layer is linear[-1] else own
+
+    walk(target.layers, "", None)
+    return names

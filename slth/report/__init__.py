@@ -1,0 +1,32 @@
+"""Tables, figures and metrics of a run: what a reader sees of a ticket."""
+
+from slth.report.figures import draw_curves, draw_kernels, draw_layer_errors, draw_logits, draw_sizes
+from slth.report.kernels import realised_kernels
+from slth.report.metrics import (
+    environment,
+    source_metrics,
+    subset_sum_metrics,
+    target_metrics,
+    ticket_metrics,
+)
+from slth.report.progress import LayerProgress, layer_progress
+from slth.report.tables import layer_rows, ticket_table, write_csv
+
+__all__ = [
+    "LayerProgress",
+    "draw_curves",
+    "draw_kernels",
+    "draw_layer_errors",
+    "draw_logits",
+    "draw_sizes",
+    "environment",
+    "layer_progress",
+    "layer_rows",
+    "realised_kernels",
+    "source_metrics",
+    "subset_sum_metrics",
+    "target_metrics",
+    "ticket_metrics",
+    "ticket_table",
+    "write_csv",
+]

@@ -1,0 +1,172 @@
+"""Figures of a run, drawn without a display and without global state; each function writes one PNG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from slth.report.kernels import Realised
+
+DARK, BLUE, RED, GREY = "#333333", "#2a6f97", "#c8553d", "#9aa0a6"
+COLOURS = (BLUE, RED, "#5b8e7d", "#8e6c8a", "#bc8034", DARK)
+SHOWN_KERNELS = 12
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    figure.savefig(path, metadata={"Software": None})  # equal pictures are equal files
+
+
+def draw_logits(
+    path: str | Path, target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out"]
+) -> None:
+    """The ticket's outputs against the target's, all images and outputs, and their differences."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(7.5, 3.4)
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        x, y = target.reshape(-1), ticket.reshape(-1)
+        low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+        left.plot([low, high], [low, high], color=GREY, linewidth=1, zorder=1)
+        left.scatter(x, y, s=4, color=BLUE, alpha=min(1.0, 2000 / len(x)), linewidths=0, zorder=2)
+        left.set(xlabel="target's output", ylabel="ticket's output", title="Outputs", aspect="equal")
+        off = y - x
+        reach = max(float(np.abs(off).max()), 1e-12)
+        right.hist(off, bins=60, range=(-reach, reach), color=BLUE)
+        right.set(yscale="log", xlabel="ticket − target", ylabel="outputs")
+        right.set_title(f"Error: max {reach:.3g}, mean {np.abs(off).mean():.3g}")
+        _save(figure, path)
+
+
+def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Relative L2 error of one copy and of the copies' mean, layer by layer (rows of `layer_rows`)."""
+    series: dict[str, tuple[str, dict[str, Any]]] = {
+        "copy_error_test": ("one copy, test images", {"color": BLUE, "marker": "o"}),
+        "copy_error_calibration": ("one copy, calibration images", {"color": BLUE, "linestyle": ":"}),
+        "mean_error_test": ("mean of the copies, test images", {"color": RED, "marker": "o"}),
+        "mean_error_calibration": (
+            "mean of the copies, calibration images",
+            {"color": RED, "linestyle": ":"},
+        ),
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(max(4.5, 1.8 + 0.32 * len(rows)), 3.6)
+        axes = figure.subplots()
+        for name, (label, style) in series.items():
+            values = [row[name] for row in rows]
+            if None not in values:
+                axes.plot(range(len(rows)), values, label=label, markersize=3.5, linewidth=1.2, **style)
+        _layer_axis(axes, [str(row["layer"]) for row in rows])
+        axes.set(yscale="log", ylabel="relative error", title="Error of the copies by layer")
+        axes.legend(fontsize=8)
+        _save(figure, path)
+
+
+def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
+    short = [name.replace("/branch", "").replace("layer", "") for name in names]
+    axes.set_xticks(range(len(short)), short, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+
+
+def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
+    """How many subset-sum problems chose how many variables (``sizes[k]``: k of them)."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(4.5, 3.2)
+        axes = figure.subplots()
+        counts = np.asarray(sizes, np.float64)
+        mean = float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1))
+        axes.bar(np.arange(len(counts)), counts / max(counts.sum(), 1), color=BLUE)
+        axes.axvline(mean, color=RED, linewidth=1.2, label=f"mean {mean:.2f}")
+        axes.set(xlabel="weights kept for one target weight, |S|", ylabel="share of the problems")
+        axes.set_title(f"Sizes of {int(counts.sum()):,} subsets")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+        _save(figure, path)
+
+
+def draw_kernels(path: str | Path, kernels: Realised) -> None:
+    """The first kernels of the target above those of its ticket, for both signs of the input."""
+    rows = {
+        "target": kernels.target,
+        "ticket, x > 0": kernels.positive,
+        "ticket, x < 0": kernels.negative,
+    }
+    shown = [np.concatenate(list(one), axis=0)[:SHOWN_KERNELS] for one in rows.values()]
+    reach = max(float(np.abs(one).max()) for one in shown) or 1.0
+    style: dict[Any, Any] = STYLE | {
+        "axes.grid": False,
+        "axes.spines.left": False,
+        "axes.spines.bottom": False,
+    }
+    with matplotlib.rc_context(style):
+        figure = _figure(1.2 + 0.62 * len(shown[0]), 2.5)
+        grid = figure.subplots(len(rows), len(shown[0]), squeeze=False)
+        image = None
+        for line, name, images in zip(grid, rows, shown, strict=True):
+            for axes, kernel in zip(line, images, strict=True):
+                image = axes.imshow(kernel, cmap="RdBu_r", vmin=-reach, vmax=reach)
+                axes.set(xticks=[], yticks=[])
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        assert image is not None
+        figure.colorbar(image, ax=grid, shrink=0.8, pad=0.01)
+        figure.suptitle(f"Kernels of layer {kernels.path}, target and ticket", x=0.01, ha="left", fontsize=10)
+        _save(figure, path)
+
+
+def draw_curves(
+    path: str | Path,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    names: Sequence[str] = (),
+    log: bool = False,
+    level: tuple[str, float] | None = None,
+    spread: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+) -> None:
+    """Several curves in one picture.
+
+    Args:
+      curves: (x, y) by label.
+      names: what stands under x = 0, 1, ... in place of numbers.
+      log: logarithmic y axis.
+      level: a horizontal line, (label, y).
+      spread: least and largest y of each curve, drawn as a band.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(max(5.5, 1.8 + 0.32 * len(names)), 3.8)
+        axes = figure.subplots()
+        if level is not None:
+            axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
+        for colour, (label, (x, y)) in zip(COLOURS * len(curves), curves.items(), strict=False):
+            axes.plot(x, y, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=label)
+            if spread is not None and label in spread:
+                axes.fill_between(x, *spread[label], color=colour, alpha=0.18, linewidth=0)
+        if names:
+            _layer_axis(axes, names)
+        axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log else "linear")
+        axes.legend(fontsize=8)
+        _save(figure, path)

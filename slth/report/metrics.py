@@ -1,0 +1,120 @@
+"""The sections of ``metrics.json``: plain dicts of plain values; None where a value was not computed."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import numpy as np
+
+from slth import nn
+from slth.construct.network import Construction, Solver
+from slth.construct.node import Stats
+from slth.evaluate import Comparison
+from slth.nn.layers import Conv, Dense, Layer, Residual
+from slth.nn.network import Network
+from slth.ticket import Ticket
+from slth.types import Params
+
+
+def depth(network: Network) -> int:
+    """Number of linear layers on the longest way through the network."""
+
+    def longest(layers: tuple[Layer, ...]) -> int:
+        total = 0
+        for layer in layers:
+            if isinstance(layer, Conv | Dense):
+                total += 1
+            elif isinstance(layer, Residual):
+                total += max(longest(layer.branch), longest(layer.skip))
+        return total
+
+    return longest(network.layers)
+
+
+def activation(network: Network) -> str | None:
+    """Kind of the first activation, None for a linear network."""
+
+    def search(layers: tuple[Layer, ...]) -> str | None:
+        for layer in layers:
+            found = search(layer.branch) if isinstance(layer, Residual) else getattr(layer, "kind", None)
+            if found and not isinstance(layer, nn.Pool):
+                return found
+        return None
+
+    return search(network.layers)
+
+
+def target_metrics(name: str, network: Network, params: Params, accuracy: float | None) -> dict[str, Any]:
+    """Section ``target``; parameters are those after batch norm was folded."""
+    return {
+        "name": name,
+        "accuracy": accuracy,
+        "parameters": nn.count(params),
+        "nonzero": int(sum(np.count_nonzero(leaf) for leaf in jax.tree.leaves(params))),
+        "activation": activation(network),
+        "depth": depth(network),
+    }
+
+
+def source_metrics(ticket: Ticket) -> dict[str, Any]:
+    """Section ``source``; its scale was chosen without looking at the target."""
+    source = ticket.source
+    return {
+        "parameters": ticket.parameters,
+        "depth": depth(source.network),
+        "multiplicity": source.multiplicity,
+        "init": source.init,
+        "scale": source.scale,
+        "bias_scale": source.bias_scale,
+        "knows_target": False,
+        "seed": source.seed,
+        "sha256": ticket.source_sha256,
+    }
+
+
+def ticket_metrics(
+    ticket: Ticket, accuracy: float | None, comparison: Comparison | None, size: int
+) -> dict[str, Any]:
+    """Section ``ticket``; ``bytes`` is the size of its file."""
+    return {
+        "accuracy": accuracy,
+        "nonzero": ticket.nonzero,
+        "density": ticket.density,
+        "agreement": None if comparison is None else comparison.agreement,
+        "factor": ticket.factor,
+        "bytes": size,
+    }
+
+
+def subset_sum_metrics(construction: Construction, solver: Solver, calibration: int) -> dict[str, Any]:
+    """Section ``subset_sum``; errors are in units of each layer's source scale."""
+    stats = sum((record.stats for record in construction.records), Stats())
+    problems = max(stats.problems, 1)
+    return {
+        "method": solver.method,
+        "objective": solver.objective if solver.method == "independent" else None,
+        "tolerance": solver.tolerance,
+        "calibration": calibration,
+        "problems": stats.problems,
+        "unsolved": stats.unsolved,
+        "deviating": stats.deviating,
+        "mean_size": stats.size / problems,
+        "mean_error": stats.error / problems,
+        "max_error": stats.max_error,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Section ``environment``."""
+    try:
+        own = version("slth")
+    except PackageNotFoundError:  # run from a tree that is not installed
+        own = None
+    return {
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "precision": "highest",
+        "slth": own,
+    }

@@ -1,0 +1,105 @@
+"""Tables: a line for each layer as CSV, and the few numbers of a run for a terminal."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slth.construct.network import Construction
+from slth.evaluate import LayerError
+
+LAYER_COLUMNS = (
+    *("layer", "problems", "unsolved", "deviating", "mean_size", "mean_error", "max_error"),
+    *("gain", "kept", "parameters", "density", "seconds"),
+    *("copy_error_calibration", "mean_error_calibration", "copy_error_test", "mean_error_test"),
+)
+
+
+def layer_rows(
+    construction: Construction,
+    calibration: Mapping[str, LayerError] | None = None,
+    test: Mapping[str, LayerError] | None = None,
+) -> list[dict[str, Any]]:
+    r"""A row of `LAYER_COLUMNS` for each linear layer; None where a value was not computed.
+
+    ``mean_error`` and ``max_error`` are :math:`|\sum_S v - w|` in units of the layer's source scale; ``gain``
+    is :math:`\sqrt{\sum v^2 / \sum w^2}` over kept v and all target weights of all copies; the last four are
+    relative L2 errors (`slth.evaluate.LayerError`) of one copy and of the copies' mean.
+    """
+    rows = []
+    for record in construction.records:
+        stats, problems = record.stats, max(record.stats.problems, 1)
+        row: dict[str, Any] = {
+            "layer": record.path,
+            "problems": stats.problems,
+            "unsolved": stats.unsolved,
+            "deviating": stats.deviating,
+            "mean_size": stats.size / problems,
+            "mean_error": stats.error / problems,
+            "max_error": stats.max_error,
+            "gain": math.sqrt(stats.source_power / stats.target_power) if stats.target_power > 0 else None,
+            "kept": record.kept,
+            "parameters": record.parameters,
+            "density": record.kept / record.parameters,
+            "seconds": record.seconds,
+        }
+        for name, errors in {"calibration": calibration, "test": test}.items():
+            found = (errors or {}).get(record.path)
+            row[f"copy_error_{name}"] = None if found is None else found.copy
+            row[f"mean_error_{name}"] = None if found is None else found.mean
+        rows.append(row)
+    return rows
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal keys as CSV with a header; floats with six significant digits, None as an empty field."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def ticket_table(metrics: Mapping[str, Any]) -> Table:
+    """The few numbers of a run that say whether its ticket works, for a terminal."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    target, source, ticket = metrics["target"], metrics["source"], metrics["ticket"]
+    sums, error, seconds = metrics["subset_sum"], metrics["error"], metrics["seconds"]
+    how = sums["method"] if sums["objective"] is None else f"{sums['method']}, {sums['objective']}"
+    images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
+    rows = {
+        "target": f"{target['name']}, {target['nonzero']:,} of {target['parameters']:,} weights, "
+        f"accuracy {_percent(target['accuracy'])}{images}",
+        "source": f"seed {source['seed']}, {source['init']}, {source['multiplicity']} copies a channel, "
+        f"{source['parameters']:,} parameters",
+        "ticket": f"accuracy {_percent(ticket['accuracy'])}, agreement {_percent(ticket['agreement'])}, "
+        f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), {ticket['bytes'] / 1000:,.1f} kB",
+        "subset sums": f"{sums['problems']:,} ({how}), {sums['unsolved']:,} unsolved, "
+        f"{sums['deviating']:,} deviating, mean |S| {sums['mean_size']:.2f}",
+        "output error": f"max {_number(error['max'])}, mean {_number(error['mean'])}, "
+        f"relative {_number(error['relative'])}",
+        "seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None),
+    }
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", value)
+    return table
+
+
+def show(table: Table) -> None:
+    """Print a table to standard output, without wrapping where there is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "not computed" if share is None else f"{100 * share:.2f} %"
+
+
+def _number(value: float | None) -> str:
+    return "not computed" if value is None else f"{value:.3g}"
