@@ -31,12 +31,15 @@ class Copies(NamedTuple):
 class LayerError(NamedTuple):
     r"""Relative L2 errors of a layer's copies, over images, positions and channels.
 
-    ``copy`` :math:`= \sqrt{\mathrm{mean}_k \|\hat x_k - x\|^2} / \|x\|` for one copy, and ``mean``
-    :math:`= \|\mathrm{mean}_k \hat x_k - x\| / \|x\|` for their mean; x the target's pre-activation.
+    ``copy`` :math:`= \|\hat x_{jk} - x_j\| / \|x_j\|` over the copies k of the target's pre-activation j, and
+    ``mean`` :math:`= \|\mathrm{mean}_k \hat x_{jk} - x_j\| / \|x_j\|`. A copy that nothing reads is pruned,
+    exactly 0 on all images, and counted as silent only.
     """
 
     copy: float
     mean: float
+    silent: int
+    """Number of silent copies."""
 
 
 class Outputs(NamedTuple):
@@ -87,7 +90,7 @@ def run(
         raise ValueError("there are no images to evaluate")
     size = min(batch, len(images))
     columns = {} if copies is None else dict(copies.columns)
-    logits, sums = [], []
+    logits, sums, silent = [], [], {}
     for start in range(0, len(images), size):
         block = np.asarray(images[start : start + size])
         held = len(block)
@@ -95,12 +98,14 @@ def run(
         if copies is None:
             y, layers = _outputs(network, params, block), {}
         else:
-            y, layers = _compared(network, copies.target, params, copies.params, columns, block)
+            y, layers, silent = _compared(network, copies.target, params, copies.params, columns, block)
         logits.append(np.asarray(y)[:held])
         sums.append(
             {path: np.asarray(values, np.float64)[:, :held].sum(1) for path, values in layers.items()}
         )
-    errors = {path: _layer_error(np.sum([one[path] for one in sums], axis=0)) for path in columns}
+    errors = {
+        path: _layer_error(np.sum([one[path] for one in sums], axis=0), int(silent[path])) for path in columns
+    }
     return Outputs(np.concatenate(logits), errors)
 
 
@@ -117,28 +122,29 @@ def _compared(
     wanted: Params,
     columns: dict[str, Array],
     x: Batch,
-) -> tuple[Array, dict[str, Float[Array, "3 n"]]]:
-    """Outputs; for each layer and image the squared norms of a copy's error, the mean's and the target."""
+) -> tuple[Array, dict[str, Float[Array, "4 n"]], dict[str, Int[Array, ""]]]:
+    """Outputs; by layer and image the squared norms for `_layer_error`; by layer the silent copies."""
     y, values = nn.trace(network, params, x)
     _, goal = nn.trace(target, wanted, x)
     names = carried_values(target)
-    sums = {}
+    sums, silent = {}, {}
     for path, channels in columns.items():
-        carried, right = values[names[path]], goal[names[path]][..., None]
-        off = carried[..., channels] - right
-        sums[path] = jnp.stack(
-            [
-                (part**2).reshape(len(x), -1).sum(1)
-                for part in (off / jnp.sqrt(float(channels.shape[1])), off.mean(-1), right)
-            ]
-        )
-    return y, sums
+        carried = values[names[path]][..., channels]  # (n, *space, cout, copies)
+        right = goal[names[path]]
+        axes = tuple(range(carried.ndim - 2))
+        used = (carried != 0).any(axes, keepdims=True)
+        count = used.sum(-1)
+        off = jnp.where(used, carried - right[..., None], 0)
+        mean_off = jnp.where(count > 0, carried.sum(-1) / jnp.maximum(count, 1) - right, 0)
+        parts = (off, right * jnp.sqrt(count.astype(x.dtype)), mean_off, jnp.where(count > 0, right, 0))
+        sums[path] = jnp.stack([(part**2).reshape(len(x), -1).sum(1) for part in parts])
+        silent[path] = (~used).sum()
+    return y, sums, silent
 
 
-def _layer_error(sums: Float[np.ndarray, "3"]) -> LayerError:
-    copy, mean, power = sums
-    power = max(float(power), np.finfo(np.float64).tiny)
-    return LayerError(float(np.sqrt(copy / power)), float(np.sqrt(mean / power)))
+def _layer_error(sums: Float[np.ndarray, "4"], silent: int) -> LayerError:
+    off, power, mean_off, mean_power = np.maximum(sums, np.finfo(np.float64).tiny)
+    return LayerError(float(np.sqrt(off / power)), float(np.sqrt(mean_off / mean_power)), silent)
 
 
 def carried_values(target: Network) -> dict[str, str]:
