@@ -128,8 +128,10 @@ def _along_channels(values: Float[Array, " c"], x: Batch) -> Float[Array, "... c
 
 
 def _he_normal(key: Key[Array, ""], shape: Shape, use_bias: bool) -> Params:
-    scale = math.sqrt(2 / math.prod(shape[:-1]))
-    params = {"kernel": scale * jax.random.normal(key, shape)}
+    scale, count = math.sqrt(2 / math.prod(shape[:-1])), math.prod(shape)
+    # A draw is slow to compile and quick to run: a few round sizes serve the kernels of all shapes.
+    size = next((size for size in (2**12, 2**16, 2**20) if count <= size), count)
+    params = {"kernel": scale * jax.random.normal(key, (size,))[:count].reshape(shape)}
     return params | {"bias": jnp.zeros(shape[-1])} if use_bias else params
 
 
