@@ -170,17 +170,29 @@ def quadratic_mask(
     r"""Mask of the least :math:`b^T G b - 2 c^T b` for integer G and 2c (``linear``) whose absolute sum fits 2**30."""
     m, batch = linear.shape[0], linear.shape[1:]
     split = min(m, LOW_VARIABLES)
+    own = [gram[i, i] - linear[i] for i in range(m)]
+    columns = np.arange(2**split, dtype=np.int32).reshape((-1,) + (1,) * len(batch))
+    on = [(columns >> i) & 1 for i in range(split)]
+    low = jnp.full((2**split, *batch), np.int32(1 << 30))
+    for i in range(split):
+        low = low + on[i] * own[i][None]
+        for j in range(i):
+            low = low + on[i] * on[j] * (2 * gram[i, j])[None]
 
     def keys(row, sizes):
-        slope = [gram[i, i] - linear[i] for i in range(m)]  # what adding variable i changes
-        value = jnp.zeros((1, *batch), jnp.int32)
+        chosen = [(row >> (k - split)) & 1 for k in range(split, m)]
+        value = jnp.zeros(batch, jnp.int32)
         for k in range(split, m):
-            chosen = (row >> (k - split)) & 1
-            value = value + slope[k][None] * chosen
-            slope = [s + 2 * gram[i, k] * chosen for i, s in enumerate(slope)]
-        for k in range(split):
-            pairs = 2 * subset_table(gram[:k, k]) if k else 0
-            value = jnp.concatenate([value, value + slope[k][None] + pairs])
-        return ((value + np.int32(1 << 30)).astype(jnp.uint32),)
+            inner = own[k]
+            for j in range(split, k):
+                inner = inner + 2 * gram[j, k] * chosen[j - split]
+            value = value + inner * chosen[k - split]
+        value = low + value[None]
+        for i in range(split):
+            slope = jnp.zeros(batch, jnp.int32)
+            for k in range(split, m):
+                slope = slope + 2 * gram[i, k] * chosen[k - split]
+            value = value + on[i] * slope[None]
+        return (value.astype(jnp.uint32),)
 
     return search(m, batch, keys, 1, size)

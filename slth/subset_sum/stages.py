@@ -91,3 +91,15 @@ def _mask(stage, always, p, terms):
     exponent = apart(always, gram_exponent, gram, linear)
     gram, linear = apart(always, quantise, gram, linear, exponent)
     return quadratic_chunk(gram, linear, always, low=options[0])
+
+
+def compile_stages(objective: Objective | str, m: int, size: int | None = None) -> None:
+    """Compile every kernel that `slth.subset_sum.solve` may use for ``m`` variables, for a start without pauses."""
+    objective = Objective(objective)
+    for stage in plan(objective, m, size):
+        x, t, terms = jnp.ones((m, stage.chunk)), jnp.ones(stage.chunk), {}
+        if objective is Objective.ROBUST:
+            terms = {"price": x}
+        if objective is Objective.QUADRATIC:
+            x, t, terms = None, None, {"gram": jnp.ones((m, m, stage.chunk)), "linear": x}
+        run_stage.lower(stage, True, x, t, jnp.float32(0.01), terms).compile()
