@@ -143,24 +143,67 @@ def _solve_part(
         power += np.where(kept, v.astype(np.float64) ** 2, 0).sum(0)
         reachable |= reached
     noise += left**2 * part.rms[which] ** 2
-    off = np.abs(left) / part.scale
-    far = off > rule.tolerance
-    stats = Stats(
-        problems=count,
-        unsolved=int((far & ~reachable).sum()),
-        deviating=int((far & reachable).sum()),
-        size=float(size.sum()),
-        error=float(off.sum()),
-        max_error=float(off.max(initial=0)),
-        sizes=tuple(np.bincount(size)) if count else (),
-        source_power=float(power.sum()),
-        target_power=float((part.weight**2).sum()) * columns.shape[1],
-    )
+    stats = _tally(part, left, size, reachable, power.sum(), columns.shape[1], rule)
 
     def per_copy(values: np.ndarray) -> np.ndarray:
         return np.bincount(out, weights=values, minlength=columns.size).reshape(columns.shape)
 
     return _PartSolved(per_copy(noise), per_copy(left**2), per_copy(~reachable) == 0, stats)
+
+
+def _tally(
+    part: Part,
+    left: Float[np.ndarray, " n"],
+    size: Int[np.ndarray, " n"],
+    reachable: Bool[np.ndarray, " n"],
+    power: float,
+    copies: int,
+    rule: Rule,
+) -> Stats:
+    off = np.abs(left) / part.scale
+    far = off > rule.tolerance
+    return Stats(
+        problems=len(left),
+        unsolved=int((far & ~reachable).sum()),
+        deviating=int((far & reachable).sum()),
+        size=float(size.sum()),
+        error=float(off.sum()),
+        max_error=float(off.max(initial=0)),
+        sizes=tuple(np.bincount(size)) if len(left) else (),
+        source_power=float(power),
+        target_power=float((part.weight**2).sum()) * copies,
+    )
+
+
+def deviations(
+    part: Part,
+    mask: Bool[np.ndarray, "taps source_cin source_cout"],
+    columns: Int[np.ndarray, "cout copies"],
+    rule: Rule,
+) -> Stats:
+    """How far the sums that a mask realises are from the weights, and which of them any subset could have met."""
+    slots = part.stream.slots
+    target = slots.factor[:, None] * part.weight[:, slots.channel]
+    target = np.repeat(target, columns.shape[1], axis=2)
+    left = target.astype(np.float64)
+    size = np.zeros(target.shape, int)
+    flat = columns.reshape(-1)
+    power = 0.0
+    for k in range(slots.members.shape[1]):
+        kept = mask[:, slots.members[:, k]][:, :, flat] & (slots.gain[:, k] > 0)[:, None]
+        v = np.where(kept, part.random[:, slots.members[:, k]][:, :, flat], 0)
+        left -= v * slots.gain[:, k][:, None]
+        size += kept
+        power += float((v.astype(np.float64) ** 2).sum())
+    far = np.nonzero(np.abs(left) > rule.tolerance * part.scale)
+    reachable = np.ones(target.shape, bool)
+    taps, which, out = far
+    if len(taps):
+        x = part.random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T
+        m = min(len(x), 15)  # a subset of the first 15 members is a subset of all
+        reachable[far] = solve(x[:m], target[far], "best", tolerance=rule.tolerance * part.scale).solved
+    asked = target != 0
+    return _tally(part, left[asked], size[asked], reachable[asked], power, columns.shape[1], rule)
 
 
 def _choose(

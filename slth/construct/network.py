@@ -21,6 +21,7 @@ from slth import nn
 from slth.construct import noise as noise_of
 from slth.construct.assign import order_for_output
 from slth.construct.bias import safe_taps
+from slth.construct.compensate import Compensation, solve_compensated
 from slth.construct.layer import Rule, Wanted, solve_independent
 from slth.construct.layout import UNIVARIATE, copies, first_activation, output_layer, univariate
 from slth.construct.node import Part, Solved, Stats, Stream, from_view, kernel_view
@@ -53,6 +54,7 @@ class Solver:
     price: float = 0.01
     inputs: Literal["signed", "nonnegative"] = "signed"
     fit: float = 1.0
+    compensation: Compensation = Compensation()
 
 
 class LayerRecord(NamedTuple):
@@ -63,6 +65,10 @@ class LayerRecord(NamedTuple):
     kept: int
     parameters: int
     seconds: float
+    copy_error: float | None = None
+    """Relative L2 error of one copy's pre-activations on the calibration images, if the ticket was run on them."""
+    mean_error: float | None = None
+    """The same of the mean of the copies."""
 
 
 class Construction(NamedTuple):
@@ -370,12 +376,16 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
         source.multiplicity,
         solver.price if solver.noise == "fixed" else None,
     )
-    solved = solve_independent(
-        parts,
-        Wanted(bias, columns, constant),
-        rule,
-        lambda done, total: context.report(parts[0].path, done, total),
-    )
+    wanted = Wanted(bias, columns, constant)
+    if solver.method == "compensated":
+        skip_error = None
+        if carried is not None:
+            skip_error = jnp.repeat(carried.x, number, -1) - carried.ticket[..., columns.reshape(-1)]
+        solved = solve_compensated(parts, wanted, rule, skip_error, solver.compensation)
+    else:
+        solved = solve_independent(
+            parts, wanted, rule, lambda done, total: context.report(parts[0].path, done, total)
+        )
     kept = total = 0
     x = ticket = None
     for (part, layer, values, source_layer), mask in zip(maps, solved.masks, strict=True):
@@ -398,11 +408,13 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     context.columns[parts[0].path] = columns
     slots = copies(columns)
     slots = slots._replace(usable=solved.usable & (True if carried is None else carried.usable))
+    errors = (None, None)
     if ticket is not None:
         noise = noise_of.measured(x, ticket, slots)
+        errors = noise_of.relative_errors(x, ticket, columns)
     channels = features * number + np.arange(spare)
     context.records.append(
-        LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started)
+        LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started, *errors)
     )
     return Stream(parts[0].stream.shape, slots, channels, constants, noise, x, ticket)
 

@@ -12,7 +12,7 @@ or *measured* by running the ticket beside the target on calibration images.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from slth.construct.layout import Slots
 from slth.nn.activations import Elementwise
@@ -46,3 +46,19 @@ def measured(
         for k in range(slots.members.shape[1])
     ]
     return np.asarray(jnp.stack(errors, 1), np.float64)
+
+
+def relative_errors(
+    x: Float[Array, "n *space c"],
+    ticket: Float[Array, "n *space source_c"],
+    columns: Int[np.ndarray, "c copies"],
+) -> tuple[float, float]:
+    """Relative L2 error against the target of one copy (root mean square over copies) and of the copies' mean."""
+    power = float((x**2).sum())
+    mean = jnp.zeros_like(x)
+    single = 0.0
+    for k in range(columns.shape[1]):
+        copy = ticket[..., columns[:, k]]
+        single += float(((copy - x) ** 2).sum()) / columns.shape[1]
+        mean = mean + copy / columns.shape[1]
+    return (single / power) ** 0.5, (float(((mean - x) ** 2).sum()) / power) ** 0.5

@@ -1,0 +1,346 @@
+r"""Whole rows chosen against calibration data, so that the errors of the copies cancel.
+
+For one output copy let z be the realised source channels under the kernel (all copies and taps, and the constants),
+v its random row, b its mask and y what it should compute. Over calibration positions, with :math:`G = E[z z^T]`
+plus a ridge and :math:`c = E[z y]`, choose b in {0, 1}^n for a small
+
+    (v b)^T G (v b) - 2 (v b)^T c
+
+by exact enumeration of one block of variables after the other, in sweeps. In the first sweep the target is built
+up block by block: each block's own share of y is added just before the block is solved, so that early blocks do
+not try to do the work of later ones. All rows are independent and are solved side by side.
+
+Source: this project. The blockwise exact descent follows the error feedback of optimal brain compression
+(Frantar and Alistarh, NeurIPS 2022), with random weights to choose from in place of rounding.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from slth.construct.bias import constant_variables
+from slth.construct.layer import Rule, Wanted, deviations, solve_constant_rows
+from slth.construct.node import Part, Solved, Stats
+from slth.construct.noise import slot_values
+from slth.nn.layers import Conv, Linear
+from slth.nn.pooling import Flatten
+
+HIGHEST = lax.Precision.HIGHEST
+SAMPLED = 4096
+"""Positions gathered at a time."""
+GROUP = 8
+"""Blocks between two updates of the far correlations."""
+
+
+class Compensation(NamedTuple):
+    """Settings of the compensated choice."""
+
+    sweeps: int = 4
+    block: int = 8
+    """Variables enumerated together: as many whole taps as fit, or equal pieces of one."""
+    positions: int = 16384
+    """Most (image, position) pairs looked at in one node."""
+    ridge: float = 1e-4
+    """Added to G's diagonal, in units of its mean."""
+    dense_ridge: float = 1e-3
+    """The same for dense layers, which see one position an image."""
+
+
+class Samples(NamedTuple):
+    """Where the calibration images are looked at: image and output position."""
+
+    image: Int[np.ndarray, " samples"]
+    place: Int[np.ndarray, "samples axes"]
+
+
+class Columns(NamedTuple):
+    """The variables of a node's rows in the order in which they are solved, in blocks of equal size."""
+
+    part: Int[np.ndarray, " n"]
+    """Number of the part a variable reads; -1 for an empty place that fills a block."""
+    tap: Int[np.ndarray, " n"]
+    channel: Int[np.ndarray, " n"]
+    share: Int[np.ndarray, "blocks shares"]
+    """Inputs of the target that a block brings in, as numbers into the list of all (part, slot, tap) and, last, the
+    bias, which comes with the constants; -1 for none."""
+    block: int
+    """Variables in a block."""
+
+
+def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
+    """Blocks of whole taps (or equal pieces of one, where it has over ``3/2 most`` copies), constants last."""
+    places: list[tuple[int, int, int]] = []
+    shares: list[list[int]] = []
+    number = 0
+    members = max(part.stream.slots.members.shape[1] for part in parts)
+    pieces = 1 if members <= 3 * most // 2 else math.ceil(members / most)
+    piece = math.ceil(members / pieces)
+    whole = max(1, most // members) if pieces == 1 else 1
+    block = piece * whole
+    for index, part in enumerate(parts):
+        slots, taps = part.stream.slots, part.random.shape[0]
+        inputs = [(s, tap) for s in range(len(slots.channel)) for tap in range(taps)]
+        for start in range(0, len(inputs), whole):
+            chosen = inputs[start : start + whole]
+            for cut in range(0, members, piece):
+                filled = [
+                    (index, tap, int(channel)) if gain > 0 else (-1, 0, 0)
+                    for s, tap in chosen
+                    for channel, gain in zip(
+                        slots.members[s, cut : cut + piece], slots.gain[s, cut : cut + piece], strict=True
+                    )
+                ]
+                places += filled + [(-1, 0, 0)] * (block - len(filled))
+                shares.append(list(range(number + start, number + start + len(chosen))) if cut == 0 else [])
+        number += len(inputs)
+    constants, _ = constant_variables(parts)
+    constants += [(-1, 0, 0)] * (-len(constants) % block)
+    places += constants
+    shares += [[number]] + [[]] * (len(constants) // block - 1) if constants else []
+    fill = -(len(places) // block) % GROUP
+    places += [(-1, 0, 0)] * (fill * block)
+    shares += [[]] * fill
+    width = max(map(len, shares))
+    part, tap, channel = np.array(places).T
+    return Columns(part, tap, channel, np.array([s + [-1] * (width - len(s)) for s in shares]), block)
+
+
+def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int, seed: int = 0) -> Samples:
+    """All output positions of all images, or ``most`` of them drawn without replacement."""
+    spatial = layer.output_shape(shape)[:-1] if isinstance(layer, Conv) else ()
+    total = images * math.prod(spatial)
+    flat = np.arange(total)
+    if total > most:
+        flat = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+    image, *place = np.unravel_index(flat, (images, *spatial))
+    return Samples(image, np.stack(place, 1) if place else np.zeros((len(flat), 0), int))
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def patches(
+    layer: Linear,
+    x: Float[Array, "n *space c"],
+    image: Int[Array, " samples"],
+    place: Int[Array, "samples axes"],
+    flat: Flatten | None,
+) -> Float[Array, "samples taps c"]:
+    """What a layer reads at each sample, tap by tap; zero in the padding."""
+    if not isinstance(layer, Conv):
+        return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
+    x = jnp.pad(x, ((0, 0), *layer.padding, (0, 0)))
+    grids = np.meshgrid(
+        *(np.arange(k) * d for k, d in zip(layer.kernel, layer.dilation, strict=True)), indexing="ij"
+    )
+    index = tuple(
+        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1) for axis, grid in enumerate(grids)
+    )
+    return x[(image[:, None], *index)]
+
+
+class Moments(NamedTuple):
+    """Second moments over the samples."""
+
+    gram: Float[Array, "n n"]
+    """E[z z^T] without ridge."""
+    inputs: Float[Array, "n shares"]
+    """E[z x] for every (part, slot, tap) of the target and, last, E[z]."""
+    skip: Float[Array, "n rows"]
+    """E[z (target's skip - realised skip)]; no columns where no skip is carried."""
+
+
+def moments(
+    parts: tuple[Part, ...],
+    columns: Columns,
+    samples: Samples,
+    skip_error: Float[Array, "n *space rows"] | None,
+) -> Moments:
+    """The moments of a node, gathered piece by piece."""
+    n, total = len(columns.part), len(samples.image)
+    sums: Moments | None = None
+    for start in range(0, total, SAMPLED):
+        image, place = samples.image[start : start + SAMPLED], samples.place[start : start + SAMPLED]
+        z = jnp.zeros((len(image), n))
+        inputs = []
+        for index, part in enumerate(parts):
+            chosen = np.flatnonzero(columns.part == index)
+            seen = patches(part.layer, part.stream.ticket, image, place, part.stream.flat)
+            z = z.at[:, chosen].set(seen[:, columns.tap[chosen], columns.channel[chosen]])
+            values = slot_values(
+                patches(part.layer, part.stream.x, image, place, part.stream.flat), part.stream.slots
+            )
+            inputs.append(values.transpose(0, 2, 1).reshape(len(image), -1))
+        inputs.append(jnp.ones((len(image), 1)))
+        skip = jnp.zeros((len(image), 0))
+        if skip_error is not None:
+            skip = skip_error[(image, *place.T)]
+        piece = _second_moments(z, jnp.concatenate(inputs, 1), skip)
+        sums = piece if sums is None else jax.tree.map(jnp.add, sums, piece)
+    assert sums is not None
+    return jax.tree.map(lambda a: a / total, sums)
+
+
+@jax.jit
+def _second_moments(z: Array, inputs: Array, skip: Array) -> Moments:
+    def with_z(a: Array) -> Array:
+        return jnp.dot(z.T, a, precision=HIGHEST)
+
+    return Moments(with_z(z), with_z(inputs), with_z(skip))
+
+
+def masks_of_blocks(block: int) -> Float[np.ndarray, "subsets block"]:
+    """All 2^block masks, least significant bit first."""
+    return ((np.arange(2**block)[:, None] >> np.arange(block)) & 1).astype(np.float32)
+
+
+def solve_rows(
+    gram: Float[Array, "n n"],
+    weights: Float[Array, "n rows"],
+    shares: Float[Array, "n shares"],
+    share_weights: Float[Array, "shares rows"],
+    rest: Float[Array, "n rows"],
+    share: Int[Array, "blocks width"],
+    *,
+    block: int,
+    sweeps: int,
+) -> Float[Array, "n rows"]:
+    """The kept weights v b of every row after ``sweeps`` sweeps over the blocks.
+
+    Args:
+      gram: G with its ridge.
+      weights: v; 0 for a variable that cannot be chosen.
+      shares, share_weights: the target's part of c as a product, E[z x] and w, one column for each input.
+      rest: the remainder of c (what a carried skip misses), there from the start.
+      share: which inputs each block brings in during the first sweep (see `Columns`).
+    """
+    kept, left = jnp.zeros_like(weights), rest
+    padded = jnp.concatenate([shares, jnp.zeros((len(shares), 1))], 1)
+    padded_weights = jnp.concatenate([share_weights, jnp.zeros((1, weights.shape[1]))])
+    kept, left = _sweep(gram, weights, kept, left, padded, padded_weights, share, block)
+    none = jnp.full((share.shape[0], 0), -1)
+    for _ in range(sweeps - 1):
+        kept, left = _sweep(gram, weights, kept, left, padded, padded_weights, none, block)
+    return kept
+
+
+@partial(jax.jit, static_argnums=7, donate_argnums=(2, 3))
+def _sweep(
+    gram: Array,
+    weights: Array,
+    kept: Array,
+    left: Array,
+    shares: Array,
+    share_weights: Array,
+    share: Array,
+    block: int,
+) -> tuple[Array, Array]:
+    """One pass over all blocks; ``left`` is c - G (v b), what the rows still miss."""
+    width = GROUP * block
+    bits = jnp.asarray(masks_of_blocks(block))
+    first, second = np.triu_indices(block, 1)
+    pairs = bits[:, first] * bits[:, second]
+
+    def solve_block(g: Array, v: Array, old: Array, missing: Array) -> Array:
+        linear = missing + jnp.dot(g, old, precision=HIGHEST)  # the block's own contribution restored
+        own = v * (v * jnp.diagonal(g)[:, None] - 2 * linear)
+        cross = 2 * g[first, second][:, None] * v[first] * v[second]
+        score = jnp.dot(bits, own, precision=HIGHEST) + jnp.dot(pairs, cross, precision=HIGHEST)
+        return v * bits[jnp.argmin(score, 0)].T
+
+    def solve_group(state: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
+        kept, left = state
+        first_block = start // block
+
+        def cut(a: Array) -> Array:
+            return lax.dynamic_slice_in_dim(a, start, width)
+
+        near = lax.dynamic_slice(gram, (start, start), (width, width))
+        v, old, missing = cut(weights), cut(kept), cut(left)
+        near_shares = cut(shares)
+        new = old
+        brought = lax.dynamic_slice_in_dim(share, first_block, GROUP)
+        for index in range(GROUP):
+            here = slice(index * block, (index + 1) * block)
+            if share.shape[1]:
+                take = brought[index]
+                missing = missing + jnp.dot(near_shares[:, take], share_weights[take], precision=HIGHEST)
+            chosen = solve_block(near[here, here], v[here], new[here], missing[here])
+            missing = missing - jnp.dot(near[:, here], chosen - new[here], precision=HIGHEST)
+            new = new.at[here].set(chosen)
+        change = jnp.dot(lax.dynamic_slice_in_dim(gram, start, width, axis=1), new - old, precision=HIGHEST)
+        left = left - change
+        if share.shape[1]:
+            take = brought.reshape(-1)
+            left = left + jnp.dot(shares[:, take], share_weights[take], precision=HIGHEST)
+        return (lax.dynamic_update_slice_in_dim(kept, new, start, 0), left), None
+
+    starts = jnp.arange(0, weights.shape[0], width)
+    return lax.scan(solve_group, (kept, left), starts)[0]
+
+
+def solve_compensated(
+    parts: tuple[Part, ...],
+    wanted: Wanted,
+    rule: Rule,
+    skip_error: Float[Array, "n *space rows"] | None,
+    settings: Compensation,
+) -> Solved:
+    """Every row of a node against the calibration data its streams carry.
+
+    Args:
+      skip_error: target's skip minus realised skip for every output copy, in the order of ``wanted.columns``.
+    """
+    copies = wanted.columns.shape[1]
+    columns = columns_of(parts, settings.block)
+    shape = parts[0].stream.shape
+    images = parts[0].stream.ticket.shape[0]
+    samples = draw_samples(parts[0].layer, shape, images, settings.positions)
+    found = moments(parts, columns, samples, skip_error)
+    ridge = settings.ridge if isinstance(parts[0].layer, Conv) else settings.dense_ridge
+    diagonal = jnp.diagonal(found.gram)
+    gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / (columns.part >= 0).sum()))
+    weights = np.zeros((len(columns.part), wanted.columns.size), np.float32)
+    for index, part in enumerate(parts):
+        chosen = np.flatnonzero(columns.part == index)
+        rows = part.random[columns.tap[chosen], columns.channel[chosen]]
+        weights[chosen] = rows[:, wanted.columns.reshape(-1)]
+    share_weights = np.concatenate([*(_share_weights(part) for part in parts), wanted.bias[None]])
+    rest = found.skip if skip_error is not None else jnp.zeros(weights.shape)
+    kept = np.asarray(
+        solve_rows(
+            gram,
+            jnp.asarray(weights),
+            found.inputs,
+            jnp.asarray(np.repeat(share_weights, copies, 1), jnp.float32),
+            rest,
+            jnp.asarray(columns.share),
+            block=columns.block,
+            sweeps=settings.sweeps,
+        )
+        != 0
+    )
+    masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
+    for index, mask in enumerate(masks):
+        chosen = np.flatnonzero(columns.part == index)
+        mask[columns.tap[chosen][:, None], columns.channel[chosen][:, None], wanted.columns.reshape(-1)] = (
+            kept[chosen]
+        )
+    stats = sum(
+        (deviations(part, mask, wanted.columns, rule) for part, mask in zip(parts, masks, strict=True)),
+        Stats(),
+    )
+    constants = solve_constant_rows(parts, wanted.constant, masks, rule)
+    everything = np.ones(wanted.columns.shape, bool)
+    return Solved(masks, constants, np.zeros(wanted.columns.shape), everything, stats)
+
+
+def _share_weights(part: Part) -> Float[np.ndarray, "shares cout"]:
+    """Weights of the (slot, tap) inputs: w for a channel or its positive part, -w for its negative part."""
+    slots = part.stream.slots
+    signed = np.where(slots.sign == 0, 1, slots.sign)[:, None] * part.weight[:, slots.channel]
+    return signed.transpose(1, 0, 2).reshape(-1, part.weight.shape[2])
