@@ -122,23 +122,21 @@ def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int, 
     return Samples(image, np.stack(place, 1) if place else np.zeros((len(flat), 0), int))
 
 
-@partial(jax.jit, static_argnums=(0, 4))
 def patches(
     layer: Linear,
     x: Float[Array, "n *space c"],
     image: Int[Array, " samples"],
     place: Int[Array, "samples axes"],
-    flat: Flatten | None,
+    flat: Flatten | None = None,
 ) -> Float[Array, "samples taps c"]:
     """What a layer reads at each sample, tap by tap; zero in the padding."""
     if not isinstance(layer, Conv):
         return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
     x = jnp.pad(x, ((0, 0), *layer.padding, (0, 0)))
-    grids = np.meshgrid(
-        *(np.arange(k) * d for k, d in zip(layer.kernel, layer.dilation, strict=True)), indexing="ij"
-    )
+    taps = (np.arange(k) * d for k, d in zip(layer.kernel, layer.dilation, strict=True))
     index = tuple(
-        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1) for axis, grid in enumerate(grids)
+        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1)
+        for axis, grid in enumerate(np.meshgrid(*taps, indexing="ij"))
     )
     return x[(image[:, None], *index)]
 
@@ -161,36 +159,53 @@ def moments(
     skip_error: Float[Array, "n *space rows"] | None,
 ) -> Moments:
     """The moments of a node, gathered piece by piece."""
-    n, total = len(columns.part), len(samples.image)
+    reads = tuple((part.layer, part.stream.flat) for part in parts)
+    tickets = tuple(part.stream.ticket for part in parts)
+    inputs = tuple(part.stream.x for part in parts)
+    slots = tuple((part.stream.slots.channel, part.stream.slots.sign) for part in parts)
+    # Number of each variable among all (part, tap, channel) side by side; the last one is an empty place.
+    sizes = [part.random.shape[0] * part.random.shape[1] for part in parts]
+    first = np.cumsum([0, *sizes])
+    widths = np.array([part.random.shape[1] for part in parts])
+    order = np.where(
+        columns.part < 0,
+        first[-1],
+        first[columns.part] + columns.tap * widths[columns.part] + columns.channel,
+    )
+    total = len(samples.image)
     sums: Moments | None = None
     for start in range(0, total, SAMPLED):
         image, place = samples.image[start : start + SAMPLED], samples.place[start : start + SAMPLED]
-        z = jnp.zeros((len(image), n))
-        inputs = []
-        for index, part in enumerate(parts):
-            chosen = np.flatnonzero(columns.part == index)
-            seen = patches(part.layer, part.stream.ticket, image, place, part.stream.flat)
-            z = z.at[:, chosen].set(seen[:, columns.tap[chosen], columns.channel[chosen]])
-            values = slot_values(
-                patches(part.layer, part.stream.x, image, place, part.stream.flat), part.stream.slots
-            )
-            inputs.append(values.transpose(0, 2, 1).reshape(len(image), -1))
-        inputs.append(jnp.ones((len(image), 1)))
-        skip = jnp.zeros((len(image), 0))
-        if skip_error is not None:
-            skip = skip_error[(image, *place.T)]
-        piece = _second_moments(z, jnp.concatenate(inputs, 1), skip)
+        piece = _piece(reads, tickets, inputs, slots, order, image, place, skip_error)
         sums = piece if sums is None else jax.tree.map(jnp.add, sums, piece)
     assert sums is not None
     return jax.tree.map(lambda a: a / total, sums)
 
 
-@jax.jit
-def _second_moments(z: Array, inputs: Array, skip: Array) -> Moments:
+@partial(jax.jit, static_argnums=0)
+def _piece(reads, tickets, inputs, slots, order, image, place, skip_error) -> Moments:
+    """Sums of products over some samples."""
+    count = len(image)
+    seen = [
+        patches(layer, ticket, image, place, flat).reshape(count, -1)
+        for (layer, flat), ticket in zip(reads, tickets, strict=True)
+    ]
+    z = jnp.concatenate([*seen, jnp.zeros((count, 1))], 1)[:, order]
+    values = [
+        slot_values(patches(layer, x, image, place, flat), channel, sign)
+        .transpose(0, 2, 1)
+        .reshape(count, -1)
+        for (layer, flat), x, (channel, sign) in zip(reads, inputs, slots, strict=True)
+    ]
+    shares = jnp.concatenate([*values, jnp.ones((count, 1))], 1)
+    skip = jnp.zeros((count, 0))
+    if skip_error is not None:
+        skip = skip_error[(image, *(place[:, axis] for axis in range(place.shape[1])))]
+
     def with_z(a: Array) -> Array:
         return jnp.dot(z.T, a, precision=HIGHEST)
 
-    return Moments(with_z(z), with_z(inputs), with_z(skip))
+    return Moments(with_z(z), with_z(shares), with_z(skip))
 
 
 def masks_of_blocks(block: int) -> Float[np.ndarray, "subsets block"]:
@@ -222,7 +237,7 @@ def solve_rows(
     padded = jnp.concatenate([shares, jnp.zeros((len(shares), 1))], 1)
     padded_weights = jnp.concatenate([share_weights, jnp.zeros((1, weights.shape[1]))])
     kept, left = _sweep(gram, weights, kept, left, padded, padded_weights, share, block)
-    none = jnp.full((share.shape[0], 0), -1)
+    none = jnp.full_like(share, -1)
     for _ in range(sweeps - 1):
         kept, left = _sweep(gram, weights, kept, left, padded, padded_weights, none, block)
     return kept
@@ -260,23 +275,24 @@ def _sweep(
             return lax.dynamic_slice_in_dim(a, start, width)
 
         near = lax.dynamic_slice(gram, (start, start), (width, width))
-        v, old, missing = cut(weights), cut(kept), cut(left)
+        v, old = cut(weights), cut(kept)
         near_shares = cut(shares)
-        new = old
         brought = lax.dynamic_slice_in_dim(share, first_block, GROUP)
-        for index in range(GROUP):
-            here = slice(index * block, (index + 1) * block)
-            if share.shape[1]:
-                take = brought[index]
-                missing = missing + jnp.dot(near_shares[:, take], share_weights[take], precision=HIGHEST)
-            chosen = solve_block(near[here, here], v[here], new[here], missing[here])
-            missing = missing - jnp.dot(near[:, here], chosen - new[here], precision=HIGHEST)
-            new = new.at[here].set(chosen)
+
+        def step(index: Array, inner: tuple[Array, Array]) -> tuple[Array, Array]:
+            new, missing = inner
+            here = partial(lax.dynamic_slice_in_dim, start_index=index * block, slice_size=block)
+            take = brought[index]
+            missing = missing + jnp.dot(near_shares[:, take], share_weights[take], precision=HIGHEST)
+            own, before = here(here(near), axis=1), here(new)
+            chosen = solve_block(own, here(v), before, here(missing))
+            missing = missing - jnp.dot(here(near, axis=1), chosen - before, precision=HIGHEST)
+            return lax.dynamic_update_slice_in_dim(new, chosen, index * block, 0), missing
+
+        new, _ = lax.fori_loop(0, GROUP, step, (old, cut(left)))
         change = jnp.dot(lax.dynamic_slice_in_dim(gram, start, width, axis=1), new - old, precision=HIGHEST)
-        left = left - change
-        if share.shape[1]:
-            take = brought.reshape(-1)
-            left = left + jnp.dot(shares[:, take], share_weights[take], precision=HIGHEST)
+        take = brought.reshape(-1)
+        left = left - change + jnp.dot(shares[:, take], share_weights[take], precision=HIGHEST)
         return (lax.dynamic_update_slice_in_dim(kept, new, start, 0), left), None
 
     starts = jnp.arange(0, weights.shape[0], width)

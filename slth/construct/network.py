@@ -294,7 +294,7 @@ def _pointwise(layer: Layer, stream: Stream) -> Stream:
             phi = nn.activation_info(kind, slope).phi
             constants = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
             if stream.x is not None:
-                noise = noise * noise_of.slope_power(stream.x, phi)[stream.slots.channel, None]
+                noise = noise * np.asarray(noise_of.slope_power(stream.x, layer))[stream.slots.channel, None]
         case Pool(kind="mean", window=window):
             noise = noise / np.prod(window)
             if layer.count_padding and any(map(any, layer.padding)):
@@ -410,8 +410,9 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     slots = slots._replace(usable=solved.usable & (True if carried is None else carried.usable))
     errors = (None, None)
     if ticket is not None:
-        noise = noise_of.measured(x, ticket, slots)
-        errors = noise_of.relative_errors(x, ticket, columns)
+        copy, mean, power = (np.asarray(a, np.float64) for a in noise_of.copy_errors(x, ticket, columns))
+        noise, size = copy, max(power.sum(), 1e-30)
+        errors = ((copy.mean(1).sum() / size) ** 0.5, (mean.sum() / size) ** 0.5)
     channels = features * number + np.arange(spare)
     context.records.append(
         LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started, *errors)

@@ -9,56 +9,57 @@ target alone,
 or *measured* by running the ticket beside the target on calibration images.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from slth.construct.layout import Slots
-from slth.nn.activations import Elementwise
+from slth.nn.activations import activation_info
+from slth.nn.layers import Activation
 
 
-def slot_values(x: Float[Array, "... c"], slots: Slots) -> Float[Array, "... slots"]:
+def slot_values(
+    x: Float[Array, "... c"], channel: Int[Array, " slots"], sign: Int[Array, " slots"]
+) -> Float[Array, "... slots"]:
     """What each slot's members should carry: x, or its positive or negative part."""
-    values = x[..., slots.channel]
-    sign = jnp.asarray(slots.sign)
+    values = x[..., channel]
     return jnp.where(sign == 0, values, jnp.maximum(values * sign, 0))
 
 
 def slot_rms(x: Float[Array, "n *space c"], slots: Slots) -> Float[np.ndarray, " slots"]:
     """R: root mean square of every slot's value over images and positions."""
-    values = slot_values(x, slots)
-    return np.asarray(jnp.sqrt((values**2).mean(tuple(range(values.ndim - 1)))), np.float64)
+    return np.asarray(_slot_rms(x, slots.channel, slots.sign), np.float64)
 
 
-def slope_power(pre: Float[Array, "n *space c"], phi: Elementwise) -> Float[np.ndarray, " c"]:
+@jax.jit
+def _slot_rms(x: Array, channel: Array, sign: Array) -> Array:
+    values = slot_values(x, channel, sign)
+    return jnp.sqrt((values**2).mean(tuple(range(values.ndim - 1))))
+
+
+@partial(jax.jit, static_argnums=1)
+def slope_power(pre: Float[Array, "n *space c"], activation: Activation) -> Float[Array, " c"]:
     """mean(phi'(pre)²) by channel: for ReLU the share of positive pre-activations."""
-    slope = jax.vmap(jax.grad(lambda a: phi(a)))(pre.reshape(-1))
-    return np.asarray((slope**2).reshape(-1, pre.shape[-1]).mean(0), np.float64)
+    phi = activation_info(activation.kind, activation.slope).phi
+    slope = jax.vmap(jax.grad(phi))(pre.reshape(-1))
+    return (slope**2).reshape(-1, pre.shape[-1]).mean(0)
 
 
-def measured(
-    x: Float[Array, "n *space c"], ticket: Float[Array, "n *space source_c"], slots: Slots
-) -> Float[np.ndarray, "slots copies"]:
-    """Mean squared error of every member on the calibration images."""
-    errors = [
-        ((ticket[..., slots.members[:, k]] - slot_values(x, slots)) ** 2).mean(tuple(range(x.ndim - 1)))
-        for k in range(slots.members.shape[1])
-    ]
-    return np.asarray(jnp.stack(errors, 1), np.float64)
-
-
-def relative_errors(
+@jax.jit
+def copy_errors(
     x: Float[Array, "n *space c"],
     ticket: Float[Array, "n *space source_c"],
-    columns: Int[np.ndarray, "c copies"],
-) -> tuple[float, float]:
-    """Relative L2 error against the target of one copy (root mean square over copies) and of the copies' mean."""
-    power = float((x**2).sum())
-    mean = jnp.zeros_like(x)
-    single = 0.0
-    for k in range(columns.shape[1]):
-        copy = ticket[..., columns[:, k]]
-        single += float(((copy - x) ** 2).sum()) / columns.shape[1]
-        mean = mean + copy / columns.shape[1]
-    return (single / power) ** 0.5, (float(((mean - x) ** 2).sum()) / power) ** 0.5
+    columns: Int[Array, "c copies"],
+) -> tuple[Float[Array, "c copies"], Float[Array, " c"], Float[Array, " c"]]:
+    """Mean squares over images and positions: of each copy's error, of their mean's error, and of the target."""
+    axes = tuple(range(x.ndim - 1))
+    total = jnp.zeros_like(x)
+    errors = []
+    for k in range(columns.shape[1]):  # one copy at a time: memory of one target layer
+        error = ticket[..., columns[:, k]] - x
+        errors.append((error**2).mean(axes))
+        total = total + error
+    return jnp.stack(errors, 1), ((total / columns.shape[1]) ** 2).mean(axes), (x**2).mean(axes)
