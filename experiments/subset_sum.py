@@ -23,25 +23,25 @@ QUANTILES = {"best_error_q05": 0.05, "best_error_q25": 0.25, "best_error_median"
 
 
 def targets(cfg: DictConfig, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Targets uniform on [-1, 1], or weights drawn from a file and divided by ``target_scale``."""
-    if cfg.target == "uniform":
+    """Targets uniform on [-1, 1], or weights drawn from a file and divided by ``targets_scale``."""
+    if cfg.targets == "uniform":
         return theory.draw("uniform", (count,), rng)
-    weights = trained_weights(Path(cfg.target).expanduser(), cfg.target_key)
-    scale = np.abs(weights).max() if cfg.target_scale == "max" else float(cfg.target_scale)
+    weights = trained_weights(Path(cfg.targets).expanduser(), cfg.targets_key)
+    scale = np.abs(weights).max() if cfg.targets_scale == "max" else float(cfg.targets_scale)
     if not scale > 0:
-        raise ValueError(f"target_scale must be positive, got {scale}")
+        raise ValueError(f"targets_scale must be positive, got {scale}")
     return rng.choice(weights, count) / np.float32(scale)
 
 
 def trained_weights(path: Path, key: str | None) -> np.ndarray:
     """Non-zero weights of one array of an .npz or .safetensors file, or of all its kernels."""
     if not path.is_file():
-        raise FileNotFoundError(f"target must be 'uniform' or a file of weights; there is no file {path}")
+        raise FileNotFoundError(f"targets must be 'uniform' or a file of weights; there is no file {path}")
     if path.suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"target file must end in .npz or .safetensors, got {path.name}")
+        raise ValueError(f"targets file must end in .npz or .safetensors, got {path.name}")
     arrays = load_file(path) if path.suffix == ".safetensors" else dict(np.load(path, allow_pickle=False))
     if key is not None and key not in arrays:
-        raise ValueError(f"target_key {key!r} is not in {path.name}: it has {', '.join(sorted(arrays))}")
+        raise ValueError(f"targets_key {key!r} is not in {path.name}: it has {', '.join(sorted(arrays))}")
     chosen = [arrays[key]] if key is not None else [a for a in arrays.values() if a.dtype.kind == "f" and a.ndim > 1]
     weights = np.concatenate([np.ravel(a) for a in chosen]).astype(np.float32) if chosen else np.empty(0, np.float32)
     weights = weights[weights != 0]
@@ -67,7 +67,7 @@ def measure(cfg: DictConfig, distribution: str, m: int) -> dict:
     errors = np.concatenate(errors)
     rate = failures / cfg.problems
     low, high = theory.interval(failures, cfg.problems)
-    uniform = distribution == "uniform" and cfg.target == "uniform"
+    uniform = distribution == "uniform" and cfg.targets == "uniform"
     return {
         "distribution": distribution,
         "m": m,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import Objective, Solution
-from slth.subset_sum.stages import Stage, plan, run_stage
+from slth.subset_sum.stages import Stage, compiled, plan
 
 Progress = Callable[[int, int], None]
 
@@ -44,6 +44,8 @@ def solve(
     values on 2**-24 of moderate size), so masks are the same on every device and for every split into batches.
     Raises: ValueError for shapes, ranges and values that cannot be solved, naming the first index.
     Cost: work is done in chunks of a fixed padded size; a call of the same ``(m, objective)`` compiles nothing.
+    Devices: chunks are sharded over this process's devices. Under ``jax.distributed`` every process passes its
+      own slice of the problems and gets their solutions; nothing is exchanged.
     """
     objective = Objective(objective)
     arrays = check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
@@ -65,24 +67,26 @@ def solve(
 
 def _run(stage: Stage, arrays: dict, tolerance: np.float32, chosen: np.ndarray | None, out: Solution, progress: Progress | None) -> np.ndarray:
     """Solve the chosen problems (None: all) into ``out``; the indices of those the stage is not sure of."""
+    devices = tuple(jax.local_devices())
+    run, chunk_size = compiled(stage, devices), stage.chunk * len(devices)
     n = out.mask.shape[0]
     count = n if chosen is None else chosen.size
     before = n - count
     unsure, sure_so_far = [], 0
 
     def one(start):
-        stop = min(start + stage.chunk, count)
+        stop = min(start + chunk_size, count)
         where = slice(start, stop) if chosen is None else chosen[start:stop]
-        chunk = {k: _cut(v, where, stage.chunk) for k, v in arrays.items()}
+        chunk = {k: _cut(v, where, chunk_size) for k, v in arrays.items()}
         if "residual_price" in chunk:
             chunk["price"] = chunk["price"] / chunk.pop("residual_price")
-        solution, sure = run_stage(stage, True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
+        solution, sure = run(True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
         for whole, part in zip(out, solution, strict=True):
             whole[where] = np.asarray(part)[: stop - start]
         rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
         return stop - start, rest + start if chosen is None else where[rest]
 
-    for done, rest in _in_threads(one, range(0, count, stage.chunk)):
+    for done, rest in _in_threads(one, range(0, count, chunk_size)):
         unsure.append(rest)
         sure_so_far += done - rest.size
         if progress is not None:

@@ -4,10 +4,13 @@ The last stage is the exact search, which is always sure; the others are faster 
 problems. What comes out is the same whichever stage decides.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slth.subset_sum.best import best_chunk
@@ -50,7 +53,6 @@ def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
     return Stage(objective, "rows", 2048, (7,)), exact
 
 
-@jax.jit(static_argnames="stage", compiler_options={"xla_cpu_prefer_vector_width": 512})
 def run_stage(
     stage: Stage,
     always: Bool[Array, ""],
@@ -93,6 +95,27 @@ def _mask(stage, always, p, terms):
     return quadratic_chunk(gram, linear, always, low=options[0])
 
 
+@functools.cache
+def compiled(stage: Stage, devices: tuple[jax.Device, ...]) -> Callable:
+    """`run_stage` for one shape of arguments; on several devices each takes its share of the problems.
+
+    Problems are independent, so a device computes what it would compute alone: results do not depend on how many
+    there are.
+    """
+    function = functools.partial(run_stage, stage)
+    if len(devices) > 1:
+        mesh = jax.sharding.Mesh(np.array(devices), ("problems",))
+        split, same = jax.sharding.PartitionSpec("problems"), jax.sharding.PartitionSpec()
+        rows = jax.sharding.PartitionSpec(None, "problems")
+        terms = {"price": rows} if stage.objective is Objective.ROBUST else {}
+        specs = (same, rows, split, same, terms)
+        if stage.objective is Objective.QUADRATIC:
+            terms = {"gram": jax.sharding.PartitionSpec(None, None, "problems"), "linear": rows}
+            specs = (same, rows, split, same, terms)
+        function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    return jax.jit(function, compiler_options={"xla_cpu_prefer_vector_width": 512})
+
+
 def compile_stages(objective: Objective | str, m: int, size: int | None = None) -> None:
     """Compile every kernel that `slth.subset_sum.solve` may use for ``m`` variables, for a start without pauses."""
     objective = Objective(objective)
@@ -102,4 +125,4 @@ def compile_stages(objective: Objective | str, m: int, size: int | None = None) 
             terms = {"price": x}
         if objective is Objective.QUADRATIC:
             x, t, terms = None, None, {"gram": jnp.ones((m, m, stage.chunk)), "linear": x}
-        run_stage.lower(stage, True, x, t, jnp.float32(0.01), terms).compile()
+        compiled(stage, (jax.local_devices()[0],)).lower(True, x, t, jnp.float32(0.01), terms).compile()

@@ -9,7 +9,7 @@ from tests.subset_sum.problems import forms, on_grid, prices, problems
 
 from slth.subset_sum import Objective, solve, solve_one, unpack
 from slth.subset_sum.reference import brute_force, costs, subsets
-from slth.subset_sum.stages import run_stage
+from slth.subset_sum.stages import compiled, plan
 
 MANY = {1: 400, 5: 2400, 8: 12000, 12: 1600}
 
@@ -159,14 +159,17 @@ def test_any_split_into_batches_gives_the_same():
     jax.tree.map(np.testing.assert_array_equal, whole, jax.tree.map(lambda *p: np.concatenate(p), *parts))
 
 
-@pytest.mark.parametrize("objective", ["best", "robust"])
+@pytest.mark.parametrize("objective", ["best", "smallest", "robust"])
 def test_compiles_once_for_any_number_of_problems(objective):
     x, t = problems(12, 9001, seed=8)
+    devices = tuple(jax.local_devices())
+    kernels = [compiled(stage, devices) for stage in plan(Objective(objective), 12, None)]
     solve(x, t, objective)
-    compiled = run_stage._cache_size()
+    traces = [kernel._cache_size() for kernel in kernels]
+    assert min(traces) >= 1  # every kernel was needed
     for n, tolerance in ((1, 0.01), (77, 0.1), (4096, 0.0), (9000, 0.02)):
         solve(x[:, :n], t[:n], objective, tolerance=tolerance)
-    assert run_stage._cache_size() == compiled
+    assert [kernel._cache_size() for kernel in kernels] == traces
 
 
 def test_values_off_the_source_grid_are_rounded_to_it():
