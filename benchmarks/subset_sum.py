@@ -1,9 +1,10 @@
 """Speed of the subset-sum engine: ``python -m benchmarks.subset_sum [--problems N] [--sweep DIR]``.
 
-Prints a table and, as the last line, one JSON object. Every figure is the best of several runs; compile time is
-measured apart, in a process of its own with an empty compilation cache, and so is the peak memory. The ratio
-is to the published method (combinations by increasing size until one is within epsilon), re-implemented
-faithfully in Python and timed in this run; for ``best``, which it lacks, the same loop over all subsets.
+Prints a table and, as the last line, one JSON object. Every figure is the best of several runs; compile
+time is measured apart, in a process of its own with an empty compilation cache, and so is the peak memory.
+The ratio is to the published method (combinations by increasing size until one is within epsilon),
+re-implemented faithfully in Python and timed in this run; for ``best``, which it lacks, the same loop over
+all subsets.
 """
 
 import argparse
@@ -22,7 +23,7 @@ M, EPSILON = 15, 0.01
 
 
 def problems(objective: str, m: int, n: int, seed: int = 0) -> dict:
-    """Arguments of `solve`: uniform variables and targets, prices like a layer's, Gram matrices of noisy copies."""
+    """Arguments of `solve`: uniform variables, prices like a layer's, Gram matrices of noisy copies."""
     rng = np.random.default_rng(seed)
     uniform = lambda *shape: 2 * rng.random(shape, np.float32) - 1  # noqa: E731
     x, t = uniform(m, n), uniform(n)
@@ -39,7 +40,7 @@ def problems(objective: str, m: int, n: int, seed: int = 0) -> dict:
 
 
 def published(x: np.ndarray, t: float, epsilon: float) -> tuple[int, ...]:
-    """The published search: all combinations of 0, 1, 2, ... variables until one is within epsilon, else the best."""
+    """The published search: combinations of 0, 1, 2, ... variables until one is near enough, else the best."""
     best, error = (), abs(t)
     for size in range(len(x) + 1):
         for chosen in itertools.combinations(range(len(x)), size):
@@ -97,15 +98,25 @@ def first_call(objective: str, m: int, n: int) -> None:
 def measured_apart(objective: str, m: int, n: int) -> dict:
     """`first_call` in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.subset_sum", "--first", objective, str(m), str(n)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
 
 
 def c_bound(threads: int = 1) -> float | None:
-    """Problems per second and core of ``best`` in C, gcc -O3 for this machine: two folded variables, 2**13 sums."""
+    """Problems per second and core of the kernel of ``best`` in C, gcc -O3 for this machine."""
     source = Path(__file__).with_name("subset_sum_bound.c")
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "bound"
-        command = ["gcc", "-O3", "-march=native", "-mprefer-vector-width=512", str(source), "-o", str(program)]
+        command = [
+            "gcc",
+            "-O3",
+            "-march=native",
+            "-mprefer-vector-width=512",
+            str(source),
+            "-o",
+            str(program),
+        ]
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
@@ -127,11 +138,31 @@ def sweep(folder: Path) -> None:
             if m > 20 and objective in ("robust", "quadratic"):
                 continue
             work = 2.0 ** (m if objective != "smallest" else m - 6)
-            n = int(np.clip(2e10 / work, 128, 400_000)) if objective != "quadratic" else int(np.clip(4e9 / work, 2048, 40_000))
-            rows.append({"objective": objective, "m": m, "epsilon": EPSILON, "problems": n, "per_second": rate(objective, m, n, 3)})
+            n = (
+                int(np.clip(2e10 / work, 128, 400_000))
+                if objective != "quadratic"
+                else int(np.clip(4e9 / work, 2048, 40_000))
+            )
+            rows.append(
+                {
+                    "objective": objective,
+                    "m": m,
+                    "epsilon": EPSILON,
+                    "problems": n,
+                    "per_second": rate(objective, m, n, 3),
+                }
+            )
             print(rows[-1], flush=True)
     for epsilon in (0.1, 0.03, 0.01, 0.003, 0.001, 0.0001):
-        rows.append({"objective": "smallest", "m": M, "epsilon": epsilon, "problems": 200_000, "per_second": rate("smallest", M, 200_000, 3, epsilon)})
+        rows.append(
+            {
+                "objective": "smallest",
+                "m": M,
+                "epsilon": epsilon,
+                "problems": 200_000,
+                "per_second": rate("smallest", M, 200_000, 3, epsilon),
+            }
+        )
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     table.to_csv(folder / "subset_sum.csv", index=False, float_format="%.6g")
@@ -142,7 +173,13 @@ def sweep(folder: Path) -> None:
     left.set(yscale="log", xlabel="variables m", ylabel="nanoseconds a problem", title=f"epsilon = {EPSILON}")
     left.legend()
     right.plot(by_epsilon["epsilon"], 1e9 / by_epsilon["per_second"], "o-")
-    right.set(xscale="log", yscale="log", xlabel="epsilon", ylabel="nanoseconds a problem", title=f"smallest, m = {M}")
+    right.set(
+        xscale="log",
+        yscale="log",
+        xlabel="epsilon",
+        ylabel="nanoseconds a problem",
+        title=f"smallest, m = {M}",
+    )
     for axis in (left, right):
         axis.grid(alpha=0.3, which="both")
     figure.savefig(folder / "subset_sum.png", dpi=150)
@@ -152,7 +189,9 @@ def main() -> None:
     """Table, ratios, bound, JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=1_860_000)
-    parser.add_argument("--sweep", type=Path, help="folder for the table and figure of cost against m and epsilon")
+    parser.add_argument(
+        "--sweep", type=Path, help="folder for the table and figure of cost against m and epsilon"
+    )
     parser.add_argument("--first", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.first:
@@ -166,11 +205,21 @@ def main() -> None:
         count = n if objective != "quadratic" else max(20_000, min(n, 400_000) // 20_000 * 20_000)
         row = {"problems_per_second": rate(objective, m, count), **measured_apart(objective, m, count)}
         row["ratio"] = row["problems_per_second"] / base.get(objective, base["best"])
-        print(f"{objective:>10} {m:>3} {row['problems_per_second']:>12,.0f} {row['ratio']:>10,.0f} {row['compile_seconds']:>10.1f} {row['peak_bytes'] / 1e6:>8.0f}", flush=True)
+        print(
+            f"{objective:>10} {m:>3} {row['problems_per_second']:>12,.0f} {row['ratio']:>10,.0f} "
+            f"{row['compile_seconds']:>10.1f} {row['peak_bytes'] / 1e6:>8.0f}",
+            flush=True,
+        )
         result[objective if (objective, m) != ("quadratic", M) else "quadratic_15"] = row
-    print(f"published method: {base['smallest']:,.0f} a second until within {EPSILON}, {base['best']:,.2f} over all subsets")
+    print(
+        f"published method: {base['smallest']:,.0f} a second until within {EPSILON}, "
+        f"{base['best']:,.2f} over all subsets"
+    )
     bound = c_bound()
-    print("C bound of best with two folded variables: " + (f"{bound:,.0f} a second and core" if bound else "no gcc here"))
+    print(
+        "C bound of the kernel of best (subset_sum_bound.c): "
+        + (f"{bound:,.0f} a second and core" if bound else "no gcc here")
+    )
     print(json.dumps(result))
     return None
 

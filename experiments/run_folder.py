@@ -129,7 +129,8 @@ def execute(run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment
 
 
 def main(run: Callable[[DictConfig, Path], dict], experiment: str, config: str | None = None) -> None:
-    """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad input.
+    """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad
+    input.
 
     Args:
       run: computes the metrics of one configuration and writes its other files into the folder given.

@@ -1,4 +1,4 @@
-"""The statistics of random subset-sum problems: ``python -m experiments.subset_sum`` (see conf/subset_sum.yaml)."""
+"""The statistics of random subset-sum problems: ``python -m experiments.subset_sum``."""
 
 import logging
 import time
@@ -16,10 +16,18 @@ from slth.subset_sum import solve, theory
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 log = logging.getLogger(__name__)
 BATCH = 250_000
-QUANTILES = {"best_error_q05": 0.05, "best_error_q25": 0.25, "best_error_median": 0.5, "best_error_q75": 0.75, "best_error_q95": 0.95}
+GRID = 2.0**-24
+QUANTILES = {
+    "best_error_q05": 0.05,
+    "best_error_q25": 0.25,
+    "best_error_median": 0.5,
+    "best_error_q75": 0.75,
+    "best_error_q95": 0.95,
+}
 
 
 def targets(cfg: DictConfig, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -42,8 +50,16 @@ def trained_weights(path: Path, key: str | None) -> np.ndarray:
     arrays = load_file(path) if path.suffix == ".safetensors" else dict(np.load(path, allow_pickle=False))
     if key is not None and key not in arrays:
         raise ValueError(f"targets_key {key!r} is not in {path.name}: it has {', '.join(sorted(arrays))}")
-    chosen = [arrays[key]] if key is not None else [a for a in arrays.values() if a.dtype.kind == "f" and a.ndim > 1]
-    weights = np.concatenate([np.ravel(a) for a in chosen]).astype(np.float32) if chosen else np.empty(0, np.float32)
+    chosen = (
+        [arrays[key]]
+        if key is not None
+        else [a for a in arrays.values() if a.dtype.kind == "f" and a.ndim > 1]
+    )
+    weights = (
+        np.concatenate([np.ravel(a) for a in chosen]).astype(np.float32)
+        if chosen
+        else np.empty(0, np.float32)
+    )
     weights = weights[weights != 0]
     if weights.size == 0:
         raise ValueError(f"{path.name} holds no non-zero weights under {key or 'any key'}")
@@ -94,7 +110,9 @@ def checked(cfg: DictConfig) -> None:
             raise ValueError(f"multiplicity must be integers from 1 to 24, got {m}")
     for distribution in cfg.distribution:
         if distribution not in theory.DISTRIBUTIONS:
-            raise ValueError(f"unknown distribution {distribution!r}: choose from {', '.join(theory.DISTRIBUTIONS)}")
+            raise ValueError(
+                f"unknown distribution {distribution!r}: choose from {', '.join(theory.DISTRIBUTIONS)}"
+            )
     if not isinstance(cfg.problems, int) or cfg.problems < 1:
         raise ValueError(f"problems must be a positive integer, got {cfg.problems}")
     if not 0 < cfg.tolerance < 1:
@@ -107,11 +125,21 @@ def figures(table: pd.DataFrame, cfg: DictConfig, folder: Path) -> None:
     _, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, rows in groups:
         spread = np.abs(rows[["failure_low", "failure_high"]].to_numpy().T - rows["failure"].to_numpy())
-        axis.errorbar(rows["m"], rows["failure"].where(rows["failures"] > 0), spread, fmt="o-", capsize=3, label=name)
+        axis.errorbar(
+            rows["m"], rows["failure"].where(rows["failures"] > 0), spread, fmt="o-", capsize=3, label=name
+        )
     if table["coverage"].notna().any():
         rows = table[table["coverage"].notna()]
-        axis.plot(rows["m"], rows["coverage"].astype(float), "k--", lw=1, label="coverage, uniform: $2^{-m} E[L_m(-|t|)]$")
-    m = np.arange(min(cfg.multiplicity), max(cfg.multiplicity) + 1)
+        axis.plot(
+            rows["m"],
+            rows["coverage"].astype(float),
+            "k--",
+            lw=1,
+            label="coverage, uniform: $2^{-m} E[L_m(-|t|)]$",
+        )
+    m = np.arange(
+        np.ceil(-theory.C * np.log(cfg.tolerance)), max(cfg.multiplicity) + 1
+    )  # where the lemma speaks
     axis.plot(m, np.exp(-m / theory.C), "k:", lw=1, label=f"lemma with C = {theory.C:g}: $e^{{-m/C}}$")
     axis.set(yscale="log", xlabel="variables m", ylabel=f"share with no subset within {cfg.tolerance:g}")
     finish(axis, folder / "failure.png")
@@ -122,9 +150,14 @@ def figures(table: pd.DataFrame, cfg: DictConfig, folder: Path) -> None:
     finish(axis, folder / "subset_size.png")
     _, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, rows in groups:
-        (line,) = axis.plot(rows["m"], rows["best_error_median"], "o-", label=f"{name}: median, 25-75 %, 5-95 %")
-        for low, high in (("q25", "q75"), ("q05", "q95")):
-            axis.fill_between(rows["m"], rows[f"best_error_{low}"], rows[f"best_error_{high}"], color=line.get_color(), alpha=0.15)
+        (line,) = axis.plot(
+            rows["m"], rows["best_error_median"], "o-", label=f"{name}: median, 25-75 %, 5-95 %"
+        )
+        for low, high, style in (("q25", "q75", "--"), ("q05", "q95", ":")):
+            for q in (low, high):
+                shown = rows[f"best_error_{q}"].clip(lower=GRID / 2)
+                axis.plot(rows["m"], shown, style, color=line.get_color(), lw=1)
+    axis.axhspan(GRID / 2, GRID, color="k", alpha=0.08, label="one step of the grid and below")
     axis.axhline(cfg.tolerance, color="k", lw=1, ls=":", label="tolerance")
     axis.set(yscale="log", xlabel="variables m", ylabel="least error of any subset")
     finish(axis, folder / "best_error.png")
@@ -132,6 +165,7 @@ def figures(table: pd.DataFrame, cfg: DictConfig, folder: Path) -> None:
 
 def finish(axis, path: Path) -> None:
     """Legend, light grid, saved and closed."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     axis.figure.savefig(path, dpi=150)
@@ -146,7 +180,11 @@ def run(cfg: DictConfig, folder: Path) -> dict:
     for m in cfg.multiplicity:
         for distribution in cfg.distribution:
             rows.append(measure(cfg, distribution, m))
-            log.info("%(distribution)s m=%(m)d failure %(failure).3g mean size %(mean_size)s median best error %(best_error_median).3g, %(seconds).1f s", rows[-1])
+            log.info(
+                "%(distribution)s m=%(m)d failure %(failure).3g mean size %(mean_size)s "
+                "median best error %(best_error_median).3g, %(seconds).1f s",
+                rows[-1],
+            )
     table = pd.DataFrame(rows)
     table.drop(columns="sizes").to_csv(folder / "subset_sum.csv", index=False)
     figures(table, cfg, folder)

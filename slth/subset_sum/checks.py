@@ -13,9 +13,15 @@ def check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
     given = {"x": x, "t": t, "residual_price": residual_price, "price": price, "gram": gram, "linear": linear}
     arrays = {k: np.asarray(v, np.float32) for k, v in given.items() if v is not None}
     m, n = _shapes(arrays, objective)
-    limit = MAX_VARIABLES if objective in (Objective.BEST, Objective.SMALLEST) and size is None else MAX_ENUMERATED
+    limit = (
+        MAX_VARIABLES
+        if objective in (Objective.BEST, Objective.SMALLEST) and size is None
+        else MAX_ENUMERATED
+    )
     if not 1 <= m <= limit:
-        raise ValueError(f"{objective} solves problems of 1 to {limit} variables, got m = {m}: split them or use fewer")
+        raise ValueError(
+            f"{objective} solves problems of 1 to {limit} variables, got m = {m}: split them or use fewer"
+        )
     if not 0 <= tolerance <= 32:
         raise ValueError(f"tolerance must be in [0, 32], got {tolerance}")
     if size is not None and not 0 <= size <= m:
@@ -30,7 +36,9 @@ def check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
         different = arrays["gram"] != arrays["gram"].swapaxes(0, 1)
         if different.any():
             i, j, k = (int(v[0]) for v in np.nonzero(different))
-            raise ValueError(f"gram must be symmetric, but gram[{i}, {j}, {k}] differs from gram[{j}, {i}, {k}]")
+            raise ValueError(
+                f"gram must be symmetric, but gram[{i}, {j}, {k}] differs from gram[{j}, {i}, {k}]"
+            )
     if objective is Objective.ROBUST and "price" not in arrays:
         arrays["price"] = np.broadcast_to(np.float32(0), (m, n))
     return arrays
@@ -43,17 +51,28 @@ def _shapes(arrays: dict, objective: Objective) -> tuple[int, int]:
     for name in needed - arrays.keys():
         raise ValueError(f"objective {objective} needs {name}")
     for name in arrays.keys() - allowed:
-        raise ValueError(f"{name} means nothing to objective {objective}: leave it out or choose another objective")
+        raise ValueError(
+            f"{name} means nothing to objective {objective}: leave it out or choose another objective"
+        )
     if ("x" in arrays) != ("t" in arrays):
         raise ValueError("give both x and t, or neither")
     main = "linear" if quadratic else "x"
     if arrays[main].ndim != 2:
         raise ValueError(f"{main} must have shape (m, n), got {arrays[main].shape}")
     m, n = arrays[main].shape
-    wanted = {"x": (m, n), "t": (n,), "residual_price": (n,), "price": (m, n), "gram": (m, m, n), "linear": (m, n)}
+    wanted = {
+        "x": (m, n),
+        "t": (n,),
+        "residual_price": (n,),
+        "price": (m, n),
+        "gram": (m, m, n),
+        "linear": (m, n),
+    }
     for name, array in arrays.items():
         if array.shape != wanted[name]:
-            raise ValueError(f"{name} must have shape {wanted[name]} beside {main} of {(m, n)}, got {array.shape}")
+            raise ValueError(
+                f"{name} must have shape {wanted[name]} beside {main} of {(m, n)}, got {array.shape}"
+            )
     return m, n
 
 
@@ -63,4 +82,6 @@ def _inside(arrays: dict, name: str, low: float, high: float) -> None:
     if array is None or array.size == 0 or (array.min() >= low and array.max() <= high):
         return
     index = tuple(int(v[0]) for v in np.nonzero(~((array >= low) & (array <= high))))
-    raise ValueError(f"{name}[{', '.join(map(str, index))}] is {array[index]}: need a number in [{low:g}, {high:g}]")
+    raise ValueError(
+        f"{name}[{', '.join(map(str, index))}] is {array[index]}: need a number in [{low:g}, {high:g}]"
+    )

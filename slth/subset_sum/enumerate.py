@@ -28,7 +28,9 @@ def subset_table(values: Int[Array, "m *n"], combine: Callable = jnp.add) -> Int
     return table
 
 
-def selected_sum(values: Int[Array, "m *n"], bits: Int[Array, ""], combine: Callable = jnp.add) -> Int[Array, "*n"]:
+def selected_sum(
+    values: Int[Array, "m *n"], bits: Int[Array, ""], combine: Callable = jnp.add
+) -> Int[Array, "*n"]:
     """Sum of the values whose bit is set in ``bits``, a scalar that may be traced."""
     total = jnp.zeros(values.shape[1:], values.dtype)
     for k, row in enumerate(values):
@@ -144,7 +146,10 @@ def price_digits(price: Float[Array, "m *n"], exponent: Int[Array, "*n"]) -> Dig
 def robust_mask(
     x: Int[Array, "m *n"], t: Int[Array, "*n"], price: Digits, size: int | None = None
 ) -> UInt32[Array, "*n"]:
-    r"""Mask of the least :math:`E^2 + \sum_S p_k`, an exact integer of 60 bits; ``price`` holds digits (m, *n)."""
+    r"""Mask of the least :math:`E^2 + \sum_S p_k`, an exact integer of 60 bits.
+
+    ``price`` holds digits (m, *n).
+    """
     split = min(x.shape[0], LOW_VARIABLES)
     low = subset_table(x[:split])
     zero = jnp.zeros((1, *t.shape), jnp.uint32)
@@ -167,7 +172,7 @@ def robust_mask(
 def quadratic_mask(
     gram: Int[Array, "m m *n"], linear: Int[Array, "m *n"], size: int | None = None
 ) -> UInt32[Array, "*n"]:
-    r"""Mask of the least :math:`b^T G b - 2 c^T b` for integer G and 2c (``linear``) whose absolute sum fits 2**30."""
+    r"""Mask of the least :math:`b^T G b - 2 c^T b` for integer G and 2c (``linear``)."""
     m, batch = linear.shape[0], linear.shape[1:]
     split = min(m, LOW_VARIABLES)
     own = [gram[i, i] - linear[i] for i in range(m)]

@@ -2,12 +2,13 @@ r"""The fixed-point grid: sums of snapped values are integers, the same on every
 
 A problem lives on the grid :math:`2^{-g}` with the finest :math:`g \le 24` for which
 :math:`(\sum_k |x_k| + \epsilon) 2^g \le 63 \cdot 2^{24}`, so twice any residual fits in an int32. Values on
-:math:`2^{-24}` (the source's grid) are therefore exact while :math:`\sum_k |x_k| \le 63 - \epsilon`; others move by
-at most half a grid step. The grid depends on its own problem only, never on the batch.
+:math:`2^{-24}` (the source's grid) are therefore exact while :math:`\sum_k |x_k| \le 63 - \epsilon`; others
+move by at most half a grid step. The grid depends on its own problem only, never on the batch.
 
 A target that no subset reaches is moved towards the reach until it is just more than the tolerance away
-from it: every residual then shrinks by the same amount, which changes no decision of ``smallest`` or ``best``.
-For ``robust`` the size of the residual matters, so there :math:`|t|` joins the sum that decides the grid.
+from it: every residual then shrinks by the same amount, which changes no decision of ``smallest`` or
+``best``. For ``robust`` the size of the residual matters, so there :math:`|t|` joins the sum that decides
+the grid.
 """
 
 from typing import NamedTuple
@@ -39,7 +40,9 @@ def exponent_above(value: Float[Array, "*n"]) -> Int[Array, "*n"]:
     return (jax.lax.bitcast_convert_type(value, jnp.int32) >> 23) - 126
 
 
-def grid_exponent(x: Float[Array, "m *n"], t: Float[Array, "*n"], tolerance: Float[Array, ""], far: bool) -> Int[Array, "*n"]:
+def grid_exponent(
+    x: Float[Array, "m *n"], t: Float[Array, "*n"], tolerance: Float[Array, ""], far: bool
+) -> Int[Array, "*n"]:
     """``g`` of every problem's grid; with ``far`` the target's size counts (see the module)."""
     total = tolerance + (jnp.abs(t) if far else jnp.zeros_like(t))
     for row in x:  # a fixed order of additions: the same bits everywhere

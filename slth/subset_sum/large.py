@@ -1,8 +1,9 @@
 r"""Meet in the middle for 20 < m <= 32: ``2**(m/2)`` sums of each half instead of ``2**m`` subsets.
 
 A subset is a pair of a lower and an upper half. The upper sums are sorted within each size; for every lower
-half :math:`a` and size the nearest upper sums to :math:`t - a` from either side are found by bisection. Equal upper sums of
-one size are ordered by mask and the first is taken, so the least key over all pairs found is the least over all
+half :math:`a` and size the nearest upper sums to :math:`t - a` from either side are found by bisection.
+Equal upper sums of one size are ordered by mask and the first is taken, so the least key over all pairs
+found is the least over all
 pairs: the rules for ties hold exactly, which matters because at m = 28 most problems have several subsets of
 the same least error on the grid.
 """
@@ -22,7 +23,9 @@ def large_chunk(p: Snapped, smallest: bool) -> UInt32[Array, " n"]:
     return jax.lax.map(lambda a: large_mask(*a, smallest=smallest), problems)
 
 
-def large_mask(x: Int[Array, " m"], t: Int[Array, ""], tolerance: Int[Array, ""], *, smallest: bool) -> UInt32[Array, ""]:
+def large_mask(
+    x: Int[Array, " m"], t: Int[Array, ""], tolerance: Int[Array, ""], *, smallest: bool
+) -> UInt32[Array, ""]:
     """Optimal mask of one problem, by the tie rules of `slth.subset_sum.problem.Objective`."""
     m = x.shape[0]
     half = m // 2

@@ -55,7 +55,9 @@ def solve_one(
     return describe(p, t, exact_mask(p, objective, size, **terms))
 
 
-def exact_mask(p: Snapped | None, objective: Objective, size: int | None, **terms: Array) -> UInt32[Array, "*n"]:
+def exact_mask(
+    p: Snapped | None, objective: Objective, size: int | None, **terms: Array
+) -> UInt32[Array, "*n"]:
     """The optimal mask by full enumeration; ``terms`` are ``price`` (q / r), or ``gram`` and ``linear``."""
     if objective is Objective.BEST:
         return exact.best_mask(p.x, p.t, size)
@@ -68,7 +70,7 @@ def exact_mask(p: Snapped | None, objective: Objective, size: int | None, **term
 
 
 def relative_price(x: Array, residual_price: Array | None, price: Array | None) -> Float[Array, "m *n"]:
-    """``q / r``, the price of a variable in units of squared error (0 without ``q``, ``r`` = 1 without ``r``)."""
+    """``q / r``, the price of a variable in units of squared error."""
     q = jnp.zeros_like(x) if price is None else price
     return q if residual_price is None else q / residual_price[None]
 
@@ -89,7 +91,9 @@ def quantise(
 ) -> tuple[Int[Array, "m m *n"], Int[Array, "m *n"]]:
     """``G`` and ``2 c`` in integer steps of ``2**-exponent``."""
     scale = power_of_two(exponent)
-    return jnp.rint(gram * scale[None, None]).astype(jnp.int32), jnp.rint(linear * (2 * scale)[None]).astype(jnp.int32)
+    return jnp.rint(gram * scale[None, None]).astype(jnp.int32), jnp.rint(linear * (2 * scale)[None]).astype(
+        jnp.int32
+    )
 
 
 def describe(p: Snapped, t: Float[Array, "*n"], mask: UInt32[Array, "*n"]) -> Solution:
@@ -107,8 +111,10 @@ def describe(p: Snapped, t: Float[Array, "*n"], mask: UInt32[Array, "*n"]) -> So
     return Solution(mask, value, exact_error, size, solved)
 
 
-def describe_quadratic(mask: UInt32[Array, "*n"], gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> Solution:
-    """The solution of a quadratic problem without ``x`` and ``t``: its value is the objective's, its error NaN."""
+def describe_quadratic(
+    mask: UInt32[Array, "*n"], gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]
+) -> Solution:
+    """A quadratic problem without ``x`` and ``t``: value is the objective's, error NaN."""
     m = linear.shape[0]
     on = [((mask >> k) & 1).astype(linear.dtype) for k in range(m)]
     value = jnp.zeros_like(linear[0])

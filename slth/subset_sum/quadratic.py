@@ -1,13 +1,13 @@
 r"""The least :math:`b^T G b - 2 c^T b` over :math:`b \in \{0, 1\}^m`, in integers.
 
-G and 2c are rounded to multiples of one power of two such that their absolute sum stays below :math:`2^{29}` steps
-(`slth.subset_sum.one.quantise`), so every partial sum is an exact int32. Adding variable k to a subset S
-changes the value by :math:`G_{kk} - 2 c_k + 2 \sum_{i \in S} G_{ik}`: three operations a subset.
+G and 2c are rounded to multiples of one power of two such that their absolute sum stays below
+:math:`2^{29}` steps (`slth.subset_sum.one.quantise`), so every partial sum is an exact int32. Adding
+variable k to a subset S changes the value by :math:`G_{kk} - 2 c_k + 2 \sum_{i \in S} G_{ik}`: three
+operations a subset.
 """
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
@@ -17,8 +17,10 @@ from slth.subset_sum.rows import apart, leaves, record, two_least
 SHIFT = np.int32(1 << 30)  # makes values non-negative
 
 
-def quadratic_chunk(gram: Int[Array, "m m n"], linear: Int[Array, "m n"], always: Bool[Array, ""], *, low: int) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
-    """Masks of ``quadratic`` for integer ``gram`` and ``linear`` = 2c, and whether each is surely the one optimum."""
+def quadratic_chunk(
+    gram: Int[Array, "m m n"], linear: Int[Array, "m n"], always: Bool[Array, ""], *, low: int
+) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
+    """Masks of ``quadratic`` for integer G and ``linear`` = 2c; whether each is surely the one optimum."""
     m, n = linear.shape
     low = min(low, m)
 

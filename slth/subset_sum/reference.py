@@ -45,7 +45,11 @@ def brute_force(x, t, objective: str, *, size: int | None = None, **terms) -> In
     """Optimal masks; ties go to fewer variables, then to the smaller mask. Arguments as `costs`."""
     keys = costs(x, t, objective, **terms)
     count = subsets((len(keys[0]) - 1).bit_length()).sum(1)
-    alive = np.ones(keys[0].shape, bool) if size is None else np.broadcast_to((count == size)[:, None], keys[0].shape)
+    alive = (
+        np.ones(keys[0].shape, bool)
+        if size is None
+        else np.broadcast_to((count == size)[:, None], keys[0].shape)
+    )
     for key in (*keys, np.broadcast_to(count[:, None], alive.shape)):
         key = np.where(alive, key, np.inf)
         alive = alive & (key == key.min(0))

@@ -1,10 +1,11 @@
-r"""The least :math:`E^2 + \sum_S p_k`, with :math:`E` an exact integer and prices :math:`p = q / r` in squared grid steps.
+r"""The least :math:`E^2 + \sum_S p_k`, with :math:`E` an exact integer and prices :math:`p = q / r` in
+squared grid steps.
 
 The kernel compares costs in float32. Each is a sum of at most m + 1 non-negative terms, of which
-:math:`E^2` is rounded twice, so it is within a factor :math:`1 \pm 2^{-18}` of the exact cost however the sum is
-ordered and whether or not multiplication and addition are fused. If no other subset is within twice that of
-the least, it is the optimum of the exact integer cost; else the exact search decides. So the mask depends on
-neither device nor rounding.
+:math:`E^2` is rounded twice, so it is within a factor :math:`1 \pm 2^{-18}` of the exact cost however the
+sum is ordered and whether or not multiplication and addition are fused. If no other subset is within twice
+that of the least, it is the optimum of the exact integer cost; else the exact search decides. So the mask
+depends on neither device nor rounding.
 """
 
 import functools
@@ -22,7 +23,9 @@ TABLE = 3  # variables whose subset sums are kept in memory
 FORBIDDEN = np.float32(1e30)
 
 
-def robust_chunk(p: Snapped, price: Float[Array, "m n"], always: Bool[Array, ""], *, low: int) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
+def robust_chunk(
+    p: Snapped, price: Float[Array, "m n"], always: Bool[Array, ""], *, low: int
+) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of ``robust`` and whether each is surely the one optimal subset; ``price`` is ``q / r``."""
     m, n = p.x.shape
     low = min(low, m)
@@ -77,7 +80,8 @@ def robust_chunk(p: Snapped, price: Float[Array, "m n"], always: Bool[Array, ""]
     return mask, (state.second > limit) & (code >> 16 == 1)
 
 
-def square(value):
+def square(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """``value ** 2``, one multiplication."""
     return value * value
 
 

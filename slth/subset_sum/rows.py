@@ -3,8 +3,8 @@
 A subset is a row (its *high* variables, a loop) and a column (its *low* variables, unrolled in one kernel of
 a few hundred operations). All arrays hold one number a problem, problems last. Three rules make XLA's CPU
 code fast: a kernel has one output (several would each compute it anew), its inputs are whole arrays in memory
-(`apart`), and it neither slices nor concatenates at a variable offset. So a row's result is carried to the next iteration and compared there, and the
-variables of a row are added under scalar conditions.
+(`apart`), and it neither slices nor concatenates at a variable offset. So a row's result is carried to the
+next iteration and compared there, and the variables of a row are added under scalar conditions.
 
 The two least results of different rows and the number of columns that attain the least are recorded: where
 they leave a doubt the exact search decides by the rule for ties.

@@ -1,7 +1,7 @@
 r"""The smallest subset within :math:`\epsilon`: level by level first, then by full enumeration.
 
-Most problems have a subset of at most three variables (all but 5 % at m = 15, :math:`\epsilon = 0.01`), so the levels
-of size 0 to 3 are scanned for all problems and all subsets only for the rest.
+Most problems have a subset of at most three variables (all but 5 % at m = 15, :math:`\epsilon = 0.01`), so
+the levels of size 0 to 3 are scanned for all problems and all subsets only for the rest.
 """
 
 import functools
@@ -24,8 +24,11 @@ def level_masks(m: int, size: int) -> list[int]:
     return sorted(sum(1 << k for k in s) for s in itertools.combinations(range(m), size))
 
 
-def level_chunk(p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
-    """Masks of the smallest subset of one of the ``sizes`` (increasing) and whether it is within the tolerance.
+def level_chunk(
+    p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]
+) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
+    """Masks of the smallest subset of one of the ``sizes`` (increasing) and whether it is within the
+    tolerance.
 
     One unsigned key a subset, the capped error above the index among the subsets of its size, finds the
     least error and, among equals, the smaller mask. A tolerance that needs more bits than the index leaves
@@ -43,7 +46,13 @@ def level_chunk(p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]) -> 
         table = np.array(masks, np.uint32)
         for start in range(0, len(masks), PIECE):
             piece = masks[start : start + PIECE]
-            best = apart(always, functools.partial(_scan, piece=piece, start=start, shift=shift, cap=cap), p.x, p.t, best)
+            best = apart(
+                always,
+                functools.partial(_scan, piece=piece, start=start, shift=shift, cap=cap),
+                p.x,
+                p.t,
+                best,
+            )
         within = (best >> shift).astype(jnp.int32) <= p.tolerance
         index = jnp.minimum(best & np.uint32(2**shift - 1), len(table) - 1)
         mask = jnp.where(~found & within, jnp.asarray(table)[index], mask)
@@ -52,7 +61,7 @@ def level_chunk(p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]) -> 
 
 
 def _scan(x, t, best, *, piece, start, shift, cap):
-    """Least key of a run of masks in increasing order, which shares the sums over all but the lowest variable."""
+    """Least key of a run of masks in increasing order, sharing the sums over all but the lowest bit."""
     sums = {0: t}
     for i, mask in enumerate(piece):
         rest, lowest = mask & (mask - 1), (mask & -mask).bit_length() - 1
@@ -68,7 +77,9 @@ def _scan(x, t, best, *, piece, start, shift, cap):
     return best
 
 
-def every_size_chunk(p: Snapped, always: Bool[Array, ""], *, low: int) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
+def every_size_chunk(
+    p: Snapped, always: Bool[Array, ""], *, low: int
+) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of ``smallest`` by full enumeration and whether each is surely the one optimal subset.
 
     Keys are ``size << 26 | error`` within the tolerance, and beyond every such key the error alone.
@@ -97,7 +108,10 @@ def every_size_chunk(p: Snapped, always: Bool[Array, ""], *, low: int) -> tuple[
         least = {s: functools.reduce(jnp.minimum, errors) + idle for s, errors in by_size.items()}
         none = beyond + jnp.minimum(functools.reduce(jnp.minimum, least.values()), NEVER - beyond)
         size = jax.lax.population_count(row)
-        keys = [jnp.where((e <= p.tolerance) & (e < 1 << 26), ((size + s) << 26) | e, none) for s, e in least.items()]
+        keys = [
+            jnp.where((e <= p.tolerance) & (e < 1 << 26), ((size + s) << 26) | e, none)
+            for s, e in least.items()
+        ]
         return functools.reduce(jnp.minimum, keys)
 
     state = two_least(2 ** (m - low), n, kernel)

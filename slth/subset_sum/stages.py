@@ -15,14 +15,13 @@ from jaxtyping import Array, Bool, Float
 
 from slth.subset_sum.best import best_chunk
 from slth.subset_sum.grid import grid_exponent, snap
-from slth.subset_sum.one import describe, describe_quadratic, exact_mask, gram_exponent, quantise
 from slth.subset_sum.large import large_chunk
+from slth.subset_sum.one import describe, describe_quadratic, exact_mask, gram_exponent, quantise
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
 from slth.subset_sum.quadratic import quadratic_chunk
 from slth.subset_sum.robust import robust_chunk
 from slth.subset_sum.rows import apart
 from slth.subset_sum.smallest import every_size_chunk, level_chunk
-
 
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 
@@ -39,14 +38,21 @@ class Stage(NamedTuple):
 def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
     """The stages for ``m`` variables; their chunks keep a kernel's arrays in the second-level cache."""
     halves = m > MAX_ENUMERATED
-    exact = Stage(objective, "halves", 64) if halves else Stage(objective, "exact", 512, () if size is None else (size,))
+    exact = (
+        Stage(objective, "halves", 64)
+        if halves
+        else Stage(objective, "exact", 512, () if size is None else (size,))
+    )
     if size is not None or m < 6:
         return (exact,)
     if objective is Objective.BEST:
         folded = [Stage(objective, "folded", 4096, (4, 6))] if 12 <= m <= MAX_FOLDED else []
         return (*folded, exact) if halves else (*folded, Stage(objective, "folded", 4096, (1, 6)), exact)
     if objective is Objective.SMALLEST:
-        levels, every = Stage(objective, "levels", 4096, (0, 1, 2, 3)), Stage(objective, "every size", 2048, (6,))
+        levels, every = (
+            Stage(objective, "levels", 4096, (0, 1, 2, 3)),
+            Stage(objective, "every size", 2048, (6,)),
+        )
         return (levels, every, exact) if m <= MAX_FOLDED else (levels, exact)
     if objective is Objective.ROBUST:
         return Stage(objective, "rows", 4096, (6,)), exact
@@ -68,7 +74,9 @@ def run_stage(
         exponent = apart(always, lambda *a: grid_exponent(*a, far), x, t, tolerance)
         p = apart(always, lambda *a: snap(*a, far), x, t, tolerance, exponent)
     mask, sure = _mask(stage, always, p, terms)
-    solution = describe(p, t, mask) if p is not None else describe_quadratic(mask, terms["gram"], terms["linear"])
+    solution = (
+        describe(p, t, mask) if p is not None else describe_quadratic(mask, terms["gram"], terms["linear"])
+    )
     return solution, sure
 
 
@@ -99,8 +107,8 @@ def _mask(stage, always, p, terms):
 def compiled(stage: Stage, devices: tuple[jax.Device, ...]) -> Callable:
     """`run_stage` for one shape of arguments; on several devices each takes its share of the problems.
 
-    Problems are independent, so a device computes what it would compute alone: results do not depend on how many
-    there are.
+    Problems are independent, so a device computes what it would compute alone: results do not depend on how
+    many there are.
     """
     function = functools.partial(run_stage, stage)
     if len(devices) > 1:
@@ -117,7 +125,7 @@ def compiled(stage: Stage, devices: tuple[jax.Device, ...]) -> Callable:
 
 
 def compile_stages(objective: Objective | str, m: int, size: int | None = None) -> None:
-    """Compile every kernel that `slth.subset_sum.solve` may use for ``m`` variables, for a start without pauses."""
+    """Compile every kernel that `slth.subset_sum.solve` may use for ``m`` variables."""
     objective = Objective(objective)
     for stage in plan(objective, m, size):
         x, t, terms = jnp.ones((m, stage.chunk)), jnp.ones(stage.chunk), {}

@@ -1,9 +1,10 @@
 r"""What theory says about random subset sums, to be held against what is measured.
 
 The lemma (Lueker, Random Struct. Algorithms 12 (1998) 51-62; Pensia et al. 2020): for :math:`|t| \le 1` and
-:math:`X_1, ..., X_m` uniform on [-1, 1], :math:`m \ge C \log(1 / \min(\delta, \epsilon))` variables have with probability at
-least :math:`1 - \delta` a subset whose sum is within :math:`\epsilon` of t. It fails for two reasons: *coverage* (the
-variables of t's sign do not add up to t) and *resolution* (no sum comes close).
+:math:`X_1, ..., X_m` uniform on [-1, 1], :math:`m \ge C \log(1 / \min(\delta, \epsilon))` variables have
+with probability at least :math:`1 - \delta` a subset whose sum is within :math:`\epsilon` of t. It fails
+for two reasons: *coverage* (the variables of t's sign do not add up to t) and *resolution* (no sum comes
+close).
 """
 
 import math
@@ -13,12 +14,13 @@ from jaxtyping import Float
 
 from slth.subset_sum.solve import solve
 
-C = 3.0  # fits the measured failure of uniform variables from above for 8 <= m <= 24 and epsilon = 0.01
+# Above what uniform variables imply for 6 <= m <= 24 and epsilon = 0.01 (at most 2.73); products need 4.1.
+C = 3.0
 DISTRIBUTIONS = ("uniform", "normal", "product")
 
 
 def draw(distribution: str, shape: tuple[int, ...], rng: np.random.Generator) -> Float[np.ndarray, "*shape"]:
-    """Random variables: uniform on [-1, 1], standard normal, or a product of two uniforms (the 2L construction)."""
+    """Random variables: uniform on [-1, 1], standard normal, or products of two uniforms (2L)."""
     if distribution == "uniform":
         return _uniform(shape, rng)
     if distribution == "product":
@@ -47,18 +49,22 @@ def interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float
 def failure_probability(
     m: int, epsilon: float, distribution: str = "uniform", *, problems: int, seed: int
 ) -> tuple[float, float, float]:
-    r"""Probability that no subset of m variables is within :math:`\epsilon` of a target uniform on [-1, 1], by simulation.
+    r"""Probability that no subset of m variables is within :math:`\epsilon` of a target uniform on [-1, 1],
+    by simulation.
 
     Returns: estimate, lower and upper end of its 95 % confidence interval.
     """
     rng = np.random.default_rng(seed)
     t = _uniform((problems,), rng)
-    failures = int((~solve(draw(distribution, (m, problems), rng), t, "smallest", tolerance=epsilon).solved).sum())
+    failures = int(
+        (~solve(draw(distribution, (m, problems), rng), t, "smallest", tolerance=epsilon).solved).sum()
+    )
     return failures / problems, *interval(failures, problems)
 
 
 def coverage_failure(m: int, t: float) -> float:
-    r"""Probability that m uniform variables cannot reach t: :math:`2^{-m} L_m(-|t|)`, Laguerre's polynomial, :math:`|t| \le 1`.
+    r"""Probability that m uniform variables cannot reach t: :math:`2^{-m} L_m(-|t|)`, Laguerre's
+    polynomial, :math:`|t| \le 1`.
 
     With K positive variables, binomial with 1/2, their sum stays below t with probability :math:`t^K / K!`.
 
@@ -85,7 +91,8 @@ def resolution_failure(m: int, failure: float) -> float:
 
 
 def implied_constant(m: int, epsilon: float, failure: float) -> float:
-    r"""The C of the lemma that data imply: :math:`m / \log(1 / \min(\delta, \epsilon))` with the measured failure as :math:`\delta`.
+    r"""The C of the lemma that data imply: :math:`m / \log(1 / \min(\delta, \epsilon))` with the measured
+    failure as :math:`\delta`.
 
     >>> round(implied_constant(15, 0.01, 0.0042), 2)
     2.74
@@ -96,8 +103,8 @@ def implied_constant(m: int, epsilon: float, failure: float) -> float:
 def required_multiplicity(epsilon: float, delta: float, *, problems: int = 1, constant: float = C) -> int:
     r"""Variables m that the lemma asks for, :math:`\lceil C \log(N / \min(\delta, N \epsilon)) \rceil`.
 
-    A network of N ``problems`` fails with probability at most delta if each fails with at most delta / N (union
-    bound). C is fitted to measurements, so for small delta / N this is an extrapolation.
+    A network of N ``problems`` fails with probability at most delta if each fails with at most delta / N
+    (union bound). C is fitted to measurements, so for small delta / N this is an extrapolation.
 
     >>> required_multiplicity(0.01, 0.01), required_multiplicity(0.01, 0.01, problems=4_100_000)
     (14, 60)

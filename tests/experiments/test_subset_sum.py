@@ -14,7 +14,12 @@ SMALL = ("multiplicity=[5,8]", "problems=3000", "distribution=[uniform]")
 
 
 def command(*overrides):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "MPLBACKEND": "Agg",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+    }
     program = [sys.executable, "-m", "experiments.subset_sum", *overrides]
     return subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -25,9 +30,18 @@ def test_leaves_a_complete_folder_and_skips_it_next_time(tmp_path):
     folder = Path(first.stdout.splitlines()[-1])
     assert folder.parent == tmp_path / "subset_sum"
     names = {f.name for f in folder.iterdir()}
-    assert names >= {"config.yaml", "metrics.json", "subset_sum.csv", "log.txt", "failure.png", "subset_size.png", "best_error.png"}
+    assert names >= {
+        "config.yaml",
+        "metrics.json",
+        "subset_sum.csv",
+        "log.txt",
+        "failure.png",
+        "subset_size.png",
+        "best_error.png",
+    }
     rows = json.loads((folder / "metrics.json").read_text())["subset_sum"]
-    assert [r["m"] for r in rows] == [5, 8] and 0.25 < rows[1]["failure"] < 0.33
+    assert [r["m"] for r in rows] == [5, 8]
+    assert 0.25 < rows[1]["failure"] < 0.33
     assert list(pd.read_csv(folder / "subset_sum.csv")["failures"]) == [r["failures"] for r in rows]
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]  # nothing half-done stays behind
 
@@ -55,5 +69,6 @@ def test_bad_settings_give_one_line(tmp_path, override, message):
     out = command(override, f"output_dir={tmp_path}")
     assert out.returncode == 2
     assert out.stdout == ""
-    assert out.stderr.count("\n") == 1 and message in out.stderr
+    assert out.stderr.count("\n") == 1
+    assert message in out.stderr
     assert not list(tmp_path.glob("*/[!.]*"))

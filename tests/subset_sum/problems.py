@@ -8,7 +8,7 @@ def on_grid(a, step=2.0**-24):
 
 
 def problems(m, n, seed=0):
-    """Uniform problems; then lattice values (ties), zeros, equal values, targets out of reach or reached exactly."""
+    """Uniform problems; lattice values (ties), zeros, equal values, targets out of reach or met exactly."""
     rng = np.random.default_rng(seed)
     x, t = on_grid(rng.uniform(-1, 1, (m, n))), on_grid(rng.uniform(-1, 1, n))
     part = n // 8
@@ -24,7 +24,7 @@ def problems(m, n, seed=0):
 
 
 def prices(x, t, seed=0):
-    """Robust terms like a real layer's: noise of every copy times its weight squared; some are zero, some huge."""
+    """Robust terms: noise of every copy times its weight squared; some prices are zero, some huge."""
     rng = np.random.default_rng(seed)
     m, n = x.shape
     price = (x**2 * rng.uniform(0, 0.1, (m, n))).astype(np.float32)

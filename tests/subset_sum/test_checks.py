@@ -19,24 +19,33 @@ def asymmetric():
 
 
 CASES = {
-    "NaN": (dict(x=changed(X, (1, 2), np.nan)), r"x\[1, 2\] is nan: need a number in"),
-    "infinite": (dict(t=changed(T, 3, np.inf)), r"t\[3\] is inf"),
-    "out of range": (dict(x=changed(X, (2, 0), -2e6)), r"x\[2, 0\] is -2000000.0"),
-    "shape of t": (dict(t=T[:3]), r"t must have shape \(4,\)"),
-    "one axis": (dict(x=T), "x must have shape"),
-    "no variable": (dict(x=X[:0]), "1 to 32 variables, got m = 0"),
-    "too many": (dict(x=np.zeros((33, 4), np.float32)), "got m = 33"),
-    "too many for robust": (dict(x=np.zeros((21, 4), np.float32), objective="robust"), "1 to 20 variables, got m = 21"),
-    "tolerance": (dict(tolerance=-1), r"tolerance must be in \[0, 32\], got -1"),
-    "NaN tolerance": (dict(tolerance=float("nan")), "tolerance"),
-    "size": (dict(size=4), r"size must be in \[0, m = 3\], got 4"),
-    "unknown objective": (dict(objective="worst"), "'worst' is not a valid Objective"),
-    "foreign term": (dict(price=X), "price means nothing to objective best"),
-    "negative price": (dict(objective="robust", price=-X), r"price\[0, 0\] is -0.5"),
-    "r of zero": (dict(objective="robust", residual_price=changed(T, 1, 0)), r"residual_price\[1\] is 0.0"),
-    "no gram": (dict(objective="quadratic", linear=X), "objective quadratic needs gram"),
-    "asymmetric": (dict(objective="quadratic", gram=asymmetric(), linear=X), r"gram\[0, 2, 1\] differs from gram\[2, 0, 1\]"),
-    "x without t": (dict(t=None, objective="quadratic", gram=np.zeros((3, 3, 4)), linear=X), "both x and t, or neither"),
+    "NaN": ({"x": changed(X, (1, 2), np.nan)}, r"x\[1, 2\] is nan: need a number in"),
+    "infinite": ({"t": changed(T, 3, np.inf)}, r"t\[3\] is inf"),
+    "out of range": ({"x": changed(X, (2, 0), -2e6)}, r"x\[2, 0\] is -2000000.0"),
+    "shape of t": ({"t": T[:3]}, r"t must have shape \(4,\)"),
+    "one axis": ({"x": T}, "x must have shape"),
+    "no variable": ({"x": X[:0]}, "1 to 32 variables, got m = 0"),
+    "too many": ({"x": np.zeros((33, 4), np.float32)}, "got m = 33"),
+    "too many for robust": (
+        {"x": np.zeros((21, 4), np.float32), "objective": "robust"},
+        "1 to 20 variables, got m = 21",
+    ),
+    "tolerance": ({"tolerance": -1}, r"tolerance must be in \[0, 32\], got -1"),
+    "NaN tolerance": ({"tolerance": float("nan")}, "tolerance"),
+    "size": ({"size": 4}, r"size must be in \[0, m = 3\], got 4"),
+    "unknown objective": ({"objective": "worst"}, "'worst' is not a valid Objective"),
+    "foreign term": ({"price": X}, "price means nothing to objective best"),
+    "negative price": ({"objective": "robust", "price": -X}, r"price\[0, 0\] is -0.5"),
+    "r of zero": ({"objective": "robust", "residual_price": changed(T, 1, 0)}, r"residual_price\[1\] is 0.0"),
+    "no gram": ({"objective": "quadratic", "linear": X}, "objective quadratic needs gram"),
+    "asymmetric": (
+        {"objective": "quadratic", "gram": asymmetric(), "linear": X},
+        r"gram\[0, 2, 1\] differs from gram\[2, 0, 1\]",
+    ),
+    "x without t": (
+        {"t": None, "objective": "quadratic", "gram": np.zeros((3, 3, 4)), "linear": X},
+        "both x and t, or neither",
+    ),
 }
 
 

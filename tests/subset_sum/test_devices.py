@@ -39,7 +39,9 @@ np.savez(sys.argv[2], **solve(x[:, mine], t[mine], "best")._asdict())
 def start(program, *arguments, flags=""):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", COMMON + program, str(ROOT), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finish(process):
@@ -51,7 +53,12 @@ def test_four_devices_give_the_same_bits(tmp_path):
     finish(start(FOUR_DEVICES, tmp_path / "four.npz", flags="--xla_force_host_platform_device_count=4"))
     four = np.load(tmp_path / "four.npz")
     x, t = problems(8, 2000, seed=2)
-    for objective, terms in {"smallest": {}, "best": {}, "robust": prices(x, t), "quadratic": forms(8, 2000)}.items():
+    for objective, terms in {
+        "smallest": {},
+        "best": {},
+        "robust": prices(x, t),
+        "quadratic": forms(8, 2000),
+    }.items():
         data = (None, None) if objective == "quadratic" else (x, t)
         for name, value in solve(*data, objective, **terms)._asdict().items():
             np.testing.assert_array_equal(four[objective + name], value)

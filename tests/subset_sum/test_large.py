@@ -27,7 +27,8 @@ def test_finds_a_planted_subset(m):
     planted = rng.random((m, 4)) < 0.5
     t = (x * planted).sum(0)
     out = solve(x, t)
-    assert (out.error == 0).all() and (out.size <= planted.sum(0)).all()
+    assert (out.error == 0).all()
+    assert (out.size <= planted.sum(0)).all()
     np.testing.assert_array_equal((x * unpack(out.mask, m)).sum(0), t)
 
 

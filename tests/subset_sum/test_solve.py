@@ -126,7 +126,11 @@ lattice = st.integers(-3, 3).map(lambda k: k / 4)
 
 
 @settings(max_examples=25, deadline=None)
-@given(data=st.data(), objective=st.sampled_from(["best", "smallest"]), tolerance=st.sampled_from([0.0, 0.25, 0.3]))
+@given(
+    data=st.data(),
+    objective=st.sampled_from(["best", "smallest"]),
+    tolerance=st.sampled_from([0.0, 0.25, 0.3]),
+)
 def test_ties_on_a_lattice(data, objective, tolerance):
     m, n = 8, 64
     x = np.array(data.draw(st.lists(lattice, min_size=m * 8, max_size=m * 8)), np.float32).reshape(m, 8)
@@ -175,7 +179,9 @@ def test_compiles_once_for_any_number_of_problems(objective):
 def test_values_off_the_source_grid_are_rounded_to_it():
     x = np.array([[0.5 + 2.0**-26], [2.0**-26]], np.float32)
     out = solve(x, np.array([0.5], np.float32), "best")
-    assert out.mask == 1 and out.value == 0.5 and out.error == 0
+    assert out.mask == 1
+    assert out.value == 0.5
+    assert out.error == 0
 
 
 def test_large_values_neither_overflow_nor_lose_the_source_grid():
@@ -201,7 +207,8 @@ def test_progress_ends_with_all_problems():
     x, t = problems(12, 9000)
     seen = []
     solve(x, t, "smallest", progress=lambda done, n: seen.append((done, n)))
-    assert seen == sorted(seen) and seen[-1] == (9000, 9000)
+    assert seen == sorted(seen)
+    assert seen[-1] == (9000, 9000)
 
 
 def test_unpack_inverts_packing():

@@ -14,9 +14,15 @@ PUBLISHED = Path(os.environ.get("SLTH_DATA", "../shared/data"))
 
 def test_coverage_is_laguerre():
     for m, t in ((1, 0.3), (8, 1.0), (15, -0.5)):
-        np.testing.assert_allclose(theory.coverage_failure(m, t), 2.0**-m * special.eval_laguerre(m, -abs(t)), rtol=1e-12)
+        np.testing.assert_allclose(
+            theory.coverage_failure(m, t), 2.0**-m * special.eval_laguerre(m, -abs(t)), rtol=1e-12
+        )
     nodes = np.linspace(0, 1, 20001)
-    np.testing.assert_allclose(theory.mean_coverage_failure(12), np.trapezoid([theory.coverage_failure(12, t) for t in nodes], nodes), rtol=1e-6)
+    np.testing.assert_allclose(
+        theory.mean_coverage_failure(12),
+        np.trapezoid([theory.coverage_failure(12, t) for t in nodes], nodes),
+        rtol=1e-6,
+    )
 
 
 def test_coverage_against_simulation():
@@ -29,7 +35,9 @@ def test_coverage_against_simulation():
     assert abs(unreached - p) < 4 * np.sqrt(p * (1 - p) / n)
 
 
-@pytest.mark.parametrize("m, distribution, expected", [(12, "uniform", 0.023), (15, "uniform", 0.0042), (15, "product", 0.035)])
+@pytest.mark.parametrize(
+    "m, distribution, expected", [(12, "uniform", 0.023), (15, "uniform", 0.0042), (15, "product", 0.035)]
+)
 def test_failure_of_the_slide(m, distribution, expected):
     p, low, high = theory.failure_probability(m, 0.01, distribution, problems=200_000, seed=m)
     assert low < p < high
@@ -44,7 +52,14 @@ def test_interval_covers():
 
 
 def test_lemma_constant_holds_where_measured():
-    for m, epsilon, failure in ((8, 0.01, 0.29), (10, 0.01, 0.080), (12, 0.01, 0.023), (15, 0.01, 0.0042), (18, 0.01, 0.0008), (20, 0.01, 0.00025)):
+    for m, epsilon, failure in (
+        (8, 0.01, 0.29),
+        (10, 0.01, 0.080),
+        (12, 0.01, 0.023),
+        (15, 0.01, 0.0042),
+        (18, 0.01, 0.0008),
+        (20, 0.01, 0.00025),
+    ):
         assert theory.implied_constant(m, epsilon, failure) < theory.C
         delta = max(failure, epsilon)
         assert theory.required_multiplicity(min(epsilon, 0.5), min(delta, 0.5)) >= 1
@@ -62,7 +77,9 @@ def test_unknown_distribution():
         theory.draw("cauchy", (1,), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("distribution, name", [("uniform", "official_subset_stats"), ("product", "official_subset_2l_stats")])
+@pytest.mark.parametrize(
+    "distribution, name", [("uniform", "official_subset_stats"), ("product", "official_subset_2l_stats")]
+)
 def test_sizes_and_failures_equal_the_published(distribution, name):
     """Chi-square of solved sizes and of failures against the authors' 100,000 samples, at level 1e-3 each."""
     file = PUBLISHED / f"{name}_m15_eps0.01.npz"
