@@ -26,6 +26,7 @@ def slot_values(
 ) -> Float[Array, "... slots"]:
     """What each slot's members should carry: x, or its positive or negative part."""
     values = x[..., channel]
+    sign = jnp.reshape(sign, (1,) * (x.ndim - 1) + (-1,))
     return jnp.where(sign == 0, values, jnp.maximum(values * sign, 0))
 
 
