@@ -22,8 +22,19 @@ def prune(network: Network, mask: Mask) -> Mask:
     """
     flat = {path: values.copy() for path, values in flatten_dict(mask, sep="/").items()}
     _forward(network.layers, flat, "", np.ones(network.input_shape[-1], bool), network.input_shape)
-    _backward(network.layers, flat, "", np.ones(network.output_shape[-1], bool), network.input_shape)
+    _backward(network.layers, flat, "", np.ones(network.output_shape[-1], bool), network.input_shape, {})
     return unflatten_dict(flat, sep="/")
+
+
+def read_channels(network: Network, mask: Mask) -> dict[str, Channels]:
+    """For every linear layer by path, which of its output channels some kept weight behind it reads.
+
+    The last layer of a branch stands for the block's sum. All outputs of the network are read.
+    """
+    flat = {path: values.copy() for path, values in flatten_dict(mask, sep="/").items()}
+    reads: dict[str, Channels] = {}
+    _backward(network.layers, flat, "", np.ones(network.output_shape[-1], bool), network.input_shape, reads)
+    return reads
 
 
 def _forward(layers: tuple[Layer, ...], masks: dict, path: str, alive: Channels, shape: Shape) -> Channels:
@@ -55,8 +66,15 @@ def _spread(channels: Channels, order: str, positions: int) -> Channels:
     return np.tile(channels, positions) if order == "hwc" else np.repeat(channels, positions)
 
 
-def _backward(layers: tuple[Layer, ...], masks: dict, path: str, read: Channels, shape: Shape) -> Channels:
-    """Which channels at the front of ``layers`` are read, given those read behind them."""
+def _backward(
+    layers: tuple[Layer, ...],
+    masks: dict,
+    path: str,
+    read: Channels,
+    shape: Shape,
+    reads: dict[str, Channels],
+) -> Channels:
+    """Which channels at the front of ``layers`` are read, given those read behind them; fills ``reads``."""
     shapes = [shape]
     for layer in layers:
         shapes.append(layer.output_shape(shapes[-1]))
@@ -64,13 +82,15 @@ def _backward(layers: tuple[Layer, ...], masks: dict, path: str, read: Channels,
         match layer:
             case Conv() | Dense():
                 kernel = masks[f"{path}{layer.name}/kernel"]
+                reads[f"{path}{layer.name}"] = read
                 kernel &= read
                 if (bias := masks.get(f"{path}{layer.name}/bias")) is not None:
                     bias &= read
                 read = kernel.any(-1).reshape(-1, kernel.shape[-2]).any(0)
             case Residual():
-                branch = _backward(layer.branch, masks, f"{path}{layer.name}/branch/", read, before)
-                read = branch | _backward(layer.skip, masks, f"{path}{layer.name}/skip/", read, before)
+                branch = _backward(layer.branch, masks, f"{path}{layer.name}/branch/", read, before, reads)
+                skip = _backward(layer.skip, masks, f"{path}{layer.name}/skip/", read, before, reads)
+                read = branch | skip
             case Flatten(order):
                 positions, channels = int(np.prod(before[:-1])), before[-1]
                 read = read.reshape((positions, channels) if order == "hwc" else (channels, positions))
