@@ -40,6 +40,7 @@ INTEGERS = {
     "solver.calibration": (0, math.inf),
     "train.seed": (0, 2**32 - 1),
     "evaluation.batch": (1, math.inf),
+    "evaluation.layers": (1, math.inf),
 }
 NUMBERS = ("source.scale", "source.bias_scale", "solver.tolerance", "solver.price", "solver.fit")
 

@@ -18,9 +18,12 @@ from slth import evaluate, report, ticket
 from slth.compile_cache import use_compile_cache
 from slth.construct.network import Construction, construct
 from slth.construct.node import Stats
+from slth.construct.prune import read_channels
 from slth.data import Data
+from slth.nn.network import Network
 from slth.report.tables import show
 from slth.train import predict
+from slth.types import Params
 
 LOG = logging.getLogger(__name__)
 FILE = "ticket.safetensors"
@@ -54,19 +57,30 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     kept = ticket.load(folder / FILE)  # what follows rests on the file alone
     LOG.info("reloaded %s: its source was generated again and has the same hash", FILE)
     wanted = predict(target.network, target.params, jnp.asarray(data.test_images))
-    found = _evaluate(cfg, kept, made, target.network, data.test_images)
-    seen = None if calibration is None else _evaluate(cfg, kept, made, target.network, calibration)
-    comparison = evaluate.compare(wanted, found.logits)
+    params = ticket.masked(kept)
+    reads = read_channels(source.network, made.mask)
+    copies = evaluate.Copies(target.network, made.params, made.columns, reads)
+    layers, batch = cfg.evaluation.layers, cfg.evaluation.batch
+    wide = kept.source.network
+    first = evaluate.run(wide, params, data.test_images[:layers], copies=copies, batch=batch)
+    seen = {}
+    if calibration is not None:
+        seen = evaluate.run(wide, params, calibration[:layers], copies=copies, batch=batch).layers
+    logits = [first.logits]
+    if len(data.test_images) > layers:
+        logits.append(evaluate.run(wide, params, data.test_images[layers:], batch=batch).logits)
+    found = np.float32(kept.factor) * np.concatenate(logits)
+    comparison = evaluate.compare(wanted, found)
     evaluation_seconds = time.perf_counter() - begun
 
-    rows = report.layer_rows(made, None if seen is None else seen.layers, found.layers)
+    rows = report.layer_rows(made, seen, first.layers)
     report.write_csv(folder / "layers.csv", rows)
-    _draw(folder, made, kept, target.network, rows, wanted, found.logits)
+    _draw(folder, made, params, target.network, rows, wanted, found)
     metrics = {
         "target": report.target_metrics(target.name, target.network, target.params, _accuracy(wanted, data)),
         "source": report.source_metrics(kept),
         "ticket": report.ticket_metrics(
-            kept, _accuracy(found.logits, data), comparison, (folder / FILE).stat().st_size
+            kept, _accuracy(found, data), comparison, (folder / FILE).stat().st_size
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "error": {name: getattr(comparison, name) for name in ("max", "mean", "relative", "examples")},
@@ -85,17 +99,6 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def _evaluate(
-    cfg: DictConfig, kept: ticket.Ticket, made: Construction, network: Any, images: np.ndarray
-) -> evaluate.Outputs:
-    """The ticket's outputs, lambda applied, and the errors of its layers."""
-    copies = evaluate.Copies(network, made.params, made.columns)
-    out = evaluate.run(
-        kept.source.network, ticket.masked(kept), images, copies=copies, batch=cfg.evaluation.batch
-    )
-    return out._replace(logits=np.float32(kept.factor) * out.logits)
-
-
 def _accuracy(logits: np.ndarray, data: Data) -> float:
     return float((logits.argmax(-1) == data.test_labels).mean())
 
@@ -103,8 +106,8 @@ def _accuracy(logits: np.ndarray, data: Data) -> float:
 def _draw(
     folder: Path,
     made: Construction,
-    kept: ticket.Ticket,
-    network: Any,
+    params: Params,
+    network: Network,
     rows: list[dict[str, Any]],
     wanted: np.ndarray,
     found: np.ndarray,
@@ -114,7 +117,7 @@ def _draw(
     sizes = sum((record.stats for record in made.records), Stats()).sizes
     if sizes:
         report.draw_sizes(folder / "sizes.png", sizes)
-    kernels = report.realised_kernels(network, made, ticket.masked(kept))
+    kernels = report.realised_kernels(network, made, params)
     if kernels is not None:
         report.draw_kernels(folder / "kernels.png", kernels)
 

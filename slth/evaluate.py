@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from slth import nn
 from slth.nn.layers import Conv, Dense, Layer, Residual
@@ -26,20 +26,22 @@ class Copies(NamedTuple):
     params: Params
     columns: Mapping[str, Int[np.ndarray, "cout copies"]]
     """Source channels of the copies of each linear layer's outputs (`slth.construct`)."""
+    reads: Mapping[str, Bool[np.ndarray, " channels"]]
+    """Which source channels are read by what follows (`slth.construct.prune.read_channels`)."""
 
 
 class LayerError(NamedTuple):
     r"""Relative L2 errors of a layer's copies, over images, positions and channels.
 
     ``copy`` :math:`= \|\hat x_{jk} - x_j\| / \|x_j\|` over the copies k of the target's pre-activation j, and
-    ``mean`` :math:`= \|\mathrm{mean}_k \hat x_{jk} - x_j\| / \|x_j\|`. A copy that nothing reads is pruned,
-    exactly 0 on all images, and counted as silent only.
+    ``mean`` :math:`= \|\mathrm{mean}_k \hat x_{jk} - x_j\| / \|x_j\|`. A copy that nothing reads is pruned
+    and counts for neither.
     """
 
     copy: float
     mean: float
-    silent: int
-    """Number of silent copies."""
+    unread: int
+    """Number of copies that nothing reads."""
 
 
 class Outputs(NamedTuple):
@@ -90,7 +92,10 @@ def run(
         raise ValueError("there are no images to evaluate")
     size = min(batch, len(images))
     columns = {} if copies is None else dict(copies.columns)
-    logits, sums, silent = [], [], {}
+    used = (
+        {} if copies is None else {path: copies.reads[path][channels] for path, channels in columns.items()}
+    )
+    logits, sums = [], []
     for start in range(0, len(images), size):
         block = np.asarray(images[start : start + size])
         held = len(block)
@@ -98,13 +103,14 @@ def run(
         if copies is None:
             y, layers = _outputs(network, params, block), {}
         else:
-            y, layers, silent = _compared(network, copies.target, params, copies.params, columns, block)
+            y, layers = _compared(network, copies.target, params, copies.params, columns, used, block)
         logits.append(np.asarray(y)[:held])
         sums.append(
             {path: np.asarray(values, np.float64)[:, :held].sum(1) for path, values in layers.items()}
         )
     errors = {
-        path: _layer_error(np.sum([one[path] for one in sums], axis=0), int(silent[path])) for path in columns
+        path: _layer_error(np.sum([one[path] for one in sums], axis=0), int((~used[path]).sum()))
+        for path in columns
     }
     return Outputs(np.concatenate(logits), errors)
 
@@ -121,30 +127,33 @@ def _compared(
     params: Params,
     wanted: Params,
     columns: dict[str, Array],
+    used: dict[str, Array],
     x: Batch,
-) -> tuple[Array, dict[str, Float[Array, "4 n"]], dict[str, Int[Array, ""]]]:
-    """Outputs; by layer and image the squared norms for `_layer_error`; by layer the silent copies."""
+) -> tuple[Array, dict[str, Float[Array, "4 n"]]]:
+    """Outputs, and by layer and image the squared norms for `_layer_error`."""
     y, values = nn.trace(network, params, x)
     _, goal = nn.trace(target, wanted, x)
     names = carried_values(target)
-    sums, silent = {}, {}
+    sums = {}
     for path, channels in columns.items():
         carried = values[names[path]][..., channels]  # (n, *space, cout, copies)
         right = goal[names[path]]
-        axes = tuple(range(carried.ndim - 2))
-        used = (carried != 0).any(axes, keepdims=True)
-        count = used.sum(-1)
-        off = jnp.where(used, carried - right[..., None], 0)
-        mean_off = jnp.where(count > 0, carried.sum(-1) / jnp.maximum(count, 1) - right, 0)
+        off = jnp.where(_behind(used[path], carried), carried - right[..., None], 0)
+        count = _behind(used[path].sum(-1), right)
+        mean_off = off.sum(-1) / jnp.maximum(count, 1)
         parts = (off, right * jnp.sqrt(count.astype(x.dtype)), mean_off, jnp.where(count > 0, right, 0))
         sums[path] = jnp.stack([(part**2).reshape(len(x), -1).sum(1) for part in parts])
-        silent[path] = (~used).sum()
-    return y, sums, silent
+    return y, sums
 
 
-def _layer_error(sums: Float[np.ndarray, "4"], silent: int) -> LayerError:
+def _behind(values: Array, like: Array) -> Array:
+    """The values with leading axes of length 1, as many as ``like`` has axes."""
+    return values.reshape((1,) * (like.ndim - values.ndim) + values.shape)
+
+
+def _layer_error(sums: Float[np.ndarray, "4"], unread: int) -> LayerError:
     off, power, mean_off, mean_power = np.maximum(sums, np.finfo(np.float64).tiny)
-    return LayerError(float(np.sqrt(off / power)), float(np.sqrt(mean_off / mean_power)), silent)
+    return LayerError(float(np.sqrt(off / power)), float(np.sqrt(mean_off / mean_power)), unread)
 
 
 def carried_values(target: Network) -> dict[str, str]:

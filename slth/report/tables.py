@@ -14,7 +14,7 @@ from slth.evaluate import LayerError
 
 LAYER_COLUMNS = (
     *("layer", "problems", "unsolved", "deviating", "mean_size", "mean_error", "max_error"),
-    *("gain", "kept", "parameters", "density", "silent", "seconds"),
+    *("gain", "kept", "parameters", "density", "unread", "seconds"),
     *("copy_error_calibration", "mean_error_calibration", "copy_error_test", "mean_error_test"),
 )
 
@@ -28,8 +28,8 @@ def layer_rows(
 
     ``mean_error`` and ``max_error`` are :math:`|\sum_S v - w|` in units of the layer's source scale; ``gain``
     is :math:`\sqrt{\sum v^2 / \sum w^2}` over kept v and all target weights of all copies; the last four are
-    relative L2 errors (`slth.evaluate.LayerError`) of one copy and of the copies' mean. ``silent`` copies are
-    those that no other channel reads.
+    relative L2 errors (`slth.evaluate.LayerError`) of one copy and of the copies' mean. ``unread`` copies are
+    those that nothing behind them reads.
     """
     rows = []
     for record in construction.records:
@@ -46,7 +46,7 @@ def layer_rows(
             "kept": record.kept,
             "parameters": record.parameters,
             "density": record.kept / record.parameters,
-            "silent": test[record.path].silent if test and record.path in test else None,
+            "unread": test[record.path].unread if test and record.path in test else None,
             "seconds": record.seconds,
         }
         for name, errors in {"calibration": calibration, "test": test}.items():
