@@ -24,7 +24,9 @@ x, t = problems(8, 2000, seed=2)
 FOUR_DEVICES = """
 assert len(jax.devices()) == 4
 terms = {"robust": prices(x, t), "quadratic": forms(8, 2000)}
-out = {o: solve(*((None, None) if o == "quadratic" else (x, t)), o, **terms.get(o, {})) for o in ("smallest", "best", "robust", "quadratic")}
+out = {}
+for o in ("smallest", "best", "robust", "quadratic"):
+    out[o] = solve(*((None, None) if o == "quadratic" else (x, t)), o, **terms.get(o, {}))
 np.savez(sys.argv[2], **{o + name: value for o, s in out.items() for name, value in s._asdict().items()})
 """
 ONE_OF_TWO = """
