@@ -1,0 +1,307 @@
+"""Ticket files: round trips, determinism, and the refusal of every alteration."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax.traverse_util import flatten_dict
+
+from slth import nn, ticket
+from slth.construct.layout import source_network
+from slth.nn.serial import decode, encode
+from slth.nn.zoo import BUILDERS, build
+from slth.source import Source, parameter_shapes, parameters, sha256
+from slth.ticket import Ticket, TicketError
+
+
+@pytest.fixture(scope="module")
+def made() -> Ticket:
+    """A ticket with a residual block, and a number of parameters that is no multiple of 8."""
+    target, _ = nn.fold_batch_norm(
+        spec := build("digits_resnet", (8, 8, 1), 9, width=2), nn.init(spec, jax.random.key(0))
+    )
+    source = Source(source_network(target, 2, copies_per_sign=2, constants=3), seed=2**63 + 5, multiplicity=2)
+    draw = np.random.default_rng(1)
+    mask = {path: draw.random(shape) < 0.3 for path, shape in parameter_shapes(source.network).items()}
+    tree: dict[str, Any] = {}
+    for path, leaf in mask.items():
+        *above, name = path.split("/")
+        node = tree
+        for key in above:
+            node = node.setdefault(key, {})
+        node[name] = leaf
+    return ticket.make(source, tree, 0.1 + 0.2, target)
+
+
+def test_a_saved_ticket_is_read_back_whole(made: Ticket, tmp_path: Path):
+    ticket.save(tmp_path / "t.safetensors", made)
+    read = ticket.load(tmp_path / "t.safetensors")
+    assert read == made
+    assert read.parameters % 8 != 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "t.safetensors"]
+
+
+def test_counts_and_mask_follow_the_bits(made: Ticket):
+    leaves = flatten_dict(made.mask, sep="/")
+    assert made.nonzero == sum(int(np.asarray(leaf).sum()) for leaf in leaves.values())
+    assert made.parameters == sum(leaf.size for leaf in jax.tree.leaves(parameters(made.source)))
+    assert made.density == made.nonzero / made.parameters
+    assert ticket.make(made.source, made.mask, made.factor, made.target) == made
+
+
+def test_the_ticket_is_the_masked_source_times_lambda(made: Ticket, getkey):
+    x = jax.random.normal(getkey(), (3, 8, 8, 1))
+    weights = jax.tree.map(
+        lambda keep, v: jnp.asarray(np.asarray(v) * keep), made.mask, parameters(made.source)
+    )
+    wanted = 0.30000000000000004 * nn.apply(made.source.network, weights, x)
+    np.testing.assert_allclose(ticket.apply(made, x), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_the_file_holds_the_mask_and_nothing_else(made: Ticket, tmp_path: Path):
+    ticket.save(tmp_path / "t.safetensors", made)
+    arrays = safetensors.numpy.load_file(tmp_path / "t.safetensors")  # the format's own reader
+    assert {name: (a.dtype, a.size) for name, a in arrays.items()} == {
+        "mask": (np.uint8, -(-made.parameters // 8))
+    }
+    floats = [v for v in _numbers(_entry(ticket.to_bytes(made))) if isinstance(v, float)]
+    slopes = [0.01] * len(_activations(made.source.network.layers) + _activations(made.target.layers))
+    assert sorted(floats) == sorted([*slopes, made.factor, made.source.scale, made.source.bias_scale])
+
+
+def _activations(layers):
+    inner = [a for layer in layers for a in _activations(getattr(layer, "branch", ()))]
+    return inner + [layer for layer in layers if isinstance(layer, nn.Activation)]
+
+
+def _numbers(value):
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def test_equal_tickets_have_equal_bytes_and_one_bit_changes_them(made: Ticket):
+    again = ticket.from_bytes(ticket.to_bytes(made))
+    assert ticket.to_bytes(again) == ticket.to_bytes(made)
+    flipped = bytes([made.bits[0] ^ 1]) + made.bits[1:]
+    other = Ticket(made.source, flipped, made.factor, made.source_sha256, made.target)
+    assert ticket.to_bytes(other) != ticket.to_bytes(made)
+
+
+def test_every_altered_byte_is_seen(made: Ticket):
+    content = ticket.to_bytes(made)
+    draw = np.random.default_rng(2)
+    head = 8 + struct.unpack("<Q", content[:8])[0]
+    places = {
+        *range(16),
+        *range(head - 16, head + 16),
+        *draw.integers(0, len(content), 250),
+        len(content) - 1,
+    }
+    missed = []
+    for place in sorted(int(p) for p in places):
+        for change in (1, 0x80, int(draw.integers(1, 256))):
+            altered = bytearray(content)
+            altered[place] ^= change
+            try:
+                ticket.from_bytes(bytes(altered))
+                missed.append((place, change))
+            except TicketError:
+                pass
+    assert missed == []
+
+
+@pytest.mark.parametrize("part", [0, 1, 7, 8, 9, 100, -100, -1])
+def test_a_truncated_or_longer_file_is_refused(made: Ticket, tmp_path: Path, part: int):
+    content = ticket.to_bytes(made)
+    path = tmp_path / "t.safetensors"
+    for altered in (content[:part], content + content[:part] + b"x"):
+        path.write_bytes(altered)
+        with pytest.raises(TicketError, match=r"t\.safetensors: file: not a whole safetensors file"):
+            ticket.load(path)
+
+
+def _entry(content: bytes) -> dict[str, Any]:
+    size = struct.unpack("<Q", content[:8])[0]
+    return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["slth_ticket"])
+
+
+def _rewritten(content: bytes, change, bits: bytes | None = None) -> bytes:
+    """The file with its metadata changed and its checksum made to fit: what a forger would write."""
+    size = struct.unpack("<Q", content[:8])[0]
+    entry, bits = _entry(content), content[8 + size :] if bits is None else bits
+    change(entry)
+    entry.pop("checksum", None)
+    entry["checksum"] = ticket._checksum(entry, bits)
+    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+    return _container(text, bits)
+
+
+def _container(text: str, bits: bytes, **metadata: str) -> bytes:
+    array = {"dtype": "U8", "shape": [len(bits)], "data_offsets": [0, len(bits)]}
+    header = {"__metadata__": {"slth_ticket": text} | metadata, "mask": array}
+    raw = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw + bits
+
+
+def put(*path: Any):
+    """A change that sets the last of ``path`` at the place that the others name."""
+
+    def change(entry):
+        for key in path[:-2]:
+            entry = entry[key]
+        entry[path[-2]] = path[-1]
+
+    return change
+
+
+FORGED = {  # what was changed, with a checksum that fits: (change, the field that the message names)
+    "format": (put("format", "other"), "format"),
+    "later version": (put("version", 2), "version"),
+    "version as text": (put("version", "1"), "version"),
+    "unknown field": (put("comment", "x"), "comment: unknown field"),
+    "missing field": (lambda entry: entry.pop("factor"), "factor: missing field"),
+    "negative factor": (put("factor", -1.0), "factor"),
+    "factor as text": (put("factor", "1"), "factor"),
+    "whole factor": (put("factor", 1), "factor"),
+    "factor true": (put("factor", True), "factor"),
+    "hash too short": (put("source_sha256", "ab"), "source_sha256"),
+    "hash of another kind": (put("source_sha256", 7), "source_sha256"),
+    "source no object": (put("source", []), "source"),
+    "unknown source field": (put("source", "colour", 1), "source.colour: unknown field"),
+    "missing source field": (lambda entry: entry["source"].pop("seed"), "source.seed: missing field"),
+    "negative seed": (put("source", "seed", -1), "source.seed"),
+    "large seed": (put("source", "seed", 2**64), "source.seed"),
+    "seed true": (put("source", "seed", True), "source.seed"),
+    "unknown init": (put("source", "init", "zeros"), "source.init"),
+    "scale 0": (put("source", "scale", 0.0), "source.scale"),
+    "no layers": (lambda entry: entry["source"]["network"].pop("layers"), "source.network: field 'layers'"),
+    "unknown layer": (
+        put("source", "network", "layers", 0, "type", "Eval"),
+        r"source.network: network.layers\[0\]: expected a layer",
+    ),
+    "layer without a type": (put("source", "network", "layers", 0, {}), "source.network"),
+    "type a list": (put("source", "network", "layers", 0, "type", []), "source.network"),
+    "unknown layer field": (put("source", "network", "layers", 0, "x", 1), "source.network.layers"),
+    "kernel as text": (put("source", "network", "layers", 0, "kernel", "11"), "source.network.layers"),
+    "other width": (put("source", "network", "layers", 0, "features", 7), "mask"),
+    "layers that do not fit": (put("source", "network", "input_shape", [8, 8]), "source.network"),
+    "name with a slash": (put("source", "network", "layers", 0, "name", "a/b"), "source.network"),
+    "name taken": (put("source", "network", "layers", 0, "name", "conv1"), "source.network"),
+    "target of another kind": (put("target", 3), "target: expected an object"),
+    "target layer": (put("target", "layers", 0, "features", 0), "target.layers"),
+}
+
+
+@pytest.mark.parametrize("change, field", FORGED.values(), ids=FORGED.keys())
+def test_every_field_is_checked_even_under_a_checksum_that_fits(made: Ticket, tmp_path: Path, change, field):
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(_rewritten(ticket.to_bytes(made), change))
+    with pytest.raises(TicketError, match=field.split(":")[0]) as caught:
+        ticket.load(path, check_source=False)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mask_of_another_shape_is_refused(made: Ticket):
+    content = ticket.to_bytes(made)
+    for bits in (made.bits + b"\0", made.bits[:-1], b""):
+        with pytest.raises(TicketError, match="mask: .* bytes, expected"):
+            ticket.from_bytes(_rewritten(content, lambda entry: None, bits))
+
+
+def test_unused_bits_must_be_zero(made: Ticket):
+    bits = made.bits[:-1] + bytes([made.bits[-1] | 1])
+    with pytest.raises(TicketError, match="mask: unused bits"):
+        ticket.from_bytes(_rewritten(ticket.to_bytes(made), lambda entry: None, bits))
+
+
+def test_an_altered_mask_does_not_match_the_checksum(made: Ticket):
+    content = bytearray(ticket.to_bytes(made))
+    content[-2] ^= 4
+    with pytest.raises(TicketError, match="checksum: does not match"):
+        ticket.from_bytes(bytes(content))
+
+
+def test_a_source_that_is_not_the_one_of_the_hash_is_refused(made: Ticket, tmp_path: Path):
+    path = tmp_path / "t.safetensors"
+    for change in (put("source", "seed", 4), put("source_sha256", "0" * 64), put("source", "scale", 2.0)):
+        path.write_bytes(_rewritten(ticket.to_bytes(made), change))
+        assert ticket.load(path, check_source=False).bits == made.bits
+        with pytest.raises(TicketError, match="source_sha256: the source that seed"):
+            ticket.load(path)
+
+
+CONTAINERS = {  # a safetensors file that is no ticket, or one in another dress: (bytes, message)
+    "foreign": (safetensors.numpy.save({"mask": np.zeros(3, np.uint8)}), "not a ticket file"),
+    "metadata not JSON": (_container("{", b"abc"), "slth_ticket: not JSON"),
+    "metadata a list": (_container("[]", b"abc"), "slth_ticket: expected a JSON object"),
+    "too deep": (_container("[" * 100_000, b"abc"), "slth_ticket: not JSON"),
+    "not safetensors": (b"PK\x03\x04" + bytes(100), "file: not a whole"),
+}
+
+
+@pytest.mark.parametrize("content, message", CONTAINERS.values(), ids=CONTAINERS.keys())
+def test_other_files_are_refused(content: bytes, message: str):
+    with pytest.raises(TicketError, match=message):
+        ticket.from_bytes(content)
+
+
+def test_another_container_of_the_same_content_is_refused(made: Ticket):
+    content = ticket.to_bytes(made)
+    text = json.dumps(_entry(content), sort_keys=True, separators=(",", ":"))
+    assert _container(text, made.bits) == content
+    for altered in (_container(text, made.bits, note="x"), _container(text + " ", made.bits)):
+        with pytest.raises(TicketError, match="file: not written as tickets are"):
+            ticket.from_bytes(altered)
+    other = safetensors.numpy.save(
+        {"mask": np.frombuffer(made.bits, np.uint8), "weights": np.ones(3, np.float32)}, {"slth_ticket": text}
+    )
+    with pytest.raises(TicketError, match="mask: expected one array of bytes"):
+        ticket.from_bytes(other)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors is not there"):
+        ticket.load(tmp_path / "gone.safetensors")
+
+
+def test_a_mask_that_does_not_fit_the_source_is_refused(made: Ticket):
+    flat = flatten_dict(made.mask, sep="/")
+    for path, leaf in {
+        "linear/kernel": np.zeros((1, 2), bool),
+        "univariate/bias": np.asarray(flat["univariate/bias"]).astype(np.int8),
+        "other/kernel": np.zeros(3, bool),
+    }.items():
+        layer, name = path.split("/")
+        broken = made.mask | {layer: {**made.mask.get(layer, {}), name: leaf}}
+        with pytest.raises(ValueError, match=f"mask {path}: expected boolean"):
+            ticket.make(made.source, broken, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_every_named_spec_survives_json(name: str):
+    shape = (32, 32, 3) if "resnet" in name else (28, 28, 1)
+    network = build(name, shape, 10)
+    assert decode(json.loads(json.dumps(encode(network)))) == network
+    wide = network if "resnet" in name else source_network(network, 3, copies_per_sign=3, constants=3)
+    assert decode(json.loads(json.dumps(encode(wide)))) == wide
+
+
+def test_the_hash_is_that_of_all_parameters_in_the_order_of_the_layers(made: Ticket):
+    import hashlib
+
+    digest = hashlib.sha256()
+    values = flatten_dict(parameters(made.source), sep="/")
+    for path in parameter_shapes(made.source.network):
+        digest.update(np.asarray(values[path]).astype("<f4").tobytes())
+    assert sha256(made.source) == digest.hexdigest() == made.source_sha256
