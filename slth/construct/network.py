@@ -138,12 +138,7 @@ def construct(
             f"solver.method={solver.method}, objective={solver.objective}, noise={solver.noise} needs calibration images:"
             " set solver.calibration, or solver.noise=fixed"
         )
-    carried = not _has_random_skip(source.network)
-    balanced = (
-        balance(target, params, scales, fit=solver.fit, carried=carried)
-        if info.homogeneous
-        else Balanced(params, 1.0)
-    )
+    balanced = balance(target, params, scales, fit=solver.fit) if info.homogeneous else Balanced(params, 1.0)
     context = _Context(
         target,
         source,
@@ -166,13 +161,6 @@ def construct(
 def _activation_of(target: nn.Network) -> nn.ActivationInfo:
     first = first_activation(target)
     return nn.activation_info(first.kind, first.slope)
-
-
-def _has_random_skip(network: nn.Network) -> bool:
-    return any(
-        isinstance(layer, Residual) and any(getattr(skip, "name", "") == "skip" for skip in layer.skip)
-        for layer in network.layers
-    )
 
 
 def _orders(target: nn.Network, params: Params, source: Source) -> dict[str, np.ndarray]:

@@ -40,9 +40,7 @@ class Balanced(NamedTuple):
     factor: float
 
 
-def balance(
-    target: Network, params: Params, scales: dict[str, float], *, fit: float = 1.0, carried: bool = True
-) -> Balanced:
+def balance(target: Network, params: Params, scales: dict[str, float], *, fit: float = 1.0) -> Balanced:
     r"""Scale the channels of a homogeneous target so that its weights fit the source's scales.
 
     Every scale d is moved until the largest entry of its rows and the largest entry of its columns, each in units of
@@ -51,13 +49,12 @@ def balance(
 
     Args:
       target, params: without batch norm; every activation positively homogeneous.
-      scales: source scale of each linear layer by path.
+      scales: source scale of each linear layer by path; of a per-channel skip, that of ``"<block>/skip/skip"``.
       fit: wanted largest |w'| / scale of the output layer.
-      carried: whether identity and option-A skips tie the scales at their two ends (else they are weights of 1).
     Returns: float32 parameters and lambda.
     Source: E. E. Osborne, J. ACM 7 (1960) 338-345, for the balancing.
     """
-    edges, count = _edges(target, params, scales, carried)
+    edges, count = _edges(target, params, scales)
     log = np.zeros(count)
     outputs = edges[-1].outputs
     groups = _groups(edges, count, fixed=(0, int(outputs[0])))
@@ -99,14 +96,16 @@ def _rescaled(params: Params, edges: list[Edge], d: Float[np.ndarray, " ids"]) -
         if (name := f"{edge.path}/kernel") in flat:
             kernel = np.asarray(flat[name], np.float64)
             flat[name] = (kernel / d[edge.inputs][:, None] * d[edge.outputs]).astype(np.float32)
+        if (name := f"{edge.path}/scale") in flat:
+            flat[name] = (np.asarray(flat[name], np.float64) / d[edge.inputs] * d[edge.outputs]).astype(
+                np.float32
+            )
         if (name := f"{edge.path}/bias") in flat:
             flat[name] = (np.asarray(flat[name], np.float64) * d[edge.outputs]).astype(np.float32)
     return Balanced(unflatten_dict(flat, sep="/"), float(1 / d[edges[-1].outputs[0]]))
 
 
-def _edges(
-    target: Network, params: Params, scales: dict[str, float], carried: bool
-) -> tuple[list[Edge], int]:
+def _edges(target: Network, params: Params, scales: dict[str, float]) -> tuple[list[Edge], int]:
     """The linear layers in their order, and the number of different scales; scale 0 is the input's."""
     edges: list[Edge] = []
     count = 1
@@ -116,11 +115,13 @@ def _edges(
         count += features
         return np.arange(count - features, count)
 
-    def linear(layer: Conv | Dense, values: Params, path: str, ids: Ids, out: Ids) -> Ids:
-        kernel = np.abs(np.asarray(values["kernel"], np.float64))
+    def edge(kernel: np.ndarray, scale: float, path: str, ids: Ids, out: Ids) -> None:
         with np.errstate(divide="ignore"):
-            size = np.log(kernel.reshape(-1, *kernel.shape[-2:]).max(0) / scales[path])
+            size = np.log(np.abs(kernel).reshape(-1, *kernel.shape[-2:]).max(0) / scale)
         edges.append(Edge(path, size, ids, out))
+
+    def linear(values: Params, path: str, ids: Ids, out: Ids) -> Ids:
+        edge(np.asarray(values["kernel"], np.float64), scales[path], path, ids, out)
         return out
 
     def walk(
@@ -131,7 +132,7 @@ def _edges(
             match layer:
                 case Conv() | Dense():
                     features = out if layer is last and out is not None else fresh(layer.features)
-                    ids = linear(layer, values[layer.name], f"{path}{layer.name}", ids, features)
+                    ids = linear(values[layer.name], f"{path}{layer.name}", ids, features)
                 case Flatten(order):
                     positions = int(np.prod(shape[:-1]))
                     ids = np.tile(ids, positions) if order == "hwc" else np.repeat(ids, positions)
@@ -145,18 +146,18 @@ def _edges(
     def block(layer: Residual, values: Params, shape: Shape, ids: Ids, path: str) -> Ids:
         features = layer.output_shape(shape)[-1]
         match layer.skip:
-            case () if carried:
+            case ():  # carried or solved as weights of 1: the scales at its two ends are one
                 out = ids
-            case (Subsample(_, channels),) if carried:
+            case (Subsample(_, channels),):
                 new = fresh(features)
                 out = np.array([ids[i] if i >= 0 else new[j] for j, i in enumerate(channels)])
             case (Conv() as projection,):
                 out = fresh(features)
-                linear(projection, values["skip"][projection.name], f"{path}skip/{projection.name}", ids, out)
-            case _:
+                linear(values["skip"][projection.name], f"{path}skip/{projection.name}", ids, out)
+            case (weights,):
                 out = fresh(features)
-                kernel = skip_kernel(layer, values.get("skip", {}), shape[-1])
-                linear(Dense("skip", features), {"kernel": kernel}, f"{path}skip/skip", ids, out)
+                kernel = skip_kernel(layer, values["skip"], shape[-1])
+                edge(kernel, scales[f"{path}skip/skip"], f"{path}skip/{weights.name}", ids, out)
         walk(layer.branch, values["branch"], shape, ids, f"{path}branch/", out)
         return out
 

@@ -1,0 +1,114 @@
+"""Small targets of every kind that the construction takes, with random parameters."""
+
+import jax
+import numpy as np
+
+from slth import nn
+from slth.construct.layout import source_network
+from slth.nn.layers import Activation, Conv, Dense, Residual
+from slth.nn.network import Network
+from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.nn.zoo import resnet_cifar
+from slth.source import Source
+
+RELU, LEAKY = Activation("relu"), Activation("leaky_relu", 0.2)
+PAD = ((1, 1), (1, 1))
+
+PLAIN = {
+    "strided": Network(
+        (7, 6, 2),
+        (
+            *(Conv("a", 3, (3, 3), (2, 1), ((1, 1), (1, 1))), LEAKY),
+            *(Conv("b", 4, (3, 2), (1, 2), ((1, 0), (0, 2))), LEAKY),
+            *(Pool("mean", (2, 1), (1, 1)), Flatten("chw"), Dense("c", 5)),
+        ),
+    ),
+    "pooled": Network(
+        (8, 7, 2),
+        (
+            *(Conv("a", 3, (3, 3), use_bias=False), RELU, Pool("max", (2, 2), (1, 2), ((1, 0), (0, 0)), incomplete=True)),
+            *(Conv("b", 4, (2, 2), dilation=(2, 1), padding=((0, 1), (1, 0))), RELU),
+            *(Flatten("hwc"), Dense("c", 3), RELU, Dense("d", 5)),
+        ),
+    ),
+    "one axis": Network(
+        (11, 2),
+        (
+            *(Conv("a", 4, (3,), (2,), ((2, 0),)), RELU, Pool("mean", (2,), (2,), ((1, 0),), count_padding=True)),
+            *(Conv("b", 3, (2,)), RELU, GlobalMean(), Dense("c", 6, use_bias=False)),
+        ),
+    ),
+    "vectors": Network((4,), (Dense("a", 6), LEAKY, Dense("b", 5), LEAKY, Dense("c", 6))),
+    "flat images": Network((2, 2, 2), (Flatten("chw"), Dense("a", 6), RELU, Dense("b", 4))),
+    "convolution last": Network((4, 4, 1), (Conv("a", 3, (3, 3), padding=PAD), RELU, Conv("b", 2, (2, 2), (2, 2)))),
+    "one layer": Network((3, 3, 2), (Conv("a", 3, (2, 2)),)),
+}
+
+
+def _residual(skip, **options):
+    return resnet_cifar(8, (6, 6, 2), 4, skip=skip, width=2, **options)
+
+
+_ROW = (Conv("u", 3, (3,), padding=((2, 0),)), RELU, Conv("v", 3, (2,), padding=((0, 1),)))
+
+# Target before folding, and the skip of the source.
+RESIDUAL = {
+    "option A": (_residual("option_a"), "carried"),
+    "projection": (_residual("projection"), "carried"),
+    "weights on the skip": (_residual("scaled"), "carried"),
+    "option A, random": (_residual("option_a"), "random"),
+    "projection, random": (_residual("projection"), "random"),
+    "pre-activation": (_residual("option_a", pre_activation=True), "carried"),
+    "pre-activation, projection, random": (_residual("projection", pre_activation=True), "random"),
+    "one axis": (
+        Network(
+            (7, 2),
+            (*(Conv("a", 3, (3,)), LEAKY, Residual("r", _ROW), LEAKY, Residual("s", _ROW), LEAKY), Flatten(), Dense("d", 4)),
+        ),
+        "carried",
+    ),
+    "vectors": (
+        Network(
+            (3,),
+            (Dense("a", 4), RELU, Residual("r", (Dense("u", 5), RELU, Dense("v", 4))), RELU, Dense("d", 6)),
+        ),
+        "carried",
+    ),
+}
+
+
+def random_params(network, rng):
+    """Parameters of trained sizes: He-like kernels, biases, and batch-norm statistics away from 0 and 1."""
+    shapes = jax.eval_shape(lambda: nn.init(network, jax.random.key(0)))
+
+    def draw(path, leaf):
+        kind = path[-1].key
+        if kind == "kernel":
+            value = rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        elif kind in ("scale", "var"):
+            value = rng.uniform(0.5, 1.5, leaf.shape)
+        else:
+            value = 0.3 * rng.normal(size=leaf.shape)
+        return value.astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def target_of(network, seed=0):
+    """The network and random parameters of it, batch norm folded."""
+    return nn.fold_batch_norm(network, random_params(network, np.random.default_rng(seed)))
+
+
+def images(network, count, seed=0):
+    return np.random.default_rng(seed + 1000).normal(size=(count, *network.input_shape)).astype(np.float32)
+
+
+def source_of(target, m, *, seed=0, skip="carried", constants=None, copies_per_sign=None, **options):
+    network = source_network(
+        target,
+        m,
+        copies_per_sign=m if copies_per_sign is None else copies_per_sign,
+        constants=m if constants is None else constants,
+        skip=skip,
+    )
+    return Source(network, seed, m, **{"init": "he_uniform", "bias_scale": 4.0, **options})

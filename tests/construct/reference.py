@@ -1,0 +1,130 @@
+"""A network evaluator in NumPy and float64, written from the layers' formulas: loops, no JAX, no code of slth.nn."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+
+
+def forward(network, params, x):
+    """Every named layer's output by its path (a block's own path holds its sum), and the network's under ""."""
+    values = {}
+    values[""] = run(network.layers, params, np.asarray(x, np.float64), values)
+    return values
+
+
+def run(layers, params, x, values=None, path=""):
+    values = {} if values is None else values
+    for layer in layers:
+        name = getattr(layer, "name", None)
+        own = params[name] if name is not None else {}
+        if isinstance(layer, Residual):
+            inside = f"{path}{name}/"
+            branch = run(layer.branch, own["branch"], x, values, f"{inside}branch/")
+            x = branch + run(layer.skip, own.get("skip", {}), x, values, f"{inside}skip/")
+        else:
+            x = one(layer, own, x)
+        if name is not None:
+            values[path + name] = x
+    return x
+
+
+def one(layer, own, x):
+    own = {key: np.asarray(value, np.float64) for key, value in own.items()}
+    match layer:
+        case Conv() | Dense():
+            y = linear(layer, own["kernel"], x)
+            return y + own["bias"] if layer.use_bias else y
+        case BatchNorm(epsilon=epsilon):
+            return (x - own["mean"]) / np.sqrt(own["var"] + epsilon) * own["scale"] + own["bias"]
+        case ChannelScale():
+            return x * own["scale"]
+        case Activation(kind, slope):
+            return phi(kind, slope, x)
+        case Pool():
+            return pool(layer, x)
+        case GlobalMean():
+            return x.reshape(len(x), -1, x.shape[-1]).mean(1)
+        case Flatten(order):
+            return np.stack([flat(image, order) for image in x])
+        case Subsample(stride, channels):
+            thin = x[(slice(None), *(slice(None, None, s) for s in stride))]
+            return np.stack([thin[..., c] if c >= 0 else 0 * thin[..., 0] for c in channels], -1)
+    raise AssertionError(layer)
+
+
+def flat(image, order):
+    """All entries of (*space, c) in one axis."""
+    if order == "hwc":
+        return np.array([image[place][c] for place in np.ndindex(image.shape[:-1]) for c in range(image.shape[-1])])
+    return np.array([image[place][c] for c in range(image.shape[-1]) for place in np.ndindex(image.shape[:-1])])
+
+
+def phi(kind, slope, x):
+    match kind:
+        case "relu":
+            return np.where(x > 0, x, 0)
+        case "leaky_relu":
+            return np.where(x > 0, x, slope * x)
+        case "tanh":
+            return np.tanh(x)
+        case "sigmoid":
+            return 1 / (1 + np.exp(-x))
+    raise AssertionError(kind)
+
+
+def linear(layer, kernel, x):
+    """A convolution or dense layer without its bias; ``kernel`` may have other channels than the layer's."""
+    if isinstance(layer, Dense):
+        return x @ kernel
+    x = np.pad(x, ((0, 0), *layer.padding, (0, 0)))
+    out = [
+        len(range(0, size - d * (taps - 1), s))
+        for size, taps, s, d in zip(x.shape[1:], layer.kernel, layer.stride, layer.dilation, strict=False)
+    ]
+    y = np.zeros((len(x), *out, kernel.shape[-1]))
+    for place in np.ndindex(*out):
+        for tap in np.ndindex(*layer.kernel):
+            at = [s * p + d * t for s, p, d, t in zip(layer.stride, place, layer.dilation, tap, strict=True)]
+            y[(slice(None), *place)] += x[(slice(None), *at)] @ kernel[tap]
+    return y
+
+
+def pool(layer, x):
+    out = layer.output_shape(x.shape[1:])[:-1]
+    y = np.zeros((len(x), *out, x.shape[-1]))
+    for place in np.ndindex(*out):
+        starts = [s * p - pad[0] for s, p, pad in zip(layer.stride, place, layer.padding, strict=True)]
+        window = tuple(
+            slice(max(start, 0), min(start + length, size))
+            for start, length, size in zip(starts, layer.window, x.shape[1:], strict=False)
+        )
+        inside = x[(slice(None), *window)].reshape(len(x), -1, x.shape[-1])
+        if layer.kind == "max":
+            y[(slice(None), *place)] = inside.max(1)
+        else:
+            count = inside.shape[1]
+            if layer.count_padding:
+                ends = [n + pad[1] for n, pad in zip(x.shape[1:], layer.padding, strict=False)]
+                count = np.prod([min(a + n, end) - a for a, n, end in zip(starts, layer.window, ends, strict=True)])
+            y[(slice(None), *place)] = inside.sum(1) / count
+    return y
+
+
+def leaves(tree, path="") -> Iterator[tuple[str, np.ndarray]]:
+    """(path, array) of a nested dict."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}/")
+        else:
+            yield path + key, np.asarray(value)
+
+
+def masked(mask, params):
+    """The kept parameters, float64; zero elsewhere."""
+    return {
+        key: masked(mask[key], value) if isinstance(value, dict) else np.where(mask[key], np.asarray(value), 0.0)
+        for key, value in params.items()
+    }
