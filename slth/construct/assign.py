@@ -9,32 +9,54 @@ are dealt out such that the output layer's problems come out well.
 import numpy as np
 from jaxtyping import Float, Int
 
+from slth.construct.node import Part
 from slth.subset_sum import solve
 
 LIMIT = 5_000_000
-"""Most problems solved to compare the blocks; a larger output layer keeps the natural order."""
+"""Most problems solved to compare the blocks; a larger network keeps the natural order."""
+OWN = 0.1
+"""What a missed weight of the hidden layer itself counts: its other copies can stand in for it."""
 
 
 def order_for_output(
-    weight: Float[np.ndarray, "taps cin cout"], random: Float[np.ndarray, "taps source_cin cout"], m: int
-) -> Int[np.ndarray, " cin"]:
-    """``order[i]``: the block of m source channels that carries target channel i, least total squared error.
+    part: Part,
+    weight: Float[np.ndarray, "taps c cout"],
+    random: Float[np.ndarray, "taps source_c cout"],
+    m: int,
+) -> Int[np.ndarray, " c"]:
+    """``order[i]``: the block of m source channels that carries target channel i, with a small total squared error.
 
     Args:
+      part: the last hidden layer, whose rows the blocks are.
       weight: the output layer of the (balanced) target.
-      random: the same layer of the source; its first cin m channels are the blocks.
+      random: the same layer of the source; its first c m channels are the blocks.
     """
-    cin = weight.shape[1]
-    taps, which, out = np.nonzero(weight)
-    if len(taps) * cin > LIMIT or cin == 1:
-        return np.arange(cin)
-    wanted = weight[taps, which, out]
-    cost = np.empty((cin, cin))
-    for block in range(cin):
-        x = random[taps, block * m + np.arange(m)[:, None], out]
-        error = np.asarray(solve(x, wanted, "best").error, np.float64)
-        cost[:, block] = np.bincount(which, weights=error**2, minlength=cin)
+    channels = weight.shape[1]
+    copies = np.arange(m)
+    out_taps, reads, outputs = np.nonzero(weight)
+    wanted = weight[out_taps, reads, outputs]
+    slots = part.stream.slots
+    target = slots.factor[:, None] * part.weight[:, slots.channel]
+    taps, which, row = (np.repeat(a, m) for a in np.nonzero(target))
+    copy = np.tile(copies, len(taps) // m)
+    own = target[taps, which, row]
+    if (len(wanted) + len(own)) * channels > LIMIT or channels == 1:
+        return np.arange(channels)
+    members = slots.members[which, :15].T
+    cost = np.empty((channels, channels))
+    for block in range(channels):
+        x = random[out_taps, block * m + copies[:, None], outputs]
+        cost[:, block] = _squares(x, wanted, reads, channels)
+        x = part.random[taps, members, block * m + copy] * slots.gain[which, :15].T
+        cost[:, block] += OWN * _squares(x, own, row, channels)
     return assign(cost)
+
+
+def _squares(
+    x: Float[np.ndarray, "m n"], t: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], groups: int
+) -> Float[np.ndarray, " groups"]:
+    error = np.asarray(solve(x, t, "best").error, np.float64)
+    return np.bincount(group, weights=error**2, minlength=groups)
 
 
 def assign(cost: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:

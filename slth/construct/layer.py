@@ -50,11 +50,10 @@ def solve_independent(
     """
     masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
     noise, missed = np.zeros(wanted.columns.shape), np.zeros(wanted.columns.shape)
-    usable = np.ones(wanted.columns.shape, bool)
     stats = Stats()
     for part, mask in zip(parts, masks, strict=True):
         one = _solve_part(part, mask, wanted.columns, rule, progress)
-        noise, missed, usable = noise + one.noise, missed + one.missed, usable & one.solved
+        noise, missed = noise + one.noise, missed + one.missed
         stats += one.stats
     asked = np.repeat(wanted.bias, wanted.columns.shape[1])
     objective = "smallest" if rule.objective == "smallest" else "best"
@@ -63,14 +62,17 @@ def solve_independent(
     )
     bias_error = (realised - asked).reshape(wanted.columns.shape) ** 2
     constants = solve_constant_rows(parts, wanted.constant, masks, rule)
-    usable |= ~_outliers(missed + bias_error)
+    usable = ~_outliers(missed + bias_error)
     return Solved(masks, constants, noise + bias_error, usable, stats + bias_stats)
 
 
 def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cout copies"]:
-    """Copies with over four times the squared error of the median of their siblings; at most a third of them."""
+    """Copies that missed their targets by over ten times as much as the median of their siblings.
+
+    At most a third of them: every copy set aside is a variable less for the next layer.
+    """
     rank = np.argsort(np.argsort(-missed, 1, kind="stable"), 1, kind="stable")
-    return (missed > 4 * np.median(missed, 1, keepdims=True)) & (rank < missed.shape[1] // 3)
+    return (missed > 100 * np.median(missed, 1, keepdims=True)) & (rank < missed.shape[1] // 3)
 
 
 def solve_constant_rows(
@@ -96,8 +98,6 @@ class _PartSolved(NamedTuple):
     noise: Float[np.ndarray, "cout copies"]
     missed: Float[np.ndarray, "cout copies"]
     """Sum of squared errors of each copy's weights."""
-    solved: Bool[np.ndarray, "cout copies"]
-    """Whether all of a copy's problems have a subset within the tolerance."""
     stats: Stats
 
 
@@ -148,7 +148,7 @@ def _solve_part(
     def per_copy(values: np.ndarray) -> np.ndarray:
         return np.bincount(out, weights=values, minlength=columns.size).reshape(columns.shape)
 
-    return _PartSolved(per_copy(noise), per_copy(left**2), per_copy(~reachable) == 0, stats)
+    return _PartSolved(per_copy(noise), per_copy(left**2), stats)
 
 
 def _tally(

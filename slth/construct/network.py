@@ -53,7 +53,7 @@ class Solver:
     noise: Literal["propagated", "measured", "fixed"] = "propagated"
     price: float = 0.01
     inputs: Literal["signed", "nonnegative"] = "signed"
-    fit: float = 1.0
+    fit: float = 1.25
     compensation: Compensation = Compensation()
 
 
@@ -94,7 +94,7 @@ class _Context(NamedTuple):
     solver: Solver
     last: Linear
     needs: dict[str, float]
-    orders: dict[str, np.ndarray]
+    output_kernel: Float[np.ndarray, "..."]
     report: Report
     masks: dict[str, np.ndarray]
     records: list[LayerRecord]
@@ -145,7 +145,7 @@ def construct(
         solver,
         output_layer(target),
         _needs(balanced.params, target, scales),
-        _orders(target, balanced.params, source),
+        balanced.params[output_layer(target).name]["kernel"],
         report,
         {},
         [],
@@ -163,24 +163,26 @@ def _activation_of(target: nn.Network) -> nn.ActivationInfo:
     return nn.activation_info(first.kind, first.slope)
 
 
-def _orders(target: nn.Network, params: Params, source: Source) -> dict[str, np.ndarray]:
-    """The order of the copies' blocks in the layer before the output layer, where no residual sum ties them."""
-    last = output_layer(target)
+def _order(part: Part, context: _Context) -> np.ndarray:
+    """The order of the copies' blocks of a node: chosen for the output layer where no residual sum ties them."""
+    target, last = context.target, context.last
     named = [layer for layer in target.layers if getattr(layer, "name", None)]
-    before = named[-2] if len(named) > 1 else None
-    if not isinstance(before, Conv | Dense):
-        return {}
+    features = part.layer.features
+    if len(named) < 2 or part.layer is not named[-2] or context.solver.method == "compensated":
+        return np.arange(features)
     shape, positions, order = target.input_shape, 1, "hwc"
-    for layer in target.layers:
+    for layer in target.layers[: target.layers.index(last)]:
         if isinstance(layer, Flatten):
             positions, order = int(np.prod(shape[:-1])), layer.order
-        if layer is last:
-            break
         shape = layer.output_shape(shape)
-    positions = positions if positions * before.features == shape[-1] else 1
-    weight = kernel_view(np.asarray(params[last.name]["kernel"]), positions, order)
-    random = kernel_view(np.asarray(parameter(source, f"{last.name}/kernel")), positions, order)
-    return {before.name: order_for_output(weight, random, source.multiplicity)}
+    positions = positions if positions * features == shape[-1] else 1
+    random = np.asarray(parameter(context.source, f"{last.name}/kernel"))
+    return order_for_output(
+        part,
+        kernel_view(np.asarray(context.output_kernel), positions, order),
+        kernel_view(random, positions, order),
+        context.source.multiplicity,
+    )
 
 
 def _needs(params: Params, target: nn.Network, scales: dict[str, float]) -> dict[str, float]:
@@ -356,7 +358,7 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     # A row of constants adds about a quarter of a scale for each variable; 15 at most solve one bias together.
     size = context.needs[parts[0].path] * 8 / max(1, min(spare, 15))
     constant = np.full(spare, np.nan if carried is not None else size)
-    order = context.orders.get(parts[0].path, np.arange(features))
+    order = _order(parts[0], context)
     columns = order[:, None] * number + np.arange(number)
     rule = Rule(
         solver.objective,
