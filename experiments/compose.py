@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +21,7 @@ from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
-from slth.source import Source
+from slth.source import Init, Source
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.train import SETTINGS, TARGET, Settings, train
 from slth.types import Params
@@ -42,6 +42,14 @@ INTEGERS = {
     "evaluation.batch": (1, math.inf),
     "evaluation.layers": (1, math.inf),
 }
+CHOICES = {
+    "source.init": get_args(Init),
+    "source.skip": ("carried", "random"),
+    "solver.method": ("independent", "compensated"),
+    "solver.objective": ("smallest", "best", "robust"),
+    "solver.noise": ("propagated", "measured", "fixed"),
+    "solver.inputs": ("signed", "nonnegative"),
+}
 NUMBERS = ("source.scale", "source.bias_scale", "solver.tolerance", "solver.price", "solver.fit")
 
 
@@ -56,7 +64,7 @@ def field(name: str) -> Iterator[None]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse numbers of the wrong kind or size, naming the field.
+    """Refuse numbers of the wrong kind or size and words that are not known, naming the field.
 
     Raises: ValueError.
     """
@@ -71,6 +79,10 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if value is not None and (type(value) not in (int, float) or not 0 < value < math.inf):
             raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    for name, known in CHOICES.items():
+        value = OmegaConf.select(cfg, name)
+        if value is not None and value not in known:
+            raise ValueError(f"{name}: {value!r} is unknown: choose one of {', '.join(known)}")
 
 
 class Target(NamedTuple):
@@ -145,14 +157,6 @@ def source_of(cfg: DictConfig, target: Network) -> Source:
 def solver_of(cfg: DictConfig) -> Solver:
     """The solver of the group ``solver``."""
     asked = _plain(cfg.solver)
-    choices = {
-        "method": ("independent", "compensated"),
-        "objective": ("smallest", "best", "robust"),
-        "noise": ("propagated", "measured", "fixed"),
-    }
-    for name, known in choices.items():
-        if asked[name] not in known:
-            raise ValueError(f"solver.{name}: {asked[name]!r} is unknown: choose one of {', '.join(known)}")
     solver = Solver(**{f.name: asked[f.name] for f in fields(Solver) if asked.get(f.name) is not None})
     most = MAX_ENUMERATED if solver.method == "compensated" or solver.objective == "robust" else MAX_VARIABLES
     if cfg.source.multiplicity > most:
@@ -166,7 +170,13 @@ def calibration_of(cfg: DictConfig, data: Data, solver: Solver) -> np.ndarray | 
     count = cfg.solver.calibration
     if count is None:
         needed = solver.method == "compensated" or (solver.objective == "robust" and solver.noise != "fixed")
-        count = min(CALIBRATION, max(len(data.train_images), 1)) if needed else 0
+        if needed and not len(data.train_images):
+            raise ValueError(
+                f"solver.calibration: solver.method={solver.method} with solver.objective={solver.objective} "
+                f"needs training images, and data {data.name} have none: choose solver.objective=best, or "
+                "solver.noise=fixed"
+            )
+        count = min(CALIBRATION, len(data.train_images)) if needed else 0
     with field("solver.calibration"):
         return data.calibration(count) if count else None
 

@@ -116,9 +116,13 @@ def _plain(value):
     return value
 
 
-def execute(run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment: str) -> Path:
-    """The finished run folder of these settings, computed unless it is there; prints its path."""
+def execute(
+    run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment: str, *, again: bool = False
+) -> Path:
+    """The finished run folder of these settings, computed unless it is there (or ``again``); prints its path."""
     final = folder_of(cfg, experiment)
+    if again:
+        shutil.rmtree(final, ignore_errors=True)
     if finished(final):
         logging.getLogger(__name__).info("already finished: %s", final)
     else:
@@ -128,7 +132,13 @@ def execute(run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment
     return final
 
 
-def main(run: Callable[[DictConfig, Path], dict], experiment: str, config: str | None = None) -> None:
+def main(
+    run: Callable[[DictConfig, Path], dict],
+    experiment: str,
+    config: str | None = None,
+    *,
+    again: bool = False,
+) -> None:
     """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad
     input.
 
@@ -136,6 +146,7 @@ def main(run: Callable[[DictConfig, Path], dict], experiment: str, config: str |
       run: computes the metrics of one configuration and writes its other files into the folder given.
       experiment: names the folder under ``output_dir``.
       config: primary config in ``conf/``; by default the experiment's name.
+      again: do a finished run anew, for a check whose old result is no proof.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
@@ -147,7 +158,7 @@ def main(run: Callable[[DictConfig, Path], dict], experiment: str, config: str |
     def job(cfg: DictConfig) -> str:
         logging.getLogger("jax").setLevel(logging.WARNING)
         try:
-            return str(execute(run, cfg, experiment))
+            return str(execute(run, cfg, experiment, again=again))
         except USER_ERRORS as error:
             if full:
                 raise

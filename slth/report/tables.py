@@ -91,6 +91,24 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def verify_table(metrics: Mapping[str, Any]) -> Table:
+    """What a verification found, for a terminal."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    source, ticket, error = metrics["source"], metrics["ticket"], metrics["error"]
+    rows = {
+        "source": f"seed {source['seed']}, {source['init']}, {source['parameters']:,} parameters, "
+        f"sha256 {source['sha256'][:16]}... as in the file",
+        "ticket": f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), lambda {ticket['factor']:.6g}, "
+        f"{ticket['bytes'] / 1000:,.1f} kB",
+        "accuracy": _percent(ticket["accuracy"]),
+        "against the target": f"agreement {_percent(ticket['agreement'])}, output error max "
+        f"{_number(error['max'])}, mean {_number(error['mean'])}",
+    }
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", value)
+    return table
+
+
 def show(table: Table) -> None:
     """Print a table to standard output, without wrapping where there is no terminal."""
     console = Console()

@@ -1,0 +1,84 @@
+"""A ticket file is verified, not believed: its source is generated again, its hash compared, its outputs measured.
+
+python -m experiments.verify ticket=FILE data=digits target=digits_resnet target.checkpoint=TARGET
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from omegaconf import DictConfig
+
+from experiments.compose import check, data_of, field, spec_of
+from experiments.run_folder import main
+from slth import evaluate, nn, report, ticket
+from slth.compile_cache import use_compile_cache
+from slth.data import Data
+from slth.interop import load_checkpoint
+from slth.report.tables import show, verify_table
+from slth.train import predict
+
+LOG = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """One verification: the metrics that a ticket file alone allows, and those that data and target add."""
+    use_compile_cache()
+    check(cfg)
+    path = Path(cfg.ticket).expanduser()
+    begun = time.perf_counter()
+    kept = ticket.load(path)
+    seconds = {"verify": time.perf_counter() - begun, "evaluate": None}
+    LOG.info("verified %s: the source of seed %d has the same hash", path, kept.source.seed)
+    accuracy = comparison = None
+    if cfg.get("data") is not None:
+        begun = time.perf_counter()
+        data = data_of(cfg)
+        if data.shape != kept.source.network.input_shape:
+            raise ValueError(
+                f"data: images of shape {data.shape}, the ticket reads {kept.source.network.input_shape}"
+            )
+        found = (
+            np.float32(kept.factor)
+            * evaluate.run(
+                kept.source.network, ticket.masked(kept), data.test_images, batch=cfg.evaluation.batch
+            ).logits
+        )
+        accuracy = float((found.argmax(-1) == data.test_labels).mean())
+        wanted = _target_outputs(cfg, data, kept)
+        comparison = None if wanted is None else evaluate.compare(wanted, found)
+        seconds["evaluate"] = time.perf_counter() - begun
+    elif cfg.get("target") is not None:
+        raise ValueError("data: name the images to compare ticket and target on, such as data=digits")
+    error = ("max", "mean", "relative", "examples")
+    metrics = {
+        "verified": True,
+        "source": report.source_metrics(kept),
+        "ticket": report.ticket_metrics(kept, accuracy, comparison, path.stat().st_size),
+        "error": {name: None if comparison is None else getattr(comparison, name) for name in error},
+        "seconds": seconds,
+        "environment": report.environment(),
+    }
+    show(verify_table(metrics))
+    return metrics
+
+
+def _target_outputs(cfg: DictConfig, data: Data, kept: ticket.Ticket) -> np.ndarray | None:
+    """The outputs of the target that the config names, None where it names none."""
+    if cfg.get("target") is None:
+        return None
+    if cfg.target.checkpoint is None:
+        raise ValueError("target.checkpoint: name the file of the target that the ticket is compared with")
+    spec = spec_of(cfg, data)
+    with field("target.checkpoint"):
+        network, params = nn.fold_batch_norm(spec, load_checkpoint(cfg.target.checkpoint, spec))
+    if kept.target is not None and network != kept.target:
+        raise ValueError(f"target: {cfg.target.name} is not the network that the ticket was made for")
+    return predict(network, params, jnp.asarray(data.test_images))
+
+
+if __name__ == "__main__":
+    main(run, "verify", again=True)
