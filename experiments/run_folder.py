@@ -119,7 +119,7 @@ def _plain(value):
 def execute(
     run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment: str, *, again: bool = False
 ) -> Path:
-    """The finished run folder of these settings, computed unless it is there (or ``again``); prints its path."""
+    """The finished run folder of these settings, computed unless it is there or ``again``; prints it."""
     final = folder_of(cfg, experiment)
     if again:
         shutil.rmtree(final, ignore_errors=True)

@@ -49,6 +49,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             solver,
             None if calibration is None else jnp.asarray(calibration),
             progress,
+            progress.finish,
         )
     ticket.save(folder / FILE, ticket.make(source, made.mask, made.factor, target.network))
     construction_seconds = time.perf_counter() - begun

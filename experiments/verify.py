@@ -1,4 +1,4 @@
-"""A ticket file is verified, not believed: its source is generated again, its hash compared, its outputs measured.
+"""A ticket file is verified, not believed: source generated again, hash compared, outputs measured.
 
 python -m experiments.verify ticket=FILE data=digits target=digits_resnet target.checkpoint=TARGET
 """

@@ -96,6 +96,7 @@ class _Context(NamedTuple):
     needs: dict[str, float]
     output_kernel: Float[np.ndarray, "..."]
     report: Report
+    ended: Callable[[LayerRecord], None]
     masks: dict[str, np.ndarray]
     records: list[LayerRecord]
     columns: dict[str, np.ndarray]
@@ -114,6 +115,7 @@ def construct(
     solver: Solver,
     calibration: Float[Array, "n *shape"] | None = None,
     report: Report = lambda path, done, total: None,
+    ended: Callable[[LayerRecord], None] = lambda record: None,
 ) -> Construction:
     """The mask of ``source`` that makes it compute ``target``.
 
@@ -122,7 +124,7 @@ def construct(
       source: its network must be that of `source_network` for this target and its multiplicity.
       solver: see `Solver`.
       calibration: images (never test images) for the statistics of the robust and the compensated choice.
-      report: progress.
+      report, ended: progress within a layer, and the record of each layer when it is done.
     Raises: ValueError where target, source, solver and calibration do not fit together.
     """
     info = _activation_of(target)
@@ -147,6 +149,7 @@ def construct(
         _needs(balanced.params, target, scales),
         balanced.params[output_layer(target).name]["kernel"],
         report,
+        ended,
         {},
         [],
         {},
@@ -404,9 +407,9 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
         noise, size = copy, max(power.sum(), 1e-30)
         errors = ((copy.mean(1).sum() / size) ** 0.5, (mean.sum() / size) ** 0.5)
     channels = features * number + np.arange(spare)
-    context.records.append(
-        LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started, *errors)
-    )
+    record = LayerRecord(parts[0].path, solved.stats, kept, total, time.perf_counter() - started, *errors)
+    context.records.append(record)
+    context.ended(record)
     return Stream(parts[0].stream.shape, slots, channels, constants, noise, x, ticket)
 
 
