@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from slth import nn
+from slth.construct.compensate import Compensation
 from slth.construct.layout import source_network
 from slth.construct.network import Solver
 from slth.data import Data, load
@@ -26,8 +27,8 @@ from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.train import SETTINGS, TARGET, Settings, train
 from slth.types import Params
 
-CALIBRATION = 256
-"""Training images for a solver that needs some, unless ``solver.calibration`` says another number."""
+CALIBRATION = {"independent": 256, "compensated": 512}
+"""Training images for a method that needs some, unless ``solver.calibration`` says another number."""
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {
@@ -38,6 +39,9 @@ INTEGERS = {
     "source.groups": (1, math.inf),
     "source.constants": (0, math.inf),
     "solver.calibration": (0, math.inf),
+    "solver.compensation.sweeps": (1, math.inf),
+    "solver.compensation.block": (1, MAX_ENUMERATED),
+    "solver.compensation.positions": (1, math.inf),
     "train.seed": (0, 2**32 - 1),
     "evaluation.batch": (1, math.inf),
     "evaluation.layers": (1, math.inf),
@@ -157,7 +161,9 @@ def source_of(cfg: DictConfig, target: Network) -> Source:
 def solver_of(cfg: DictConfig) -> Solver:
     """The solver of the group ``solver``."""
     asked = _plain(cfg.solver)
-    solver = Solver(**{f.name: asked[f.name] for f in fields(Solver) if asked.get(f.name) is not None})
+    given: dict[str, Any] = {f.name: asked[f.name] for f in fields(Solver) if asked.get(f.name) is not None}
+    given["compensation"] = Compensation(**asked["compensation"])
+    solver = Solver(**given)
     most = MAX_ENUMERATED if solver.method == "compensated" or solver.objective == "robust" else MAX_VARIABLES
     if cfg.source.multiplicity > most:
         how = "solver.method=compensated" if solver.method == "compensated" else "solver.objective=robust"
@@ -176,7 +182,7 @@ def calibration_of(cfg: DictConfig, data: Data, solver: Solver) -> np.ndarray | 
                 f"needs training images, and data {data.name} have none: choose solver.objective=best, or "
                 "solver.noise=fixed"
             )
-        count = min(CALIBRATION, len(data.train_images)) if needed else 0
+        count = min(CALIBRATION[solver.method], len(data.train_images)) if needed else 0
     with field("solver.calibration"):
         return data.calibration(count) if count else None
 

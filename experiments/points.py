@@ -1,0 +1,45 @@
+"""Experiments that are many ticket runs: each point has a run folder of its own; a broken sweep goes on."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import ticket
+from experiments.run_folder import execute
+
+LOG = logging.getLogger(__name__)
+OWN = ("solvers", "seeds", "multiplicities")
+
+
+def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int) -> Path:
+    """The finished folder of one ticket run: the config without the sweep's own keys, with the values given.
+
+    The settings are those of ``python -m experiments.ticket`` with the same values, and so is the folder.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    chosen: dict[str, Any] = {str(k): v for k, v in plain.items() if k not in OWN}
+    known = plain["solvers"]
+    unknown = sorted(set(known[solver]) - set(chosen["solver"]))
+    if unknown:
+        raise ValueError(f"solvers.{solver}.{unknown[0]}: no such setting of a solver")
+    chosen["solver"] |= known[solver]
+    chosen["source"] |= {"seed": seed, "multiplicity": multiplicity}
+    LOG.info("%s, m = %d, seed %d", solver, multiplicity, seed)
+    return execute(ticket.run, OmegaConf.create(chosen), "ticket")
+
+
+def metrics_of(folder: Path) -> Mapping[str, Any]:
+    """The metrics of a finished run."""
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def layers_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of a finished run's ``layers.csv``."""
+    with open(folder / "layers.csv", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,58 @@
+"""How wide a source must be: accuracy against multiplicity for each solver, width.csv and width.png."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from experiments.points import metrics_of, point
+from experiments.run_folder import main
+from slth import report
+
+
+def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """One ticket run for each solver, multiplicity and seed; the curves are means over the seeds."""
+    rows: list[dict[str, Any]] = []
+    target = 0.0
+    for multiplicity in cfg.multiplicities:  # narrow sources first: they are done in no time
+        for solver in cfg.solvers:
+            for seed in cfg.seeds:
+                where = point(cfg, solver, seed, multiplicity)
+                metrics = metrics_of(where)
+                target = metrics["target"]["accuracy"]
+                rows.append(
+                    {
+                        **{"solver": solver, "multiplicity": multiplicity, "seed": seed},
+                        "accuracy": metrics["ticket"]["accuracy"],
+                        "agreement": metrics["ticket"]["agreement"],
+                        "density": metrics["ticket"]["density"],
+                        "mean_error": metrics["error"]["mean"],
+                        "max_error": metrics["error"]["max"],
+                        "unsolved": metrics["subset_sum"]["unsolved"],
+                        "construct_seconds": metrics["seconds"]["construct"],
+                        "run": where.name,
+                    }
+                )
+                report.write_csv(folder / "width.csv", rows)
+    curves, spread = {}, {}
+    for solver in cfg.solvers:
+        by_width = [
+            [100 * row["accuracy"] for row in rows if (row["solver"], row["multiplicity"]) == (solver, m)]
+            for m in cfg.multiplicities
+        ]
+        curves[solver] = (list(cfg.multiplicities), [sum(one) / len(one) for one in by_width])
+        spread[solver] = ([min(one) for one in by_width], [max(one) for one in by_width])
+    report.draw_curves(
+        folder / "width.png",
+        curves,
+        x_label="multiplicity m (copies of each channel)",
+        y_label="test accuracy of the ticket, %",
+        title=f"Accuracy by width of the source: {cfg.target.name}",
+        level=("target", 100 * target),
+        spread=spread,
+    )
+    return {"target_accuracy": target, "points": rows}
+
+
+if __name__ == "__main__":
+    main(run, "width")
