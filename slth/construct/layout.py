@@ -142,12 +142,14 @@ def source_network(
                 return ()
             case (Subsample(stride, channels),) if skip == "carried":
                 return (Subsample(stride, carried_channels(channels, cin, multiplicity, constants)),)
-            case (Conv() as projection,):
+            case (Conv() | Dense() as projection,):
                 return (replace(projection, features=wide, use_bias=False),)
             case (Subsample(stride, _),):
                 return (Conv(SKIP, wide, (1,) * len(stride), stride, use_bias=False),)
-            case _:
-                return (Conv(SKIP, wide, (1,) * rank, use_bias=False),)
+        last = next(layer for layer in reversed(block.branch) if isinstance(layer, Conv | Dense))
+        if isinstance(last, Dense):
+            return (Dense(SKIP, wide, use_bias=False),)
+        return (Conv(SKIP, wide, (1,) * len(last.kernel), use_bias=False),)
 
     return Network(target.input_shape, (first, first_activation(target), *widen(target.layers, cin)))
 

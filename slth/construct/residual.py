@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 from slth.construct.layout import Slots
 from slth.construct.node import Stream
 from slth.construct.scale import skip_kernel
-from slth.nn.layers import Conv, Layer, Residual
+from slth.nn.layers import Conv, Dense, Layer, Linear, Residual
 from slth.nn.pooling import Subsample
 from slth.types import Params
 
@@ -28,7 +28,7 @@ def carried_skip(block: Residual, source_skip: tuple[Layer, ...], stream: Stream
 
     Raises: ValueError if the stream does not hold copies yet (a block that reads the network's input).
     """
-    if any(isinstance(layer, Conv) for layer in source_skip):
+    if any(isinstance(layer, Conv | Dense) for layer in source_skip):
         return None
     if (stream.slots.sign != 0).any():
         raise ValueError(
@@ -51,16 +51,18 @@ def carried_skip(block: Residual, source_skip: tuple[Layer, ...], stream: Stream
 
 def solved_skip(
     block: Residual, values: Params, source_skip: tuple[Layer, ...], stream: Stream
-) -> tuple[Conv, Params]:
-    """The target's skip as a 1x1 convolution with its parameters, under the name of the source's one."""
+) -> tuple[Linear, Params]:
+    """The target's skip as a 1x1 convolution (or dense layer) with its parameters, under the name of the source's."""
     (source_layer,) = source_skip
-    assert isinstance(source_layer, Conv)
+    assert isinstance(source_layer, Conv | Dense)
     match block.skip:
-        case (Conv() as projection,):
+        case (Conv() | Dense() as projection,):
             return projection, values["skip"][projection.name]
         case _:
             cin = stream.shape[-1]
             kernel = skip_kernel(block, values.get("skip", {}), cin).astype(np.float32)
+            if isinstance(source_layer, Dense):
+                return Dense(source_layer.name, kernel.shape[1], use_bias=False), {"kernel": kernel}
             ones = (1,) * len(source_layer.kernel)
             layer = Conv(source_layer.name, kernel.shape[1], ones, source_layer.stride, use_bias=False)
             return layer, {"kernel": kernel.reshape(*ones, *kernel.shape)}

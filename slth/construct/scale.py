@@ -151,7 +151,7 @@ def _edges(target: Network, params: Params, scales: dict[str, float]) -> tuple[l
             case (Subsample(_, channels),):
                 new = fresh(features)
                 out = np.array([ids[i] if i >= 0 else new[j] for j, i in enumerate(channels)])
-            case (Conv() as projection,):
+            case (Conv() | Dense() as projection,):
                 out = fresh(features)
                 linear(values["skip"][projection.name], f"{path}skip/{projection.name}", ids, out)
             case (weights,):

@@ -5,7 +5,7 @@ import numpy as np
 
 from slth import nn
 from slth.construct.layout import source_network
-from slth.nn.layers import Activation, Conv, Dense, Residual
+from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool
 from slth.nn.zoo import resnet_cifar
@@ -19,14 +19,18 @@ PLAIN = {
         (7, 6, 2),
         (
             *(Conv("a", 3, (3, 3), (2, 1), ((1, 1), (1, 1))), LEAKY),
-            *(Conv("b", 4, (3, 2), (1, 2), ((1, 0), (0, 2))), LEAKY),
+            *(Conv("b", 4, (3, 2), (1, 2), ((1, 0), (0, 1))), LEAKY),
             *(Pool("mean", (2, 1), (1, 1)), Flatten("chw"), Dense("c", 5)),
         ),
     ),
     "pooled": Network(
         (8, 7, 2),
         (
-            *(Conv("a", 3, (3, 3), use_bias=False), RELU, Pool("max", (2, 2), (1, 2), ((1, 0), (0, 0)), incomplete=True)),
+            *(
+                Conv("a", 3, (3, 3), use_bias=False),
+                RELU,
+                Pool("max", (2, 2), (1, 2), ((1, 0), (0, 0)), incomplete=True),
+            ),
             *(Conv("b", 4, (2, 2), dilation=(2, 1), padding=((0, 1), (1, 0))), RELU),
             *(Flatten("hwc"), Dense("c", 3), RELU, Dense("d", 5)),
         ),
@@ -34,14 +38,37 @@ PLAIN = {
     "one axis": Network(
         (11, 2),
         (
-            *(Conv("a", 4, (3,), (2,), ((2, 0),)), RELU, Pool("mean", (2,), (2,), ((1, 0),), count_padding=True)),
+            *(
+                Conv("a", 4, (3,), (2,), ((2, 0),)),
+                RELU,
+                Pool("mean", (2,), (2,), ((1, 0),)),
+            ),
             *(Conv("b", 3, (2,)), RELU, GlobalMean(), Dense("c", 6, use_bias=False)),
         ),
     ),
     "vectors": Network((4,), (Dense("a", 6), LEAKY, Dense("b", 5), LEAKY, Dense("c", 6))),
     "flat images": Network((2, 2, 2), (Flatten("chw"), Dense("a", 6), RELU, Dense("b", 4))),
-    "convolution last": Network((4, 4, 1), (Conv("a", 3, (3, 3), padding=PAD), RELU, Conv("b", 2, (2, 2), (2, 2)))),
+    "convolution last": Network(
+        (4, 4, 1), (Conv("a", 3, (3, 3), padding=PAD), RELU, Conv("b", 2, (2, 2), (2, 2)))
+    ),
     "one layer": Network((3, 3, 2), (Conv("a", 3, (2, 2)),)),
+}
+
+# Constants that differ from place to place, or that no tap reads everywhere: biases cannot be realised exactly.
+ODD = {
+    "padded mean": Network(
+        (9, 2),
+        (
+            Conv("a", 3, (3,)),
+            RELU,
+            Pool("mean", (2,), (2,), ((1, 0),), count_padding=True),
+            GlobalMean(),
+            Dense("b", 4),
+        ),
+    ),
+    "no safe tap": Network(
+        (6, 5, 2), (Conv("a", 3, (2, 2), (2, 2), ((0, 2), (0, 0))), RELU, Conv("b", 2, (3, 2)))
+    ),
 }
 
 
@@ -50,6 +77,12 @@ def _residual(skip, **options):
 
 
 _ROW = (Conv("u", 3, (3,), padding=((2, 0),)), RELU, Conv("v", 3, (2,), padding=((0, 1),)))
+
+
+def _dense(skip):
+    branch = (Dense("u", 5), RELU, Dense("v", 4))
+    return Network((3,), (Dense("a", 4), RELU, Residual("r", branch, skip), RELU, Dense("d", 6)))
+
 
 # Target before folding, and the skip of the source.
 RESIDUAL = {
@@ -60,20 +93,21 @@ RESIDUAL = {
     "projection, random": (_residual("projection"), "random"),
     "pre-activation": (_residual("option_a", pre_activation=True), "carried"),
     "pre-activation, projection, random": (_residual("projection", pre_activation=True), "random"),
-    "one axis": (
+    "blocks on one axis": (
         Network(
             (7, 2),
-            (*(Conv("a", 3, (3,)), LEAKY, Residual("r", _ROW), LEAKY, Residual("s", _ROW), LEAKY), Flatten(), Dense("d", 4)),
+            (
+                *(Conv("a", 3, (3,)), LEAKY, Residual("r", _ROW), LEAKY, Residual("s", _ROW), LEAKY),
+                Flatten(),
+                Dense("d", 4),
+            ),
         ),
         "carried",
     ),
-    "vectors": (
-        Network(
-            (3,),
-            (Dense("a", 4), RELU, Residual("r", (Dense("u", 5), RELU, Dense("v", 4))), RELU, Dense("d", 6)),
-        ),
-        "carried",
-    ),
+    "dense block": (_dense(()), "carried"),
+    "dense block, random": (_dense(()), "random"),
+    "dense block, projection": (_dense((Dense("w", 4),)), "carried"),
+    "dense block, weights": (_dense((ChannelScale("w"),)), "carried"),
 }
 
 

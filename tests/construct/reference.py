@@ -1,4 +1,4 @@
-"""A network evaluator in NumPy and float64, written from the layers' formulas: loops, no JAX, no code of slth.nn."""
+"""A network evaluator in NumPy and float64, written from the layers' formulas: loops, and no JAX."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 
 
 def forward(network, params, x):
-    """Every named layer's output by its path (a block's own path holds its sum), and the network's under ""."""
+    """Every named layer's output by its path (a block's own: its sum), and the network's under ""."""
     values = {}
     values[""] = run(network.layers, params, np.asarray(x, np.float64), values)
     return values
@@ -58,8 +58,12 @@ def one(layer, own, x):
 def flat(image, order):
     """All entries of (*space, c) in one axis."""
     if order == "hwc":
-        return np.array([image[place][c] for place in np.ndindex(image.shape[:-1]) for c in range(image.shape[-1])])
-    return np.array([image[place][c] for c in range(image.shape[-1]) for place in np.ndindex(image.shape[:-1])])
+        return np.array(
+            [image[place][c] for place in np.ndindex(image.shape[:-1]) for c in range(image.shape[-1])]
+        )
+    return np.array(
+        [image[place][c] for c in range(image.shape[-1]) for place in np.ndindex(image.shape[:-1])]
+    )
 
 
 def phi(kind, slope, x):
@@ -108,7 +112,9 @@ def pool(layer, x):
             count = inside.shape[1]
             if layer.count_padding:
                 ends = [n + pad[1] for n, pad in zip(x.shape[1:], layer.padding, strict=False)]
-                count = np.prod([min(a + n, end) - a for a, n, end in zip(starts, layer.window, ends, strict=True)])
+                count = np.prod(
+                    [min(a + n, end) - a for a, n, end in zip(starts, layer.window, ends, strict=True)]
+                )
             y[(slice(None), *place)] = inside.sum(1) / count
     return y
 
@@ -125,6 +131,8 @@ def leaves(tree, path="") -> Iterator[tuple[str, np.ndarray]]:
 def masked(mask, params):
     """The kept parameters, float64; zero elsewhere."""
     return {
-        key: masked(mask[key], value) if isinstance(value, dict) else np.where(mask[key], np.asarray(value), 0.0)
+        key: masked(mask[key], value)
+        if isinstance(value, dict)
+        else np.where(mask[key], np.asarray(value), 0.0)
         for key, value in params.items()
     }
