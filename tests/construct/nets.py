@@ -54,7 +54,7 @@ PLAIN = {
     "one layer": Network((3, 3, 2), (Conv("a", 3, (2, 2)),)),
 }
 
-# Constants that differ from place to place, or that no tap reads everywhere: biases cannot be realised exactly.
+# Constants that differ from place to place, or that no tap reads everywhere: no exact biases.
 ODD = {
     "padded mean": Network(
         (9, 2),

@@ -11,7 +11,7 @@ from slth.construct import network as walk
 from slth.construct.compensate import Compensation
 from slth.construct.network import Solver, construct
 from slth.source import parameter_shapes, parameters, sha256
-from tests.construct.nets import PLAIN, RESIDUAL, images, source_of, target_of
+from tests.construct.nets import ODD, PLAIN, RESIDUAL, images, source_of, target_of
 from tests.construct.realised import Walk
 from tests.construct.reference import forward, leaves, masked
 
@@ -28,7 +28,7 @@ apply = jax.jit(nn.apply, static_argnums=0)
 
 
 def prepared(name):
-    network, skip = RESIDUAL[name] if name in RESIDUAL else (PLAIN[name], "carried")
+    network, skip = RESIDUAL[name] if name in RESIDUAL else ((PLAIN | ODD)[name], "carried")
     target, params = target_of(network)
     return target, params, source_of(target, M, skip=skip), images(target, COUNT)
 
@@ -75,6 +75,7 @@ def check_records(made, seen, solver):
 # Rows are compiled for each shape of a layer: not every network needs them.
 CASES = [
     *((name, choice) for name in [*PLAIN, *RESIDUAL] for choice in SOLVERS if choice != "compensated"),
+    *((name, "best") for name in ODD),
     *(
         (name, "compensated")
         for name in ("pooled", "one axis", "vectors", "one layer", "weights on the skip")
@@ -140,30 +141,29 @@ def test_many_copies_leave_a_small_error(name):
     x = images(target, 20)
     few, many = (
         relative_error(target, params, source_of(target, m, constants=15), Solver(objective="robust"), x)
-        for m in (5, 15)
+        for m in (M, 15)
     )
-    assert many < 0.05
-    assert many < few / 4
+    assert many < 0.03
+    assert many < few / 10
 
 
-@pytest.mark.parametrize("name", ["option A", "weights on the skip", "option A, random", "pre-activation"])
+@pytest.mark.parametrize("name", ["option A, random", "weights on the skip"])
 def test_compensated_tickets_of_residual_networks_are_near(name):
     network, skip = RESIDUAL[name]
     target, params = target_of(network)
-    source = source_of(target, 8, skip=skip)
+    source = source_of(target, 8, skip=skip, constants=16, copies_per_sign=16)
     x, calibration = images(target, 30), images(target, 120, seed=1)
     compensated = relative_error(target, params, source, Solver(method="compensated"), x, calibration)
     alone = relative_error(target, params, source, Solver(objective="best"), x, calibration)
-    assert compensated < 0.2
-    assert compensated < alone / 2
+    assert compensated < 0.55
+    assert compensated < alone / 4
 
 
 def test_copies_of_the_input_in_two_groups_of_variables():
     target, params = target_of(PLAIN["one layer"])
     x = images(target, 30)
     one, two = (
-        relative_error(target, params, source_of(target, 15, copies_per_sign=n), Solver(), x)
-        for n in (15, 30)
+        relative_error(target, params, source_of(target, 8, copies_per_sign=n), Solver(), x) for n in (8, 16)
     )
     assert two < one / 10
 
@@ -230,3 +230,19 @@ def test_progress_ends_at_all_problems_of_each_layer():
     construct(target, params, source, Solver(), report=report)
     assert list(seen) == ["a", "b", "c"]
     assert all(done == total for done, total in seen.values())
+
+
+def test_biases_behind_constants_that_no_tap_reads_everywhere_are_unsolved():
+    for name, path in (("padded mean", "b"), ("no safe tap", "a")):
+        target, params, source, _ = prepared(name)
+        made = construct(target, params, source, Solver())
+        record = next(record for record in made.records if record.path == path)
+        values = made.params[path]
+        copies = made.columns[path].shape[1]
+        slots = 2 if path == "a" else 1
+        weights = copies * slots * np.count_nonzero(values["kernel"])
+        assert record.stats.problems == weights + copies * np.count_nonzero(values["bias"])
+        kept = made.mask[path]["kernel"]
+        constants = slice(-M, None) if path == "b" else slice(4 * M, None)  # of the source's channels read
+        assert not kept[..., constants, :].any()
+        assert record.stats.unsolved >= copies * (np.abs(values["bias"]) > 0.05).sum()
