@@ -30,13 +30,18 @@ from slth.types import Params
 CALIBRATION = {"independent": 256, "compensated": 512}
 """Training images for a method that needs some, unless ``solver.calibration`` says another number."""
 
+# Products of two random numbers miss more than uniform ones do, so what is built from them (the first layer and the
+# biases) has twice the variables of other problems, and no fewer than these where m is small.
+LEAST_UNIVARIATE = 16
+LEAST_CONSTANTS = 24
+
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {
     "data.limit": (1, math.inf),
     "data.train_limit": (1, math.inf),
     "source.multiplicity": (1, MAX_VARIABLES),
     "source.seed": (0, 2**64 - 1),
-    "source.groups": (1, math.inf),
+    "source.univariate": (1, math.inf),
     "source.constants": (0, math.inf),
     "solver.calibration": (0, math.inf),
     "solver.compensation.sweeps": (1, math.inf),
@@ -150,8 +155,8 @@ def source_of(cfg: DictConfig, target: Network) -> Source:
     network = source_network(
         target,
         m,
-        copies_per_sign=asked.groups * m,
-        constants=2 * m if asked.constants is None else asked.constants,
+        copies_per_sign=max(2 * m, LEAST_UNIVARIATE) if asked.univariate is None else asked.univariate,
+        constants=max(2 * m, LEAST_CONSTANTS) if asked.constants is None else asked.constants,
         skip=asked.skip,
     )
     with field("source"):

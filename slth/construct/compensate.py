@@ -41,7 +41,7 @@ GROUP = 8
 class Compensation(NamedTuple):
     """Settings of the compensated choice."""
 
-    sweeps: int = 4
+    sweeps: int = 8
     block: int = 8
     """Variables enumerated together: as many whole taps as fit, or equal pieces of one."""
     positions: int = 16384
