@@ -1,0 +1,114 @@
+"""Safe taps against convolutions of constants; biases against brute force."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slth.construct.bias import CHUNK, constant_variables, safe_taps, solve_biases
+from slth.construct.layout import copies
+from slth.construct.node import Stream
+from slth.nn.layers import Conv, Dense
+from slth.nn.pooling import Flatten
+from slth.subset_sum.reference import brute_force
+from tests.construct.parts import make_part
+
+# Lengths, taps, stride, dilation, padding before and after each axis.
+CASES = {
+    "same": ((5,), (3,), (1,), (1,), ((1, 1),)),
+    "same, even": ((5,), (4,), (1,), (1,), ((1, 2),)),
+    "valid": ((6,), (3,), (1,), (1,), ((0, 0),)),
+    "stride 2, PyTorch": ((8,), (3,), (2,), (1,), ((1, 1),)),
+    "stride 2, XLA": ((8,), (3,), (2,), (1,), ((0, 1),)),
+    "stride 2, odd length": ((7,), (3,), (2,), (1,), ((1, 1),)),
+    "stride 3": ((9,), (5,), (3,), (1,), ((2, 0),)),
+    "last window beyond the input": ((6,), (2,), (2,), (1,), ((0, 2),)),
+    "before only": ((6,), (3,), (1,), (1,), ((2, 0),)),
+    "after only": ((6,), (3,), (1,), (1,), ((0, 2),)),
+    "wide padding": ((3,), (5,), (1,), (1,), ((4, 4),)),
+    "dilation": ((9,), (3,), (1,), (2,), ((2, 2),)),
+    "dilation, stride": ((9,), (3,), (2,), (3,), ((3, 1),)),
+    "dilation, asymmetric": ((8,), (4,), (1,), (2,), ((2, 4),)),
+    "one tap, stride": ((5,), (1,), (2,), (1,), ((0, 0),)),
+    "one position": ((3,), (3,), (1,), (1,), ((0, 0),)),
+    "kernel wider than the input": ((2,), (3,), (1,), (1,), ((1, 1),)),
+    "two axes": ((5, 6), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
+    "two axes, mixed": ((8, 5), (3, 2), (2, 1), (1, 2), ((1, 1), (0, 2))),
+    "stem of 7x7": ((16, 16), (7, 7), (2, 2), (1, 1), ((3, 3), (3, 3))),
+}
+
+
+@pytest.mark.parametrize("size, taps, stride, dilation, padding", CASES.values(), ids=CASES.keys())
+def test_a_constant_through_a_safe_tap_is_the_same_everywhere(size, taps, stride, dilation, padding):
+    count = int(np.prod(taps))
+    layer = Conv("a", count, taps, stride, padding, dilation, use_bias=False)
+    one_tap_each = jnp.eye(count).reshape(*taps, 1, count)
+    y = np.asarray(layer.apply({"kernel": one_tap_each}, jnp.ones((1, *size, 1)))).reshape(-1, count)
+    slots = copies(np.zeros((1, 1), int))
+    stream = Stream((*size, 1), slots, np.zeros(1, int), np.ones(1), np.zeros((1, 1)))
+    np.testing.assert_array_equal(safe_taps(layer, stream), (y == 1).all(0))
+
+
+def test_all_positions_are_safe_for_a_dense_layer():
+    slots = copies(np.zeros((2, 1), int))
+    stream = Stream((4, 3, 2), slots, np.zeros(0, int), np.zeros(0), np.zeros((2, 1)), flat=Flatten("chw"))
+    assert safe_taps(Dense("a", 2), stream).tolist() == [True] * 12
+
+
+def test_constants_reach_through_safe_taps_only_and_zeros_never():
+    part = make_part(0, constants=(2.0, 0.0, -1.0))
+    both = part._replace(safe=np.array([True, True, False]))
+    places, values = constant_variables((part, both))
+    assert places == [(0, 1, 10), (0, 1, 12), (1, 0, 10), (1, 0, 12), (1, 1, 10), (1, 1, 12)]
+    assert values.tolist() == [2, -1, 2, -1, 2, -1]
+    assert constant_variables((part, both), limit=3)[0] == places[:3]
+
+
+@pytest.mark.parametrize("objective", ["best", "smallest"])
+@pytest.mark.parametrize("count", [3, 12, 20])
+def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
+    rng = np.random.default_rng(count)
+    constants = tuple(rng.uniform(-2, 2, count).round(2))
+    part = make_part(count, constants=constants)
+    wanted = rng.uniform(-1.5, 1.5, 15)
+    wanted[4] = 0
+    columns = rng.permutation(part.random.shape[2])[:15]
+    masks = (np.zeros(part.random.shape, bool),)
+    realised, stats = solve_biases((part,), wanted, columns, masks, objective=objective, tolerance=0.01)
+    (mask,) = masks
+    assert not mask[[0, 2]].any(), "unsafe taps"
+    assert not mask[:, :10].any(), "copies"
+    weights = part.random[1, 10:][:, columns].astype(np.float64)
+    kept = mask[1, 10:][:, columns]
+    sums = (kept * weights * np.array(constants)[:, None]).sum(0)
+    np.testing.assert_allclose(realised, sums, atol=1e-12)
+    off = np.abs(wanted - sums)
+    asked = wanted != 0
+    assert not kept[:, ~asked].any()
+    assert (stats.problems, stats.size) == (14, kept[:, asked].sum())
+    assert stats.unsolved == (off[asked] > 0.01).sum()
+    np.testing.assert_allclose(
+        [stats.error, stats.max_error], [off[asked].sum(), off[asked].max()], atol=1e-9
+    )
+    assert stats.sizes == tuple(np.bincount(kept[:, asked].sum(0)))
+    if count <= CHUNK:  # one exact problem each
+        x = weights[:, asked] * np.array(constants)[:, None]
+        best = brute_force(x, wanted[asked], objective, tolerance=0.01)
+        chosen = (best >> np.arange(count)[:, None]) & 1
+        least = np.abs(wanted[asked] - (chosen * x).sum(0))
+        if objective == "best":
+            np.testing.assert_allclose(off[asked], least, atol=1e-6)
+        else:
+            assert np.array_equal(kept[:, asked].sum(0)[least <= 0.009], chosen.sum(0)[least <= 0.009])
+    else:
+        assert off.max() < 0.01
+
+
+def test_no_constant_leaves_all_biases_unsolved():
+    part = make_part(0)
+    masks = (np.zeros(part.random.shape, bool),)
+    realised, stats = solve_biases(
+        (part,), np.array([0.5, 0.0]), np.arange(2), masks, objective="best", tolerance=0.01
+    )
+    assert realised.tolist() == [0, 0]
+    assert (stats.problems, stats.unsolved, stats.max_error) == (1, 1, 0.5)
+    assert not masks[0].any()
