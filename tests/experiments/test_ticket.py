@@ -1,0 +1,195 @@
+"""The main job from its command line, on the embedded digits and a small target."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import ticket as experiment
+from slth import nn, ticket
+
+SMALL = (
+    "data.limit=60",
+    "data.train_limit=256",
+    "target=digits_cnn",
+    "target.width=3",
+    "train.epochs=8",
+    "source.multiplicity=10",
+)
+CONTRACT = {
+    "target": {"name", "accuracy", "parameters", "nonzero", "activation", "depth"},
+    "source": {"parameters", "depth", "multiplicity", "init", "scale", "knows_target", "seed", "sha256"},
+    "ticket": {"accuracy", "nonzero", "density", "agreement"},
+    "subset_sum": {
+        *("method", "objective", "tolerance", "calibration", "problems", "unsolved", "deviating"),
+        *("mean_size", "mean_error", "max_error"),
+    },
+    "error": {"max", "mean", "relative", "examples"},
+    "certificate": {"bound", "holds", "domain", "certified_fraction"},
+    "theorem": {"epsilon", "delta", "required_multiplicity", "C", "satisfied"},
+    "seconds": {"train", "construct", "certify", "evaluate", "total"},
+    "environment": {"jax", "python", "device", "precision", "slth"},
+}
+
+
+def command(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """``python -m experiments.ticket`` with these overrides."""
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.ticket", *overrides],
+        cwd=root,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one small run."""
+    done = command(root, f"output_dir={tmp_path_factory.mktemp('runs')}", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+def test_the_last_line_is_a_folder_with_everything_in_it(finished: Path):
+    names = {path.name for path in finished.iterdir()}
+    pictures = {"logits.png", "layers.png", "sizes.png", "kernels.png"}
+    files = {
+        "config.yaml",
+        "metrics.json",
+        "ticket.safetensors",
+        "target.safetensors",
+        "layers.csv",
+        "log.txt",
+    }
+    assert names == files | pictures
+    assert all((finished / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_metrics_keep_the_contract(finished: Path):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {name: sorted(fields - set(metrics[name])) for name, fields in CONTRACT.items()} == {
+        name: [] for name in CONTRACT
+    }
+    assert set(metrics["certificate"].values()) == set(metrics["theorem"].values()) == {None}
+    assert metrics["error"]["examples"] == 60
+    assert metrics["subset_sum"]["calibration"] == 256
+    assert metrics["source"]["knows_target"] is False
+
+
+def test_metrics_and_layers_follow_from_the_ticket_file(finished: Path):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    kept = ticket.load(finished / "ticket.safetensors")
+    assert metrics["ticket"]["nonzero"] == kept.nonzero
+    assert metrics["ticket"]["density"] == pytest.approx(kept.nonzero / metrics["source"]["parameters"])
+    with open(finished / "layers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["layer"] for row in rows] == ["conv1", "conv2", "linear"]
+    for total in ("problems", "unsolved", "deviating"):
+        assert sum(int(row[total]) for row in rows) == metrics["subset_sum"][total]
+    assert all(0 <= float(row["copy_error_test"]) < 1 for row in rows)
+
+
+def test_the_ticket_computes_the_trained_target(finished: Path):
+    from slth.data import load
+    from slth.interop import load_checkpoint
+    from slth.nn.zoo import build
+
+    metrics = json.loads((finished / "metrics.json").read_text())
+    data = load("digits", limit=60)
+    spec = build("digits_cnn", (8, 8, 1), 10, width=3)
+    wanted = nn.apply(spec, load_checkpoint(finished / "target.safetensors", spec), data.test_images)
+    kept = ticket.load(finished / "ticket.safetensors")
+    found = np.asarray(ticket.apply(kept, data.test_images))
+    error = np.abs(found - np.asarray(wanted))
+    assert error.max() == pytest.approx(metrics["error"]["max"], rel=1e-3)
+    agreement = (found.argmax(1) == np.asarray(wanted).argmax(1)).mean()
+    assert agreement == pytest.approx(metrics["ticket"]["agreement"])
+    assert agreement > 0.9
+
+
+def test_equal_settings_are_skipped(root: Path, finished: Path):
+    before = (finished / "metrics.json").stat().st_mtime_ns
+    assert command(root, f"output_dir={finished.parents[1]}", *SMALL).stdout.splitlines() == [str(finished)]
+    assert (finished / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_the_same_run_elsewhere_gives_equal_bytes(root: Path, finished: Path, tmp_path: Path):
+    folder = Path(command(root, f"output_dir={tmp_path}", *SMALL).stdout.splitlines()[-1])
+    assert folder.name == finished.name
+    assert (folder / "ticket.safetensors").read_bytes() == (finished / "ticket.safetensors").read_bytes()
+
+
+BAD = {  # what is wrong: (overrides, what the one line names)
+    "unknown target": (["target=foo"], "target/foo"),
+    "m = 0": (["source.multiplicity=0"], "source.multiplicity"),
+    "m = 40": (["source.multiplicity=40"], "source.multiplicity"),
+    "m = 25 with robust": (["source.multiplicity=25"], "source.multiplicity: at most 20"),
+    "checkpoint that does not fit": (["target.checkpoint={run}/ticket.safetensors"], "target.checkpoint"),
+    "no checkpoint": (["target.checkpoint=gone.npz"], "target.checkpoint"),
+    "no data": (["data=cifar10", "data.dir={run}"], "data.dir"),
+    "unknown key": (["source.foo=1"], "source.foo"),
+    "unknown objective": (["solver.objective=worst"], "solver.objective"),
+    "too much calibration": (["solver.calibration=5000"], "solver.calibration"),
+    "negative scale": (["source.scale=-1"], "source.scale"),
+}
+
+
+# Many command lines in one interpreter, which takes seconds to start.
+MANY = """
+import contextlib, io, json, os, sys
+from experiments import ticket
+from experiments.run_folder import main
+found = []
+for overrides in json.loads(sys.argv[1]):
+    os.environ.pop("HYDRA_FULL_ERROR", None)  # set by the call before
+    sys.argv, out, code = ["ticket", *overrides], io.StringIO(), 0
+    with contextlib.redirect_stderr(out):
+        try:
+            main(ticket.run, "ticket")
+        except SystemExit as stopped:
+            code = stopped.code
+    found.append((code, out.getvalue().splitlines()))
+print(json.dumps(found))
+"""
+
+
+def test_each_bad_setting_gives_one_line_that_names_it(root: Path, finished: Path, tmp_path: Path):
+    given = [[one.format(run=finished) for one in overrides] for overrides, _ in BAD.values()]
+    lines = json.dumps([[f"output_dir={tmp_path}", *overrides] for overrides in given])
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, lines], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(zip(BAD, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    wrong = {
+        name: (code, said)
+        for name, (code, said) in found.items()
+        if code != 2 or len(said) != 1 or not said[0].startswith("error: ") or BAD[name][1] not in said[0]
+    }
+    assert wrong == {}
+    assert list(tmp_path.rglob("metrics.json")) == []
+
+
+def test_a_run_broken_in_the_middle_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from hydra import compose, initialize_config_dir
+
+    from experiments.run_folder import CONF, execute, folder_of
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("ticket", [f"output_dir={tmp_path}", *SMALL])
+
+    def broken(*arguments, **named):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(experiment.report, "write_csv", broken)
+    with pytest.raises(RuntimeError, match="power cut"):
+        execute(experiment.run, cfg, "ticket")
+    assert not folder_of(cfg, "ticket").exists()
+    assert list(folder_of(cfg, "ticket").parent.iterdir()) == []

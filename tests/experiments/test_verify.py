@@ -1,0 +1,82 @@
+"""Verification of ticket files from the command line."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from slth import nn, ticket
+from slth.construct.layout import source_network
+from slth.interop import save_checkpoint
+from slth.nn.zoo import build
+from slth.source import Source, parameter_shapes
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A ticket (with a mask at random) and its target's checkpoint."""
+    folder = tmp_path_factory.mktemp("files")
+    spec = build("digits_cnn", (8, 8, 1), 10, width=2)
+    params = nn.init(spec, jax.random.key(0))
+    target, _ = nn.fold_batch_norm(spec, params)
+    source = Source(source_network(target, 2, copies_per_sign=2, constants=2), seed=1, multiplicity=2)
+    draw = np.random.default_rng(0)
+    mask: dict = {}
+    for path, shape in parameter_shapes(source.network).items():
+        layer, name = path.split("/")
+        mask.setdefault(layer, {})[name] = draw.random(shape) < 0.5
+    ticket.save(folder / "t.safetensors", ticket.make(source, mask, 2.0, target))
+    save_checkpoint(folder / "target.safetensors", params)
+    return folder / "t.safetensors", folder / "target.safetensors"
+
+
+def verify(overrides: list[str], tmp_path: Path) -> dict:
+    from hydra import compose, initialize_config_dir
+
+    from experiments import verify as experiment
+    from experiments.run_folder import CONF, execute
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("verify", [f"output_dir={tmp_path}", *overrides])
+    return json.loads((execute(experiment.run, cfg, "verify", again=True) / "metrics.json").read_text())
+
+
+def test_a_ticket_alone(files, tmp_path: Path):
+    metrics = verify([f"ticket={files[0]}"], tmp_path)
+    assert metrics["verified"] is True
+    assert metrics["ticket"]["accuracy"] is metrics["ticket"]["agreement"] is metrics["error"]["max"] is None
+    assert metrics["ticket"]["nonzero"] == ticket.load(files[0]).nonzero
+
+
+def test_a_ticket_on_data_against_its_target(files, tmp_path: Path):
+    compared = ["data=digits", "data.limit=40", "target=digits_cnn", "target.width=2"]
+    metrics = verify([f"ticket={files[0]}", *compared, f"target.checkpoint={files[1]}"], tmp_path)
+    assert metrics["error"]["examples"] == 40
+    assert 0 <= metrics["ticket"]["agreement"] <= 1
+    assert metrics["error"]["max"] > 0
+
+
+REFUSED = {  # what is wrong: (overrides, message)
+    "another target": (["data=digits", "target=digits_cnn", "target.checkpoint={1}"], "target"),
+    "target without data": (["target=digits_cnn"], "data: name the images"),
+    "target without a checkpoint": (["data=digits", "target=digits_cnn"], "target.checkpoint"),
+}
+
+
+@pytest.mark.parametrize("overrides, message", REFUSED.values(), ids=REFUSED.keys())
+def test_what_does_not_fit_is_refused(files, tmp_path: Path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        verify([f"ticket={files[0]}", *(one.format(*files) for one in overrides)], tmp_path)
+
+
+def test_an_altered_file_is_refused_also_after_it_was_verified(files, tmp_path: Path):
+    copy = tmp_path / "t.safetensors"
+    content = files[0].read_bytes()
+    copy.write_bytes(content)
+    assert verify([f"ticket={copy}"], tmp_path)["verified"]
+    copy.write_bytes(content[:-1] + bytes([content[-1] ^ 128]))
+    with pytest.raises(ticket.TicketError, match=r"t\.safetensors: checksum"):
+        verify([f"ticket={copy}"], tmp_path)
+    assert list((tmp_path / "verify").iterdir()) == []
