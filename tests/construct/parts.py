@@ -14,7 +14,7 @@ def on_grid(a):
 def make_part(
     seed, *, m=5, cin=2, cout=3, taps=3, constants=(), rows=None, noise=None, usable=None, **stream
 ):
-    """Random and target weights U[-1, 1] (a tenth of the target's are 0); constants through the middle tap."""
+    """Random and target weights U[-1, 1] (a tenth of the target's 0); constants through the middle tap."""
     rng = np.random.default_rng(seed)
     slots = copies(np.arange(cin * m).reshape(cin, m))
     if usable is not None:

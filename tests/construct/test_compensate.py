@@ -1,0 +1,266 @@
+"""Rows chosen against calibration data: exact blocks, falling objective, compiled once a shape."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slth.construct import compensate
+from slth.construct.compensate import columns_of, draw_samples, moments, patches, solve_rows
+from slth.construct.layer import Rule, Wanted, solve_independent
+from slth.nn.layers import Conv, Dense
+from slth.nn.pooling import Flatten
+from tests.construct.parts import make_part
+
+M = 5
+
+
+def form(rng, n, rows, inputs):
+    """A Gram matrix of correlated variables, random rows, and targets that the variables can nearly make."""
+    z = rng.normal(size=(4 * n, n)) + rng.normal(size=(4 * n, 1))
+    x = z[:, :inputs] + 0.1 * rng.normal(size=(4 * n, inputs))
+    gram, shares = z.T @ z / len(z), z.T @ x / len(z)
+    weights = rng.uniform(-1, 1, (n, rows))
+    share_weights = rng.uniform(-1, 1, (inputs, rows))
+    return (a.astype(np.float32) for a in (gram, weights, shares, share_weights))
+
+
+def objective(gram, kept, linear):
+    gram, kept, linear = (np.asarray(a, np.float64) for a in (gram, kept, linear))
+    return (kept * (gram @ kept - 2 * linear)).sum(0)
+
+
+def blocks_of(n, block):
+    group = block * compensate.GROUP
+    return -(-n // group) * group
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    n, rows, inputs, block = 32, 6, 4, 4
+    gram, weights, shares, share_weights = form(rng, n, rows, inputs)
+    share = np.full((n // block, 1), -1)
+    share[:inputs, 0] = np.arange(inputs)
+    rest = 0.1 * rng.normal(size=(n, rows)).astype(np.float32)
+
+    def solve(sweeps):
+        kept = solve_rows(
+            *map(jnp.asarray, (gram, weights, shares, share_weights, rest, share)), block=block, sweeps=sweeps
+        )
+        return np.asarray(kept)
+
+    return gram, weights, shares @ share_weights + rest, block, solve
+
+
+def test_kept_weights_are_the_random_ones_or_nothing(problem):
+    _, weights, _, _, solve = problem
+    kept = solve(2)
+    assert ((kept == 0) | (kept == weights)).all()
+    assert 0 < (kept != 0).mean() < 1
+
+
+def test_no_sweep_makes_the_objective_larger(problem):
+    gram, weights, linear, _, solve = problem
+    values = [objective(gram, np.zeros_like(weights), linear)] + [
+        objective(gram, solve(s), linear) for s in range(1, 7)
+    ]
+    for before, after in pairwise(values[1:]):
+        assert (after <= before + 1e-4 * np.abs(before)).all()
+    assert (values[-1] < values[0]).all()
+    assert values[2].sum() < values[1].sum(), "the second sweep repairs the first"
+
+
+def test_each_block_is_optimal_given_the_others(problem):
+    gram, weights, linear, block, solve = problem
+    kept = solve(12)
+    assert np.array_equal(kept, solve(13)), "nothing moves any more"
+    best = objective(gram, kept, linear)
+    masks = (np.arange(2**block)[:, None] >> np.arange(block)) & 1
+    for start in range(0, len(weights), block):
+        for mask in masks:
+            other = kept.copy()
+            other[start : start + block] = mask[:, None] * weights[start : start + block]
+            assert (objective(gram, other, linear) >= best - 1e-4).all()
+
+
+def test_one_block_over_all_variables_is_the_exhaustive_optimum():
+    rng = np.random.default_rng(1)
+    block, rows = 8, 5
+    n = blocks_of(block, block)  # the rest of the group is empty
+    gram, weights, shares, share_weights = form(rng, block, rows, 3)
+
+    def padded(a):
+        return np.pad(a, ((0, n - block), (0, 0)))
+
+    full = np.eye(n, dtype=np.float32)
+    full[:block, :block] = gram
+    share = np.full((n // block, 3), -1)
+    share[0] = range(3)
+    arguments = (full, padded(weights), padded(shares), share_weights, np.zeros((n, rows), np.float32), share)
+    kept = np.asarray(solve_rows(*map(jnp.asarray, arguments), block=block, sweeps=1))
+    assert not kept[block:].any()
+    masks = (np.arange(2**block)[:, None] >> np.arange(block)) & 1
+    values = [objective(gram, mask[:, None] * weights, shares @ share_weights) for mask in masks]
+    found = objective(gram, kept[:block], shares @ share_weights)
+    np.testing.assert_allclose(found, np.min(values, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_columns_are_whole_taps_and_every_variable_once():
+    parts = (make_part(0, m=3, constants=(1.0, 2.0)), make_part(1, m=3, cin=3, taps=1))
+    columns = columns_of(parts, most=8)
+    real = columns.part >= 0
+    places = list(zip(columns.part[real], columns.tap[real], columns.channel[real], strict=True))
+    expected = [(0, tap, c) for tap in range(3) for c in range(6)] + [(1, 0, c) for c in range(9)]
+    expected += [(0, 1, 6), (0, 1, 7)]  # constants, through the safe tap
+    assert len(places) == len(set(places))
+    assert set(places) == set(expected)
+    assert columns.block == 6
+    assert len(columns.part) % (columns.block * compensate.GROUP) == 0
+    assert len(columns.share) == len(columns.part) // columns.block
+    brought = columns.share[columns.share >= 0]
+    assert sorted(brought) == list(range(3 * 2 + 3 + 1)), "each input of the target once, and the bias"
+    for block, shares in enumerate(columns.share):
+        inside = slice(block * columns.block, (block + 1) * columns.block)
+        for number in shares[shares >= 0]:
+            if number < 6:  # (slot, tap) of the first part
+                slot, tap = divmod(int(number), 3)
+                here = (columns.part[inside] == 0) & (columns.tap[inside] == tap)
+                assert set(columns.channel[inside][here]) >= set(range(3 * slot, 3 * slot + 3))
+
+
+def test_taps_of_many_copies_are_cut_into_equal_pieces():
+    part = make_part(2, m=20, cin=1, taps=1)
+    columns = columns_of((part,), most=8)
+    assert columns.block == 7
+    filled = (columns.part >= 0).reshape(-1, 7).sum(1)
+    assert filled[:3].tolist() == [7, 7, 6]
+    assert (columns.share >= 0).sum(1)[:3].tolist() == [1, 0, 0]
+
+
+LAYERS = {
+    "strided": (Conv("a", 3, (3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)), (5, 6, 2), None),
+    "one axis": (Conv("a", 3, (3,), (2,), ((2, 1),)), (7, 2), None),
+    "dense": (Dense("a", 3), (4,), None),
+    "flattened": (Dense("a", 3), (2, 2, 2), Flatten("hwc")),
+}
+
+
+@pytest.mark.parametrize("layer, shape, flat", LAYERS.values(), ids=LAYERS.keys())
+def test_patches_are_what_the_layer_reads(layer, shape, flat):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, *shape)).astype(np.float32))
+    inside = (int(np.prod(shape)),) if flat else shape
+    taps = (*layer.kernel, shape[-1], 3) if isinstance(layer, Conv) else (*inside, 3)
+    kernel = rng.normal(size=taps).astype(np.float32)
+    y = layer.apply({"kernel": kernel, "bias": np.zeros(3, np.float32)}, x.reshape(3, -1) if flat else x)
+    samples = draw_samples(layer, inside, 3, 10**6)
+    assert len(samples.image) == y.size // 3
+    seen = patches(layer, x, samples.image, samples.place, flat)
+    direct = np.asarray(seen).reshape(len(seen), -1) @ kernel.reshape(-1, 3)
+    np.testing.assert_allclose(direct, np.asarray(y).reshape(-1, 3), atol=1e-5)
+
+
+def test_samples_are_drawn_without_replacement():
+    layer = Conv("a", 2, (3,))
+    samples = draw_samples(layer, (8, 1), 10, 40)
+    places = set(zip(samples.image.tolist(), samples.place[:, 0].tolist(), strict=True))
+    assert len(places) == 40
+    assert {image for image, _ in places} <= set(range(10))
+    assert {place for _, place in places} <= set(range(6))
+
+
+def calibrated(seed, n=40, **options):
+    """A part whose copies carry noise on calibration data, and the data."""
+    rng = np.random.default_rng(seed + 50)
+    x = np.maximum(rng.normal(size=(n, 9, 2)), 0).astype(np.float32)
+    copies = np.repeat(x, M, -1) + 0.15 * rng.normal(size=(n, 9, 2 * M))
+    constants = (1.5, -0.8, 0.6)
+    ticket = np.concatenate([copies, np.broadcast_to(constants, (n, 9, 3))], -1).astype(np.float32)
+    return make_part(seed, constants=constants, x=jnp.asarray(x), ticket=jnp.asarray(ticket), **options)
+
+
+def test_moments_are_means_of_products(monkeypatch):
+    monkeypatch.setattr(compensate, "SAMPLED", 128)
+    part = calibrated(0)
+    columns = columns_of((part,), 8)
+    samples = draw_samples(part.layer, part.stream.shape, 40, 300)
+    skip = np.random.default_rng(0).normal(size=(40, 9, 15)).astype(np.float32)
+    found = moments((part,), columns, samples, jnp.asarray(skip))
+    x, ticket = (
+        np.pad(np.asarray(a, np.float64), ((0, 0), (1, 1), (0, 0)))
+        for a in (part.stream.x, part.stream.ticket)
+    )
+    place = samples.place[:, 0]
+    z = np.stack(
+        [
+            ticket[samples.image, place + tap, channel] if number >= 0 else 0 * place
+            for number, tap, channel in zip(columns.part, columns.tap, columns.channel, strict=True)
+        ],
+        1,
+    )
+    inputs = [x[samples.image, place + tap, i] for i in range(2) for tap in range(3)] + [np.ones(300)]
+    np.testing.assert_allclose(found.gram, z.T @ z / 300, atol=1e-5)
+    np.testing.assert_allclose(found.inputs, z.T @ np.stack(inputs, 1) / 300, atol=1e-5)
+    np.testing.assert_allclose(found.skip, z.T @ skip[samples.image, place] / 300, atol=1e-5)
+
+
+def errors(part, mask, columns, bias):
+    """Mean squared error of each row on the calibration images."""
+    x, ticket = (
+        np.pad(np.asarray(a, np.float64), ((0, 0), (1, 1), (0, 0)))
+        for a in (part.stream.x, part.stream.ticket)
+    )
+    v = np.where(mask, part.random, 0)[:, :, columns.reshape(-1)]
+    y = sum(x[:, tap : tap + 9] @ part.weight[tap] for tap in range(3)) + bias
+    z = sum(ticket[:, tap : tap + 9] @ v[tap] for tap in range(3))
+    return ((z - np.repeat(y, M, -1)) ** 2).mean((0, 1))
+
+
+def test_compensation_beats_independent_choices_on_the_calibration_images():
+    part = calibrated(1)
+    columns = np.arange(15).reshape(3, M)
+    bias = np.array([0.3, -0.4, 0.0])
+    want, rule = Wanted(bias, columns, np.full(3, np.nan)), Rule("best", 0.01, M)
+    compensated = compensate.solve_compensated((part,), want, rule, None, compensate.Compensation())
+    alone = solve_independent((part,), want, rule)
+    after, before = (errors(part, s.masks[0], columns, bias) for s in (compensated, alone))
+    assert (after < before).all()
+    assert after.mean() < 0.75 * before.mean()
+    more = compensate.solve_compensated((part,), want, rule, None, compensate.Compensation(sweeps=8))
+    assert errors(part, more.masks[0], columns, bias).mean() <= after.mean() * 1.001
+
+
+def test_a_skip_error_is_compensated_too():
+    part = calibrated(2)
+    columns = np.arange(15).reshape(3, M)
+    want, rule = Wanted(np.zeros(3), columns, np.full(3, np.nan)), Rule("best", 0.01, M)
+    missing = np.full((40, 9, 15), 0.7, np.float32)  # what the skip lacks, the same everywhere: a bias
+    settings = compensate.Compensation()
+    solved = compensate.solve_compensated((part,), want, rule, jnp.asarray(missing), settings)
+    blind = compensate.solve_compensated((part,), want, rule, None, settings)
+    after, before = (errors(part, s.masks[0], columns, 0.7 * np.ones(3)) for s in (solved, blind))
+    assert after.mean() < before.mean() / 3
+
+
+def test_layers_of_one_shape_are_compiled_once(monkeypatch):
+    traced = {"sweep": [], "moments": []}
+    inner_sweep, inner_piece = compensate._sweep.__wrapped__, compensate._piece.__wrapped__
+
+    def sweep(gram, weights, *rest):
+        traced["sweep"].append((gram.shape, weights.shape))
+        return inner_sweep(gram, weights, *rest)
+
+    def piece(reads, tickets, *rest):
+        traced["moments"].append((reads, tickets[0].shape))
+        return inner_piece(reads, tickets, *rest)
+
+    monkeypatch.setattr(compensate, "_sweep", jax.jit(sweep, static_argnums=7, donate_argnums=(2, 3)))
+    monkeypatch.setattr(compensate, "_piece", jax.jit(piece, static_argnums=0))
+    columns = np.arange(15).reshape(3, M)
+    want, rule = Wanted(np.zeros(3), columns, np.full(3, np.nan)), Rule("best", 0.01, M)
+    for seed in range(3):
+        compensate.solve_compensated((calibrated(seed),), want, rule, None, compensate.Compensation(sweeps=3))
+    assert {name: len(shapes) for name, shapes in traced.items()} == {"sweep": 1, "moments": 1}
