@@ -1,0 +1,119 @@
+"""Tables, figures, kernels and progress of a run."""
+
+import csv
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slth import nn, report
+from slth.construct.layout import source_network
+from slth.construct.network import LayerRecord, Solver, construct
+from slth.construct.node import Stats
+from slth.evaluate import LayerError
+from slth.report.metrics import activation, depth
+from slth.report.progress import LayerProgress
+from slth.report.tables import LAYER_COLUMNS
+from slth.source import Source
+from slth.ticket import make, masked
+
+
+def built(kind: str):
+    layers = (
+        nn.Conv("c", 3, (3, 3), padding=nn.same_padding((3, 3))),
+        nn.Activation(kind, 0.2),
+        nn.GlobalMean(),
+        nn.Dense("d", 2),
+    )
+    target = nn.Network((5, 5, 2), layers)
+    params = nn.init(target, jax.random.key(0))
+    source = Source(source_network(target, 8, copies_per_sign=16, constants=4), 0, 8, scale=1.0)
+    made = construct(target, params, source, Solver(objective="best"))
+    return target, source, made, masked(make(source, made.mask, made.factor))
+
+
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu"])
+def test_realised_kernels_are_impulse_responses(kind: str):
+    target, source, made, weights = built(kind)
+    found = report.realised_kernels(target, made, weights)
+    assert found is not None
+    assert found.path == "c"
+    front = nn.Network((5, 5, 2), source.network.layers[:3])
+    front_weights = {name: weights[name] for name in ("univariate", "c")}
+    nothing = nn.apply(front, front_weights, jnp.zeros((1, 5, 5, 2)))
+    for sign, kernels in ((1, found.positive), (-1, found.negative)):
+        for i in range(2):
+            x = jnp.zeros((1, 5, 5, 2)).at[0, 2, 2, i].set(sign)
+            response = sign * np.asarray(nn.apply(front, front_weights, x) - nothing)[0, 1:4, 1:4]
+            for j, column in enumerate(made.columns["c"][:, 0]):
+                np.testing.assert_allclose(response[::-1, ::-1, column], kernels[j, i], atol=1e-5)
+    wanted = np.asarray(made.params["c"]["kernel"]).transpose(3, 2, 0, 1)
+    np.testing.assert_allclose(found.target, wanted)
+
+
+def test_kernels_of_no_image_are_none():
+    target = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+    params = nn.init(target, jax.random.key(0))
+    source = Source(source_network(target, 4, copies_per_sign=8, constants=4), 0, 4)
+    made = construct(target, params, source, Solver(objective="best"))
+    assert report.realised_kernels(target, made, masked(make(source, made.mask, made.factor))) is None
+
+
+def test_layer_rows_and_their_file(tmp_path: Path):
+    _, _, made, _ = built("relu")
+    errors = {"c": LayerError(0.25, 0.125, 3)}
+    rows = report.layer_rows(made, None, errors)
+    assert all(tuple(row) == LAYER_COLUMNS for row in rows)
+    assert rows[0]["copy_error_test"] == 0.25
+    assert rows[0]["unread"] == 3
+    assert rows[0]["copy_error_calibration"] is rows[1]["copy_error_test"] is None
+    stats = made.records[0].stats
+    assert rows[0]["gain"] == pytest.approx((stats.source_power / stats.target_power) ** 0.5)
+    report.write_csv(tmp_path / "layers.csv", rows)
+    with open(tmp_path / "layers.csv", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [row["layer"] for row in read] == ["c", "d"]
+    assert float(read[0]["density"]) == pytest.approx(rows[0]["density"], rel=1e-5)
+    assert read[1]["copy_error_test"] == ""
+
+
+def test_figures_are_written_and_equal_for_equal_runs(tmp_path: Path):
+    target, _, made, weights = built("relu")
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(20, 4))
+    rows = report.layer_rows(made, None, {path: LayerError(0.1, 0.05, 0) for path in made.columns})
+    kernels = report.realised_kernels(target, made, weights)
+    assert kernels is not None
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        report.draw_logits(folder / "logits.png", logits, logits + 0.1)
+        report.draw_layer_errors(folder / "layers.png", rows)
+        report.draw_sizes(folder / "sizes.png", (1, 5, 7, 2))
+        report.draw_kernels(folder / "kernels.png", kernels)
+        curve = {"one": ([1, 2, 3], [0.1, 0.2, 0.3])}
+        labels = {"x_label": "x", "y_label": "y", "title": "t"}
+        report.draw_curves(folder / "curves.png", curve, **labels, level=("target", 0.3), log=True)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_depth_and_activation():
+    inner = nn.Residual("r", (nn.Conv("a", 3, (1,)), nn.Activation("tanh"), nn.Conv("b", 3, (1,))))
+    network = nn.Network((4, 3), (nn.Pool("max", (2,)), inner, nn.Flatten(), nn.Dense("d", 2)))
+    assert depth(network) == 3
+    assert activation(network) == "tanh"
+    assert activation(nn.Network((3,), (nn.Dense("d", 2),))) is None
+
+
+def test_progress_says_what_is_unsolved(caplog: pytest.LogCaptureFixture):
+    progress = LayerProgress(2)
+    with caplog.at_level(logging.INFO):
+        progress("a", 5, 10)
+        progress.finish(LayerRecord("a", Stats(problems=1000, unsolved=3), 1, 2, 0.5))
+        progress.finish(LayerRecord("b", Stats(problems=500, unsolved=4), 1, 2, 0.5))
+    assert "1/2 a: 1,000 problems, 2,000 problems/s" in caplog.messages[0]
+    assert "7 of 1,500 unsolved so far" in caplog.messages[1]
