@@ -221,12 +221,11 @@ def _choose(
         solution = solve(x, t, rule.objective, tolerance=tolerance, progress=progress)
         return unpack(solution.mask, len(x)), np.array(solution.solved)
     if rule.price is None:
-        residual_price, price = np.maximum(part.rms[which] ** 2, 1e-12), error
+        # Only the ratio to R² matters: activations of any size give prices in the solver's range.
+        price = np.minimum(error / np.maximum(part.rms[which] ** 2, 1e-30), 2.0**40)
     else:
-        residual_price, price = np.ones(len(t)), rule.price * x**2
-    solution = solve(
-        x, t, "robust", tolerance=tolerance, residual_price=residual_price, price=price, progress=progress
-    )
+        price = rule.price * x**2
+    solution = solve(x, t, "robust", tolerance=tolerance, price=price, progress=progress)
     solved = np.asarray(solution.solved).copy()
     far = np.flatnonzero(~solved)
     if len(far):

@@ -68,6 +68,16 @@ def test_every_subset_is_the_optimal_one(objective):
     np.testing.assert_allclose(solved.noise, noise, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [2.0**-30, 2.0**25])
+def test_the_size_of_the_activations_does_not_matter(size):
+    part = make_part(1, noise=noise_of(1))
+    large = make_part(1, noise=noise_of(1) * size**2)
+    large = large._replace(rms=part.rms * size)
+    rule = Rule("robust", TOLERANCE, M)
+    one, other = (solve_independent((p,), wanted(p), rule) for p in (part, large))
+    assert np.array_equal(one.masks[0], other.masks[0])
+
+
 def test_counts_of_a_mask_are_those_of_the_solver_that_made_it():
     part = make_part(2, noise=noise_of(2))
     rule = Rule("robust", TOLERANCE, M)
