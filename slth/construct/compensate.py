@@ -42,8 +42,8 @@ class Compensation(NamedTuple):
     """Settings of the compensated choice."""
 
     sweeps: int = 8
-    block: int = 8
-    """Variables enumerated together: as many whole taps as fit, or equal pieces of one."""
+    block: int = 12
+    """Most variables enumerated together: as many whole taps as fit, or equal pieces of one."""
     positions: int = 16384
     """Most (image, position) pairs looked at in one node."""
     ridge: float = 1e-4
@@ -74,12 +74,12 @@ class Columns(NamedTuple):
 
 
 def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
-    """Blocks of whole taps (or equal pieces of one, where it has over ``3/2 most`` copies), constants last."""
+    """Blocks of as many whole taps as fit into ``most`` variables, or of equal pieces of one tap; constants last."""
     places: list[tuple[int, int, int]] = []
     shares: list[list[int]] = []
     number = 0
     members = max(part.stream.slots.members.shape[1] for part in parts)
-    pieces = 1 if members <= 3 * most // 2 else math.ceil(members / most)
+    pieces = math.ceil(members / most)
     piece = math.ceil(members / pieces)
     whole = max(1, most // members) if pieces == 1 else 1
     block = piece * whole
@@ -208,9 +208,53 @@ def _piece(reads, tickets, inputs, slots, order, image, place, skip_error) -> Mo
     return Moments(with_z(z), with_z(shares), with_z(skip))
 
 
-def masks_of_blocks(block: int) -> Float[np.ndarray, "subsets block"]:
-    """All 2^block masks, least significant bit first."""
-    return ((np.arange(2**block)[:, None] >> np.arange(block)) & 1).astype(np.float32)
+def least_subset(
+    gram: Float[Array, "q q"], v: Float[Array, "q rows"], linear: Float[Array, "q rows"]
+) -> Float[Array, "q rows"]:
+    r"""v b with the b in {0, 1}^q that minimises :math:`(v b)^T G (v b) - 2 (v b)^T c`, for every row.
+
+    The variables are split in two halves. For one choice of the upper half the objective is quadratic in the lower
+    half with known slopes, so its 2^(q/2) values are one small product; a scan over the choices of the upper half
+    keeps the least one, and only the winner's lower half is looked up. All 2^q subsets are compared.
+    """
+    low = (len(v) + 1) // 2
+    own = v * (v * jnp.diagonal(gram)[:, None] - 2 * linear)
+    below, above = v[:low], v[low:]
+    between = 2 * gram[:low, low:]
+    bits, value = _half(gram[:low, :low], below, own[:low])
+    upper_bits, upper_value = _half(gram[low:, low:], above, own[low:])
+
+    def lower_values(chosen: Array) -> Array:
+        slope = below * jnp.dot(between, above * chosen, precision=HIGHEST)
+        return value + jnp.dot(bits, slope, precision=HIGHEST)
+
+    def step(
+        best: tuple[Array, Array], upper: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, Array], None]:
+        index, chosen, base = upper
+        least = lower_values(chosen[:, None]).min(0) + base
+        better = least < best[0]
+        return (jnp.where(better, least, best[0]), jnp.where(better, index, best[1])), None
+
+    rows = v.shape[1]
+    start = (jnp.full(rows, jnp.inf), jnp.zeros(rows, jnp.int32))
+    number = jnp.arange(len(upper_bits), dtype=jnp.int32)
+    (_, winner), _ = lax.scan(step, start, (number, upper_bits, upper_value))
+    chosen = upper_bits[winner].T
+    lower = bits[jnp.argmin(lower_values(chosen), 0)].T
+    return v * jnp.concatenate([lower, chosen])
+
+
+def _half(
+    gram: Float[Array, "q q"], v: Float[Array, "q rows"], own: Float[Array, "q rows"]
+) -> tuple[Float[Array, "subsets q"], Float[Array, "subsets rows"]]:
+    """All masks of some variables, least significant bit first, and the objective of each without the others."""
+    q = len(v)
+    bits = ((np.arange(2**q)[:, None] >> np.arange(q)) & 1).astype(np.float32)
+    first, second = np.triu_indices(q, 1)
+    terms = np.concatenate([bits, bits[:, first] * bits[:, second]], 1)
+    cross = 2 * gram[first, second][:, None] * v[first] * v[second]
+    return jnp.asarray(bits), jnp.dot(terms, jnp.concatenate([own, cross]), precision=HIGHEST)
 
 
 def solve_rows(
@@ -256,16 +300,6 @@ def _sweep(
 ) -> tuple[Array, Array]:
     """One pass over all blocks; ``left`` is c - G (v b), what the rows still miss."""
     width = GROUP * block
-    bits = jnp.asarray(masks_of_blocks(block))
-    first, second = np.triu_indices(block, 1)
-    pairs = bits[:, first] * bits[:, second]
-
-    def solve_block(g: Array, v: Array, old: Array, missing: Array) -> Array:
-        linear = missing + jnp.dot(g, old, precision=HIGHEST)  # the block's own contribution restored
-        own = v * (v * jnp.diagonal(g)[:, None] - 2 * linear)
-        cross = 2 * g[first, second][:, None] * v[first] * v[second]
-        score = jnp.dot(bits, own, precision=HIGHEST) + jnp.dot(pairs, cross, precision=HIGHEST)
-        return v * bits[jnp.argmin(score, 0)].T
 
     def solve_group(state: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
         kept, left = state
@@ -285,7 +319,8 @@ def _sweep(
             take = brought[index]
             missing = missing + jnp.dot(near_shares[:, take], share_weights[take], precision=HIGHEST)
             own, before = here(here(near), axis=1), here(new)
-            chosen = solve_block(own, here(v), before, here(missing))
+            linear = here(missing) + jnp.dot(own, before, precision=HIGHEST)  # its own contribution restored
+            chosen = least_subset(own, here(v), linear)
             missing = missing - jnp.dot(here(near, axis=1), chosen - before, precision=HIGHEST)
             return lax.dynamic_update_slice_in_dim(new, chosen, index * block, 0), missing
 
