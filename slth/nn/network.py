@@ -103,7 +103,9 @@ def _forward(
             inside = f"{path}{name}/"
             parts = {"branch": layer.branch, "skip": layer.skip}
             outs = {
-                part: _forward(inner, values[part], x, record, train=train, path=f"{inside}{part}/")
+                part: _forward(
+                    inner, values.get(part, {}), x, record, train=train, path=f"{inside}{part}/"
+                )
                 for part, inner in parts.items()
             }
             x = outs["branch"][0] + outs["skip"][0]
@@ -137,7 +139,7 @@ def _rows(layers: tuple[Layer, ...], params: Params, shape: Shape, path: str) ->
         values = params.get(name, {})
         if isinstance(layer, Residual):
             for part, inner in (("branch", layer.branch), ("skip", layer.skip)):
-                yield from _rows(inner, values[part], shape, f"{path}{name}/{part}/")
+                yield from _rows(inner, values.get(part, {}), shape, f"{path}{name}/{part}/")
             values = {}
         shape = layer.output_shape(shape)
         yield Row(path + name, type(layer).__name__, shape, count(values))
