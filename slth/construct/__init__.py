@@ -1,0 +1,1 @@
+"""Construction: which weights of a random source to keep so that it computes a trained target."""

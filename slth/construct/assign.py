@@ -1,9 +1,9 @@
-"""Which source channels serve as copies of which target channel: chosen by what the output layer can do with them.
+"""Which source channels serve as copies of which target channel: chosen for the output layer's sake.
 
-A weight of the output layer has a single subset-sum problem: no other copy of the output can stand in for one that
-misses. With 2^-m of all problems having no variable of the right sign, a large layer always has some. But the
-names of the hidden channels are free: any block of m source channels may carry any target channel. So the blocks
-are dealt out such that the output layer's problems come out well.
+A weight of the output layer has a single subset-sum problem: no other copy of the output can stand in for one
+that misses. With 2^-m of all problems having no variable of the right sign, a large layer always has some.
+But the names of the hidden channels are free: any block of m source channels may carry any target channel.
+So the blocks are dealt out such that the output layer's problems come out well.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def order_for_output(
     random: Float[np.ndarray, "taps source_c cout"],
     m: int,
 ) -> Int[np.ndarray, " c"]:
-    """``order[i]``: the block of m source channels that carries target channel i, with a small total squared error.
+    """``order[i]``: the block of m source channels that carries target channel i, for a small squared error.
 
     Args:
       part: the last hidden layer, whose rows the blocks are.

@@ -60,8 +60,8 @@ def solve_biases(
 ) -> tuple[Float[np.ndarray, " rows"], Stats]:
     r"""Subsets of :math:`u \hat c` (random weight times exact constant) that sum to the wanted biases.
 
-    Variables are taken in chunks; each chunk solves what the ones before it left. The chosen weights are set in
-    ``masks``.
+    Variables are taken in chunks; each chunk solves what the ones before it left. The chosen weights are set
+    in ``masks``.
 
     Args:
       wanted: bias of each source output channel of ``columns``.

@@ -1,14 +1,14 @@
 r"""Whole rows chosen against calibration data, so that the errors of the copies cancel.
 
-For one output copy let z be the realised source channels under the kernel (all copies and taps, and the constants),
-v its random row, b its mask and y what it should compute. Over calibration positions, with :math:`G = E[z z^T]`
-plus a ridge and :math:`c = E[z y]`, choose b in {0, 1}^n for a small
+For one output copy let z be the realised source channels under the kernel (all copies and taps, and the
+constants), v its random row, b its mask and y what it should compute. Over calibration positions, with
+:math:`G = E[z z^T]` plus a ridge and :math:`c = E[z y]`, choose b in {0, 1}^n for a small
 
     (v b)^T G (v b) - 2 (v b)^T c
 
-by exact enumeration of one block of variables after the other, in sweeps. In the first sweep the target is built
-up block by block: each block's own share of y is added just before the block is solved, so that early blocks do
-not try to do the work of later ones. All rows are independent and are solved side by side.
+by exact enumeration of one block of variables after the other, in sweeps. In the first sweep the target is
+built up block by block: each block's own share of y is added just before the block is solved, so that early
+blocks do not try to do the work of later ones. All rows are independent and are solved side by side.
 
 Source: this project. The blockwise exact descent follows the error feedback of optimal brain compression
 (Frantar and Alistarh, NeurIPS 2022), with random weights to choose from in place of rounding.
@@ -67,14 +67,14 @@ class Columns(NamedTuple):
     tap: Int[np.ndarray, " n"]
     channel: Int[np.ndarray, " n"]
     share: Int[np.ndarray, "blocks shares"]
-    """Inputs of the target that a block brings in, as numbers into the list of all (part, slot, tap) and, last, the
-    bias, which comes with the constants; -1 for none."""
+    """Inputs of the target that a block brings in, as numbers into the list of all (part, slot, tap) and,
+    last, the bias, which comes with the constants; -1 for none."""
     block: int
     """Variables in a block."""
 
 
 def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
-    """Blocks of as many whole taps as fit into ``most`` variables, or of equal pieces of one tap; constants last."""
+    """Blocks of as many whole taps as fit into ``most`` variables, or equal pieces of one; constants last."""
     places: list[tuple[int, int, int]] = []
     shares: list[list[int]] = []
     number = 0
@@ -213,9 +213,10 @@ def least_subset(
 ) -> Float[Array, "q rows"]:
     r"""v b with the b in {0, 1}^q that minimises :math:`(v b)^T G (v b) - 2 (v b)^T c`, for every row.
 
-    The variables are split in two halves. For one choice of the upper half the objective is quadratic in the lower
-    half with known slopes, so its 2^(q/2) values are one small product; a scan over the choices of the upper half
-    keeps the least one, and only the winner's lower half is looked up. All 2^q subsets are compared.
+    The variables are split in two halves. For one choice of the upper half the objective is quadratic in the
+    lower half with known slopes, so its 2^(q/2) values are one small product; a scan over the choices of the
+    upper half keeps the least one, and only the winner's lower half is looked up. All 2^q subsets are
+    compared.
     """
     low = (len(v) + 1) // 2
     own = v * (v * jnp.diagonal(gram)[:, None] - 2 * linear)
@@ -248,7 +249,7 @@ def least_subset(
 def _half(
     gram: Float[Array, "q q"], v: Float[Array, "q rows"], own: Float[Array, "q rows"]
 ) -> tuple[Float[Array, "subsets q"], Float[Array, "subsets rows"]]:
-    """All masks of some variables, least significant bit first, and the objective of each without the others."""
+    """All masks of some variables, least significant bit first, and the objective of each alone."""
     q = len(v)
     bits = ((np.arange(2**q)[:, None] >> np.arange(q)) & 1).astype(np.float32)
     first, second = np.triu_indices(q, 1)

@@ -1,8 +1,8 @@
 r"""One target layer through one source layer, problem by problem (the L + 1 step).
 
 For output copy (j, k), input i and tap tau: choose S among the members of i's slot such that
-:math:`\sum_{k' \in S} v_{(j,k),(i,k'),\tau}\, g_{ik'} \approx f_i\, w_{j,i,\tau}`, with the members' gains g and the slot's
-factor f (`slth.construct.layout.Slots`). All problems are independent.
+:math:`\sum_{k' \in S} v_{(j,k),(i,k'),\tau}\, g_{ik'} \approx f_i\, w_{j,i,\tau}`, with the members' gains g
+and the slot's factor f (`slth.construct.layout.Slots`). All problems are independent.
 
 Source: Burkholz, ICML 2022, proof of the L + 1 construction.
 """
@@ -28,11 +28,11 @@ class Wanted(NamedTuple):
     columns: Int[np.ndarray, "cout copies"]
     """Source channel of each copy of each output; m copies, or 1 of the network's outputs."""
     constant: Float[np.ndarray, " K"]
-    """Wanted pre-activations of the constant channels; NaN where one is carried by a skip (its row is pruned)."""
+    """Wanted pre-activations of the constant channels; NaN where a skip carries it (its row is pruned)."""
 
 
 class Rule(NamedTuple):
-    """How subsets are chosen: objective, tolerance (units of the source's scale), most variables of one problem."""
+    """How subsets are chosen: objective, tolerance (units of the source's scale), variables of a problem."""
 
     objective: str
     tolerance: float
@@ -83,11 +83,11 @@ def solve_constant_rows(
 ) -> Float[np.ndarray, " K"]:
     """Rows of the K constant channels: as near to the wanted values as the constants before them reach.
 
-    Where a wanted value is NaN (carried by the skip) the row stays pruned and contributes 0. What is reached is
-    known exactly, so it need not be near.
+    Where a wanted value is NaN (carried by the skip) the row stays pruned and contributes 0. What is reached
+    is known exactly, so it need not be near.
     """
     total = parts[0].random.shape[2]
-    columns = slice(total - len(wanted), total)
+    columns = np.arange(total - len(wanted), total)
     if not len(wanted) or np.isnan(wanted).all() or not constant_variables(parts)[0]:
         return np.zeros(len(wanted))
     ask = np.where(np.isnan(wanted), 0, wanted)
@@ -117,7 +117,7 @@ def _solve_part(
     left = target[taps, which, out].astype(np.float64)
     count = len(left)
     members = slots.members.shape[1]
-    # At the input a slot may hold more members than one problem takes: the second group solves what the first left.
+    # A slot of the input may hold more members than one problem takes: a second group solves what is left.
     group = math.ceil(members / math.ceil(members / max(rule.multiplicity, 15)))
     size = np.zeros(count, np.int64)
     noise, power = np.zeros(count), np.zeros(count)
@@ -181,7 +181,7 @@ def deviations(
     columns: Int[np.ndarray, "cout copies"],
     rule: Rule,
 ) -> Stats:
-    """How far the sums that a mask realises are from the weights, and which of them any subset could have met."""
+    """How far the sums that a mask realises are from the weights, and which of them some subset meets."""
     slots = part.stream.slots
     target = slots.factor[:, None] * part.weight[:, slots.channel]
     target = np.repeat(target, columns.shape[1], axis=2)
@@ -219,7 +219,7 @@ def _choose(
     tolerance = rule.tolerance * part.scale
     if rule.objective != "robust":
         solution = solve(x, t, rule.objective, tolerance=tolerance, progress=progress)
-        return unpack(solution.mask, len(x)), np.array(solution.solved)
+        return np.asarray(unpack(solution.mask, len(x))), np.array(solution.solved)
     if rule.price is None:
         # Only the ratio to R² matters: activations of any size give prices in the solver's range.
         price = np.minimum(error / np.maximum(part.rms[which] ** 2, 1e-30), 2.0**40)
@@ -230,4 +230,4 @@ def _choose(
     far = np.flatnonzero(~solved)
     if len(far):
         solved[far] = solve(x[:, far], t[far], "best", tolerance=tolerance).solved
-    return unpack(solution.mask, len(x)), solved
+    return np.asarray(unpack(solution.mask, len(x))), solved

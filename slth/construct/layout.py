@@ -4,8 +4,8 @@ The source of a target mirrors its layers and adds one in front (L + 1):
 
 * an extra first layer, 1x1, of *univariate* channels phi(alpha x_i) (all other inputs pruned) and of constant
   channels phi(beta) (all inputs pruned);
-* every hidden layer with c channels becomes one with m c + K: channel ``j m + k`` is copy k of target channel j,
-  the last K channels are constants;
+* every hidden layer with c channels becomes one with m c + K: channel ``j m + k`` is copy k of target channel
+  j, the last K channels are constants;
 * the last linear layer keeps its width: one copy of each output.
 
 Source: Burkholz, ICML 2022, theorem on L + 1 layers: widths m (c + 1), which is K = m.
@@ -31,8 +31,8 @@ class Slots(NamedTuple):
 
     Slot s offers source channels ``members[s]`` to carry target channel ``channel[s]``: member k holds
     ``gain[s, k]`` times the (signed part of the) channel, and the subset-sum target of weight w is
-    ``factor[s] w``. After the first target layer a slot is a channel and its m copies; at the input each channel
-    has one slot for x⁺ and one for x⁻. A missing member has gain 0 and is never chosen.
+    ``factor[s] w``. After the first target layer a slot is a channel and its m copies; at the input each
+    channel has one slot for x⁺ and one for x⁻. A missing member has gain 0 and is never chosen.
     """
 
     members: Int[np.ndarray, "slots copies"]
@@ -58,10 +58,10 @@ def univariate(
 ) -> Slots:
     r"""Channels phi(alpha_k x_i) dealt to the slots (input i, sign), in the order of the channels.
 
-    Every channel has a random alpha for each input, so it may serve any input whose alpha has the wanted sign; it
-    goes to the first such slot among those with the fewest members. With mu = mu₊ + mu₋ the slots' factors are
-    sign / mu: :math:`\sum_{\alpha>0} v \alpha = w / \mu` and :math:`\sum_{\alpha<0} v |\alpha| = -w / \mu`; one
-    sign alone (a non-negative input) has 1 / mu₊.
+    Every channel has a random alpha for each input, so it may serve any input whose alpha has the wanted
+    sign; it goes to the first such slot among those with the fewest members. With mu = mu₊ + mu₋ the slots'
+    factors are sign / mu: :math:`\sum_{\alpha>0} v \alpha = w / \mu` and :math:`\sum_{\alpha<0} v |\alpha| =
+    -w / \mu`; one sign alone (a non-negative input) has 1 / mu₊.
 
     Args:
       alpha: weights of the first source layer.
@@ -99,8 +99,8 @@ def source_network(
       multiplicity: m >= 1, copies of each hidden channel.
       copies_per_sign: univariate channels wanted for each input channel and sign.
       constants: K, constant channels of each hidden layer; 0 makes a source without any bias.
-      skip: "carried" (identity and option A are carried from copy to copy) or "random" (every skip is a random
-        1x1 convolution, to be pruned).
+      skip: "carried" (identity and option A are carried from copy to copy) or "random" (every skip is a
+        random 1x1 convolution, to be pruned).
     Raises: ValueError if m < 1 or the target does not end in a linear layer.
     """
     if multiplicity < 1:
@@ -155,7 +155,7 @@ def source_network(
 
 
 def carried_channels(channels: tuple[int, ...], cin: int, m: int, constants: int) -> tuple[int, ...]:
-    """Option A for copies: copy k of output j is copy k of input ``channels[j]``; constants go to constants."""
+    """Option A for copies: copy k of output j is copy k of input ``channels[j]``; constants stay so."""
     copied = tuple(-1 if i < 0 else i * m + k for i in channels for k in range(m))
     return copied + tuple(cin * m + k for k in range(constants))
 

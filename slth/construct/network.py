@@ -2,12 +2,12 @@ r"""The walk: a target and a source go in, layer by layer, and a mask comes out.
 
     lambda * apply(source.network, mask * source, x) ~ apply(target, params, x)
 
-with every layer of the target built from random weights; nothing is copied from the target and nothing redrawn.
+with every layer of the target built from random weights; nothing is copied and nothing redrawn.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from slth.construct.bias import safe_taps
 from slth.construct.compensate import Compensation, solve_compensated
 from slth.construct.layer import Rule, Wanted, solve_independent
 from slth.construct.layout import UNIVARIATE, copies, first_activation, output_layer, univariate
-from slth.construct.node import Part, Solved, Stats, Stream, from_view, kernel_view
+from slth.construct.node import Part, Stats, Stream, from_view, kernel_view
 from slth.construct.prune import prune
 from slth.construct.residual import carried_skip, solved_skip
 from slth.construct.scale import Balanced, balance
@@ -54,7 +54,7 @@ class Solver:
     price: float = 0.01
     inputs: Literal["signed", "nonnegative"] = "signed"
     fit: float = 1.25
-    compensation: Compensation = Compensation()
+    compensation: Compensation = field(default_factory=Compensation)
 
 
 class LayerRecord(NamedTuple):
@@ -66,7 +66,7 @@ class LayerRecord(NamedTuple):
     parameters: int
     seconds: float
     copy_error: float | None = None
-    """Relative L2 error of one copy's pre-activations on the calibration images, if the ticket was run on them."""
+    """Relative L2 error of one copy's pre-activations on calibration images, if the ticket ran on them."""
     mean_error: float | None = None
     """The same of the mean of the copies."""
 
@@ -81,7 +81,8 @@ class Construction(NamedTuple):
     params: Params
     """The balanced target: what the copies reproduce."""
     columns: dict[str, np.ndarray]
-    """Source channels (cout, copies) of the copies of each node's outputs; a sum is named as its branch's last layer."""
+    """Source channels (cout, copies) of the copies of each node's outputs; a sum is named as its
+    branch's last layer."""
 
 
 Report = Callable[[str, int, int], None]
@@ -134,11 +135,11 @@ def construct(
         if path.endswith("/kernel")
     }
     if calibration is None and (
-        solver.method == "compensated" or solver.objective == "robust" and solver.noise != "fixed"
+        solver.method == "compensated" or (solver.objective == "robust" and solver.noise != "fixed")
     ):
         raise ValueError(
-            f"solver.method={solver.method}, objective={solver.objective}, noise={solver.noise} needs calibration images:"
-            " set solver.calibration, or solver.noise=fixed"
+            f"solver.method={solver.method}, objective={solver.objective}, noise={solver.noise} needs"
+            " calibration images: set solver.calibration, or solver.noise=fixed"
         )
     balanced = balance(target, params, scales, fit=solver.fit) if info.homogeneous else Balanced(params, 1.0)
     context = _Context(
@@ -167,7 +168,7 @@ def _activation_of(target: nn.Network) -> nn.ActivationInfo:
 
 
 def _order(part: Part, context: _Context) -> np.ndarray:
-    """The order of the copies' blocks of a node: chosen for the output layer where no residual sum ties them."""
+    """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
     target, last = context.target, context.last
     named = [layer for layer in target.layers if getattr(layer, "name", None)]
     features = part.layer.features
@@ -189,7 +190,7 @@ def _order(part: Part, context: _Context) -> np.ndarray:
 
 
 def _needs(params: Params, target: nn.Network, scales: dict[str, float]) -> dict[str, float]:
-    """For every linear layer, the largest |bias| / scale of the layers behind it: how large constants should be."""
+    """For every linear layer, the largest |bias| / scale of the layers behind it: what constants are for."""
     paths = [path.removesuffix("/kernel") for path in parameter_shapes(target) if path.endswith("/kernel")]
     needs: dict[str, float] = {}
     largest = 0.0
@@ -203,7 +204,7 @@ def _needs(params: Params, target: nn.Network, scales: dict[str, float]) -> dict
 
 
 def _first_stream(context: _Context, calibration: Float[Array, "n *shape"] | None) -> Stream:
-    """The extra first layer: univariate channels of both signs and the first constants, from the source's biases."""
+    """The extra first layer: univariate channels of both signs and the first constants (biases)."""
     source, target = context.source, context.target
     kernel = np.asarray(parameter(source, f"{UNIVARIATE}/kernel"))
     cin, width = kernel.shape[-2:]
@@ -228,6 +229,8 @@ def _first_stream(context: _Context, calibration: Float[Array, "n *shape"] | Non
     ticket = None
     if context.runs_ticket and calibration is not None:
         first, activation = source.network.layers[:2]
+        assert isinstance(first, Conv | Dense)
+        assert isinstance(activation, Activation)
         masked = {"kernel": jnp.where(context.masks[f"{UNIVARIATE}/kernel"], kernel, 0)}
         if constants:
             masked["bias"] = jnp.where(context.masks[f"{UNIVARIATE}/bias"], bias, 0)
@@ -241,8 +244,7 @@ def _constant_count(context: _Context) -> int:
     """K: what the widths of the source leave beside the copies."""
     hidden = next(layer for layer in context.source.network.layers[2:] if isinstance(layer, Conv | Dense))
     target = next(layer for layer in context.target.layers if isinstance(layer, Conv | Dense))
-    first = context.source.network.layers[0]
-    if not first.use_bias:
+    if f"{UNIVARIATE}/bias" not in parameter_shapes(context.source.network):
         return 0
     if target is context.last:
         return context.source.multiplicity
@@ -358,7 +360,7 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     bias = sum(
         (np.asarray(values.get("bias", 0.0), np.float64) for _, _, values, _ in maps), np.zeros(features)
     )
-    # A row of constants adds about a quarter of a scale for each variable; 15 at most solve one bias together.
+    # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.
     size = context.needs[parts[0].path] * 8 / max(1, min(spare, 15))
     constant = np.full(spare, np.nan if carried is not None else size)
     order = _order(parts[0], context)
@@ -419,4 +421,5 @@ def _flattened(x: Array, flat: Flatten | None) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _apply(layer: Layer, values: Params, x: Array) -> Array:
+    assert not isinstance(layer, Residual)
     return layer.apply(values, x)

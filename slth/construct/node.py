@@ -14,8 +14,8 @@ from slth.types import Shape
 class Stream(NamedTuple):
     """Where the walk stands: what the source's channels carry at one point of the network.
 
-    ``x`` and ``ticket`` are the target's and the ticket's values on the calibration images (empty where there are
-    none, or where the method does not need them).
+    ``x`` and ``ticket`` are the target's and the ticket's values on the calibration images (empty where there
+    are none, or where the method does not need them).
     """
 
     shape: Shape
@@ -43,7 +43,7 @@ class Stream(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One linear map into a node: target weights to reach, random weights to choose from, and what they read."""
+    """One linear map into a node: target weights to reach, random weights, and what they read."""
 
     path: str
     layer: Conv | Dense
@@ -110,7 +110,7 @@ class Stats(NamedTuple):
 def kernel_view(
     kernel: Float[np.ndarray, "..."], positions: int = 1, order: str = "hwc"
 ) -> Float[np.ndarray, "taps cin cout"]:
-    """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has one tap for each position."""
+    """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has a tap a position."""
     *_, cin, cout = kernel.shape
     if kernel.ndim > 2:
         return kernel.reshape(-1, cin, cout)

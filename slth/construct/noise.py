@@ -1,8 +1,8 @@
 r"""Error statistics of the copies: what a variable of the robust objective costs.
 
-The price of variable k is :math:`v_k^2 E_{ik}^2`, E the root mean square error that copy k of channel i carries,
-against :math:`R_i^2`, the mean square of the channel. E is *propagated* from layer to layer with statistics of the
-target alone,
+The price of variable k is :math:`v_k^2 E_{ik}^2`, E the root mean square error that copy k of channel i
+carries, against :math:`R_i^2`, the mean square of the channel. E is *propagated* from layer to layer with
+statistics of the target alone,
 
     E² of a pre-activation = sum e² R² + e_b² + sum_S v² E² + E_skip²,   E² after phi = E² mean(phi'²),
 
@@ -55,7 +55,7 @@ def copy_errors(
     ticket: Float[Array, "n *space source_c"],
     columns: Int[Array, "c copies"],
 ) -> tuple[Float[Array, "c copies"], Float[Array, " c"], Float[Array, " c"]]:
-    """Mean squares over images and positions: of each copy's error, of their mean's error, and of the target."""
+    """Mean squares over images and positions: of each copy's error, of their mean's, and of the target."""
     axes = tuple(range(x.ndim - 1))
     total = jnp.zeros_like(x)
     errors = []

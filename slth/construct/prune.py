@@ -1,4 +1,4 @@
-"""Masks without dead ends: a channel that nothing reads keeps no weights, and none are kept to read a silent one."""
+"""Masks without dead ends: a channel that nothing reads keeps no weights, and none reads a silent one."""
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -14,13 +14,13 @@ Channels = Bool[np.ndarray, " channels"]
 
 
 def prune(network: Network, mask: Mask) -> Mask:
-    """The smallest mask with the same outputs that differs from ``mask`` by whole rows and columns of channels.
+    """The smallest mask with the same outputs that differs from ``mask`` by whole channels' rows and columns.
 
-    Forward: a channel with no kept weight into it (and none carried to it) is silent wherever phi(0) = 0; weights
-    that read it are dropped. Backward: a channel that no kept weight reads (and no skip carries on) is dead; weights
-    into it are dropped. Both exact.
+    Forward: a channel with no kept weight into it (and none carried to it) is silent wherever phi(0) = 0;
+    weights that read it are dropped. Backward: a channel that no kept weight reads (and no skip carries on)
+    is dead; weights into it are dropped. Both exact.
     """
-    flat = {path: values.copy() for path, values in flatten_dict(mask, sep="/").items()}
+    flat = {path: np.array(values) for path, values in flatten_dict(mask, sep="/").items()}
     _forward(network.layers, flat, "", np.ones(network.input_shape[-1], bool), network.input_shape)
     _backward(network.layers, flat, "", np.ones(network.output_shape[-1], bool), network.input_shape, {})
     return unflatten_dict(flat, sep="/")
@@ -31,7 +31,7 @@ def read_channels(network: Network, mask: Mask) -> dict[str, Channels]:
 
     The last layer of a branch stands for the block's sum. All outputs of the network are read.
     """
-    flat = {path: values.copy() for path, values in flatten_dict(mask, sep="/").items()}
+    flat = {path: np.array(values) for path, values in flatten_dict(mask, sep="/").items()}
     reads: dict[str, Channels] = {}
     _backward(network.layers, flat, "", np.ones(network.output_shape[-1], bool), network.input_shape, reads)
     return reads
@@ -94,7 +94,7 @@ def _backward(
             case Flatten(order):
                 positions, channels = int(np.prod(before[:-1])), before[-1]
                 read = read.reshape((positions, channels) if order == "hwc" else (channels, positions))
-                read = read.any(0 if order == "hwc" else 1)
+                read = np.asarray(read.any(0 if order == "hwc" else 1))
             case Subsample(_, channels):
                 used = np.zeros(before[-1], bool)
                 used[[i for i, wanted in zip(channels, read, strict=True) if i >= 0 and wanted]] = True

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from slth.construct.layout import Slots
 from slth.construct.node import Stream
 from slth.construct.scale import skip_kernel
 from slth.nn.layers import Conv, Dense, Layer, Linear, Residual
@@ -14,7 +13,7 @@ from slth.types import Params
 
 
 class Carried(NamedTuple):
-    """What a parameter-free skip adds to copy (j, k) of the branch, exactly, and the error it brings along."""
+    """What a parameter-free skip adds to copy (j, k) of the branch, exactly, and its error."""
 
     constants: Float[np.ndarray, " K"]
     noise: Float[np.ndarray, "cout copies"]
@@ -37,7 +36,8 @@ def carried_skip(block: Residual, source_skip: tuple[Layer, ...], stream: Stream
     if not source_skip:
         return Carried(stream.constants, stream.noise, stream.slots.usable, stream.x, stream.ticket)
     (option_a,), (source_option_a,) = block.skip, source_skip
-    assert isinstance(option_a, Subsample) and isinstance(source_option_a, Subsample)
+    assert isinstance(option_a, Subsample)
+    assert isinstance(source_option_a, Subsample)
     index = np.array(option_a.channels)
     empty = index[:, None] < 0
     return Carried(
@@ -52,7 +52,7 @@ def carried_skip(block: Residual, source_skip: tuple[Layer, ...], stream: Stream
 def solved_skip(
     block: Residual, values: Params, source_skip: tuple[Layer, ...], stream: Stream
 ) -> tuple[Linear, Params]:
-    """The target's skip as a 1x1 convolution (or dense layer) with its parameters, under the name of the source's."""
+    """The target's skip as a 1x1 convolution (or dense layer) with its parameters, named as the source's."""
     (source_layer,) = source_skip
     assert isinstance(source_layer, Conv | Dense)
     match block.skip:

@@ -1,8 +1,9 @@
 r"""Balancing the target to fit a source that knows nothing of it.
 
 A positively homogeneous phi lets every channel be scaled: with :math:`x'_j = d_j x_j` the network with
-:math:`w'_{ji} = w_{ji} d_j / d_i` and :math:`b'_j = b_j d_j` computes the same outputs, up to the output's own scale
-:math:`1/\lambda`. Channels joined by a carried skip share one d; the input has d = 1, all outputs share one.
+:math:`w'_{ji} = w_{ji} d_j / d_i` and :math:`b'_j = b_j d_j` computes the same outputs, up to
+their scale :math:`1/\lambda`. Channels joined by a carried skip share one d; the input has d = 1, all
+outputs share one.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, Int
 
-from slth.nn.layers import Conv, Dense, Layer, Residual
+from slth.nn.layers import ChannelScale, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.types import Params, Shape
@@ -43,13 +44,15 @@ class Balanced(NamedTuple):
 def balance(target: Network, params: Params, scales: dict[str, float], *, fit: float = 1.0) -> Balanced:
     r"""Scale the channels of a homogeneous target so that its weights fit the source's scales.
 
-    Every scale d is moved until the largest entry of its rows and the largest entry of its columns, each in units of
-    their layer's source scale, are equal (Osborne's matrix balancing in the maximum norm, with the scales of a
-    residual stream tied); lambda keeps the output layer's largest weight at ``fit`` times its scale.
+    Every scale d is moved until the largest entry of its rows and the largest entry of its columns, each in
+    units of their layer's source scale, are equal (Osborne's matrix balancing in the maximum norm, with the
+    scales of a residual stream tied); lambda keeps the output layer's largest weight at
+    about ``fit`` times its scale.
 
     Args:
       target, params: without batch norm; every activation positively homogeneous.
-      scales: source scale of each linear layer by path; of a per-channel skip, that of ``"<block>/skip/skip"``.
+      scales: source scale of each linear layer by path; of a per-channel skip, that of
+        ``"<block>/skip/skip"``.
       fit: wanted largest |w'| / scale of the output layer.
     Returns: float32 parameters and lambda.
     Source: E. E. Osborne, J. ACM 7 (1960) 338-345, for the balancing.
@@ -154,9 +157,11 @@ def _edges(target: Network, params: Params, scales: dict[str, float]) -> tuple[l
             case (Conv() | Dense() as projection,):
                 out = fresh(features)
                 linear(values["skip"][projection.name], f"{path}skip/{projection.name}", ids, out)
-            case (weights,):
+            case skip:
                 out = fresh(features)
                 kernel = skip_kernel(layer, values["skip"], shape[-1])
+                (weights,) = skip
+                assert isinstance(weights, ChannelScale)
                 edge(kernel, scales[f"{path}skip/skip"], f"{path}skip/{weights.name}", ids, out)
         walk(layer.branch, values["branch"], shape, ids, f"{path}branch/", out)
         return out
@@ -174,6 +179,6 @@ def skip_kernel(block: Residual, values: Params, cin: int) -> Float[np.ndarray, 
             return np.eye(cin)
         case (Subsample(_, channels),):
             return np.stack([np.eye(cin)[:, i] if i >= 0 else np.zeros(cin) for i in channels], 1)
-        case (scale,):
+        case (ChannelScale() as scale,):
             return np.diag(np.asarray(values[scale.name]["scale"], np.float64))
     raise ValueError(f"{block.name}: a skip is at most one layer after folding, got {block.skip}")
