@@ -28,6 +28,7 @@ from slth.construct.bias import constant_variables
 from slth.construct.layer import Rule, Wanted, deviations, solve_constant_rows
 from slth.construct.node import Part, Solved, Stats
 from slth.construct.noise import slot_values
+from slth.construct.residual import Carried
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
 
@@ -156,9 +157,11 @@ def moments(
     parts: tuple[Part, ...],
     columns: Columns,
     samples: Samples,
-    skip_error: Float[Array, "n *space rows"] | None,
+    skip: Carried | None,
+    outputs: Int[np.ndarray, " rows"],
 ) -> Moments:
-    """The moments of a node, gathered piece by piece."""
+    """The moments of a node, gathered piece by piece; ``outputs`` are the source channels of all output copies."""
+    carried = None if skip is None else (skip.x, skip.ticket)
     reads = tuple((part.layer, part.stream.flat) for part in parts)
     tickets = tuple(part.stream.ticket for part in parts)
     inputs = tuple(part.stream.x for part in parts)
@@ -176,14 +179,14 @@ def moments(
     sums: Moments | None = None
     for start in range(0, total, SAMPLED):
         image, place = samples.image[start : start + SAMPLED], samples.place[start : start + SAMPLED]
-        piece = _piece(reads, tickets, inputs, slots, order, image, place, skip_error)
+        piece = _piece(reads, tickets, inputs, slots, order, image, place, carried, outputs)
         sums = piece if sums is None else jax.tree.map(jnp.add, sums, piece)
     assert sums is not None
     return jax.tree.map(lambda a: a / total, sums)
 
 
 @partial(jax.jit, static_argnums=0)
-def _piece(reads, tickets, inputs, slots, order, image, place, skip_error) -> Moments:
+def _piece(reads, tickets, inputs, slots, order, image, place, carried, outputs) -> Moments:
     """Sums of products over some samples."""
     count = len(image)
     seen = [
@@ -199,8 +202,10 @@ def _piece(reads, tickets, inputs, slots, order, image, place, skip_error) -> Mo
     ]
     shares = jnp.concatenate([*values, jnp.ones((count, 1))], 1)
     skip = jnp.zeros((count, 0))
-    if skip_error is not None:
-        skip = skip_error[(image, *(place[:, axis] for axis in range(place.shape[1])))]
+    if carried is not None:
+        here = (image, *(place[:, axis] for axis in range(place.shape[1])))
+        x, ticket = (a[here] for a in carried)
+        skip = jnp.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs]
 
     def with_z(a: Array) -> Array:
         return jnp.dot(z.T, a, precision=HIGHEST)
@@ -339,20 +344,20 @@ def solve_compensated(
     parts: tuple[Part, ...],
     wanted: Wanted,
     rule: Rule,
-    skip_error: Float[Array, "n *space rows"] | None,
+    skip: Carried | None,
     settings: Compensation,
 ) -> Solved:
     """Every row of a node against the calibration data its streams carry.
 
     Args:
-      skip_error: target's skip minus realised skip for every output copy, in the order of ``wanted.columns``.
+      skip: a carried skip, whose errors the rows compensate as well.
     """
     copies = wanted.columns.shape[1]
     columns = columns_of(parts, settings.block)
     shape = parts[0].stream.shape
     images = parts[0].stream.ticket.shape[0]
     samples = draw_samples(parts[0].layer, shape, images, settings.positions)
-    found = moments(parts, columns, samples, skip_error)
+    found = moments(parts, columns, samples, skip, wanted.columns.reshape(-1))
     ridge = settings.ridge if isinstance(parts[0].layer, Conv) else settings.dense_ridge
     diagonal = jnp.diagonal(found.gram)
     gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / (columns.part >= 0).sum()))
@@ -362,7 +367,7 @@ def solve_compensated(
         rows = part.random[columns.tap[chosen], columns.channel[chosen]]
         weights[chosen] = rows[:, wanted.columns.reshape(-1)]
     share_weights = np.concatenate([*(_share_weights(part) for part in parts), wanted.bias[None]])
-    rest = found.skip if skip_error is not None else jnp.zeros(weights.shape)
+    rest = found.skip if skip is not None else jnp.zeros(weights.shape)
     kept = np.asarray(
         solve_rows(
             gram,

@@ -373,10 +373,7 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     )
     wanted = Wanted(bias, columns, constant)
     if solver.method == "compensated":
-        skip_error = None
-        if carried is not None:
-            skip_error = jnp.repeat(carried.x, number, -1) - carried.ticket[..., columns.reshape(-1)]
-        solved = solve_compensated(parts, wanted, rule, skip_error, solver.compensation)
+        solved = solve_compensated(parts, wanted, rule, carried, solver.compensation)
     else:
         solved = solve_independent(
             parts, wanted, rule, lambda done, total: context.report(parts[0].path, done, total)
@@ -394,12 +391,12 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
         if part.stream.ticket is not None:
             kernel = np.where(kernel_mask, from_view(part.random, shape, part.stream.order), 0)
             out = _apply(source_layer, {"kernel": kernel}, _flattened(part.stream.ticket, part.stream.flat))
-            ticket = out if ticket is None else ticket + out
+            ticket = out if ticket is None else _sum(ticket, out)
     noise, constants = solved.noise, solved.constants
     if carried is not None:
         noise, constants = noise + carried.noise, constants + carried.constants
         x = None if x is None else x + carried.x
-        ticket = None if ticket is None else ticket + carried.ticket
+        ticket = None if ticket is None else _sum(ticket, carried.ticket)
     context.columns[parts[0].path] = columns
     slots = copies(columns)
     slots = slots._replace(usable=solved.usable & (True if carried is None else carried.usable))
@@ -413,6 +410,12 @@ def _node(maps, carried, features: int, context: _Context) -> Stream:
     context.records.append(record)
     context.ended(record)
     return Stream(parts[0].stream.shape, slots, channels, constants, noise, x, ticket)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _sum(a: Array, b: Array) -> Array:
+    """a + b in a's memory: calibration activations are the largest arrays of a construction."""
+    return a + b
 
 
 def _flattened(x: Array, flat: Flatten | None) -> Array:

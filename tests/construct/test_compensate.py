@@ -10,6 +10,7 @@ import pytest
 from slth.construct import compensate
 from slth.construct.compensate import columns_of, draw_samples, moments, patches, solve_rows
 from slth.construct.layer import Rule, Wanted, solve_independent
+from slth.construct.residual import Carried
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from tests.construct.parts import make_part
@@ -182,13 +183,21 @@ def calibrated(seed, n=40, **options):
     return make_part(seed, constants=constants, x=jnp.asarray(x), ticket=jnp.asarray(ticket), **options)
 
 
+def carried(x, ticket):
+    """A carried skip: what it should add and what it adds."""
+    none = np.zeros((x.shape[-1], M))
+    return Carried(np.zeros(3), none, none == 0, jnp.asarray(x), jnp.asarray(ticket))
+
+
 def test_moments_are_means_of_products(monkeypatch):
     monkeypatch.setattr(compensate, "SAMPLED", 128)
     part = calibrated(0)
     columns = columns_of((part,), 8)
     samples = draw_samples(part.layer, part.stream.shape, 40, 300)
-    skip = np.random.default_rng(0).normal(size=(40, 9, 15)).astype(np.float32)
-    found = moments((part,), columns, samples, jnp.asarray(skip))
+    rng = np.random.default_rng(0)
+    wanted, realised = (rng.normal(size=(40, 9, c)).astype(np.float32) for c in (3, 15))
+    found = moments((part,), columns, samples, carried(wanted, realised), np.arange(15))
+    skip = np.repeat(wanted, M, -1) - realised
     x, ticket = (
         np.pad(np.asarray(a, np.float64), ((0, 0), (1, 1), (0, 0)))
         for a in (part.stream.x, part.stream.ticket)
@@ -237,9 +246,10 @@ def test_a_skip_error_is_compensated_too():
     part = calibrated(2)
     columns = np.arange(15).reshape(3, M)
     want, rule = Wanted(np.zeros(3), columns, np.full(3, np.nan)), Rule("best", 0.01, M)
-    missing = np.full((40, 9, 15), 0.7, np.float32)  # what the skip lacks, the same everywhere: a bias
+    # what the skip lacks is the same everywhere: a bias
+    skip = carried(np.full((40, 9, 3), 0.7, np.float32), np.zeros((40, 9, 15), np.float32))
     settings = compensate.Compensation()
-    solved = compensate.solve_compensated((part,), want, rule, jnp.asarray(missing), settings)
+    solved = compensate.solve_compensated((part,), want, rule, skip, settings)
     blind = compensate.solve_compensated((part,), want, rule, None, settings)
     after, before = (errors(part, s.masks[0], columns, 0.7 * np.ones(3)) for s in (solved, blind))
     assert after.mean() < before.mean() / 3
