@@ -1,4 +1,4 @@
-"""Tickets of the published targets on real images, from the command line: what the README's table rests on."""
+"""Tickets of the published targets on real images, from the command line: what README reports of them."""
 
 import csv
 import json
