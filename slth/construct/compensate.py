@@ -160,7 +160,7 @@ def moments(
     skip: Carried | None,
     outputs: Int[np.ndarray, " rows"],
 ) -> Moments:
-    """The moments of a node, gathered piece by piece; ``outputs`` are the source channels of all output copies."""
+    """The moments of a node, gathered piece by piece; ``outputs``: the source channels of the copies."""
     carried = None if skip is None else (skip.x, skip.ticket)
     reads = tuple((part.layer, part.stream.flat) for part in parts)
     tickets = tuple(part.stream.ticket for part in parts)
