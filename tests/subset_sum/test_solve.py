@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from slth.subset_sum import Objective, solve, solve_one, unpack
 from slth.subset_sum.reference import brute_force, costs, subsets
 from slth.subset_sum.stages import compiled, plan
-from tests.subset_sum.problems import forms, on_grid, prices, problems
+from tests.subset_sum.problems import forms, lattices, on_grid, prices, problems
 
 MANY = {1: 400, 5: 2400, 8: 12000, 12: 1600}
 
@@ -122,38 +122,34 @@ def test_the_solution_describes_its_mask():
     assert not (kept & (x == 0)).any()
 
 
-lattice = st.integers(-3, 3).map(lambda k: k / 4)
+@pytest.mark.parametrize("m", [1, 8])
+@pytest.mark.parametrize("objective", list(Objective))
+@settings(max_examples=25)
+@given(data=st.data(), tolerance=st.sampled_from([0.0, 0.25, 0.3]))
+def test_ties_on_a_lattice(objective, m, data, tolerance):
+    problem = data.draw(lattices(objective, m))
+    out = solve(**problem, objective=objective, tolerance=tolerance)
+    terms = {"tolerance": tolerance} if objective == "smallest" else {}
+    np.testing.assert_array_equal(out.mask, brute_force(**problem, objective=objective, **terms))
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    data=st.data(),
-    objective=st.sampled_from(["best", "smallest"]),
-    tolerance=st.sampled_from([0.0, 0.25, 0.3]),
-)
-def test_ties_on_a_lattice(data, objective, tolerance):
-    m, n = 8, 64
-    x = np.array(data.draw(st.lists(lattice, min_size=m * 8, max_size=m * 8)), np.float32).reshape(m, 8)
-    x, t = np.tile(x, (1, n // 8)), np.repeat(np.linspace(-2, 2, n // 8).astype(np.float32), 8)
-    out = solve(x, t, objective, tolerance=tolerance)
-    np.testing.assert_array_equal(out.mask, brute_force(x, t, objective, tolerance=tolerance))
+@pytest.mark.parametrize("m", [1, 7])
+@pytest.mark.parametrize("objective", list(Objective))
+def test_one_problem_eager_jit_and_vmap_agree_with_the_batch(objective, m):
+    x, t = problems(m, 64, seed=5)
+    terms = {"robust": prices(x, t), "quadratic": forms(m, 64)}.get(objective, {})
+    arguments = {"x": x, "t": t, **terms}
+    batch = solve(**arguments, objective=objective)
 
+    def one(arguments):
+        return solve_one(**arguments, objective=objective)
 
-def test_one_problem_eager_jit_and_vmap_agree_with_the_batch():
-    x, t = problems(7, 64, seed=5)
-    terms = prices(x, t)
-    batch = solve(x, t, "robust", **terms)
-
-    def one(x, t, r, q):
-        return solve_one(x, t, "robust", residual_price=r, price=q)
-
-    arguments = (x, t, terms["residual_price"], terms["price"])
-    mapped = jax.jit(jax.vmap(one, in_axes=-1))(*arguments)
-    jax.tree.map(np.testing.assert_array_equal, mapped, batch)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(jax.vmap(one, in_axes=-1))(arguments), batch)
+    jitted = jax.jit(one)
     for i in (0, 11, 63):
-        single = jax.tree.map(lambda a, i=i: a[..., i], arguments)
-        for function in (one, jax.jit(one)):
-            assert function(*single).mask == batch.mask[i]
+        single, wanted = jax.tree.map(lambda a, i=i: a[..., i], (arguments, batch))
+        for function in (one, jitted):
+            jax.tree.map(np.testing.assert_array_equal, function(single), wanted)
 
 
 def test_any_split_into_batches_gives_the_same():
