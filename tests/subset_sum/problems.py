@@ -80,34 +80,3 @@ def lattices(draw, objective, m):
         problem["residual_price"] = tiled(drawn(elements=st.sampled_from([0.25, 1, 4])))
         problem["price"] = tiled(drawn(m, elements=st.sampled_from([0, 1 / 64, 0.25, 2.0**20])))
     return problem
-
-
-QUARTERS = st.integers(-3, 3).map(lambda k: k / 4)
-# met exactly, half-way between two sums (a tie from both sides), and out of reach
-TARGETS = np.array([-2, -0.5, -0.125, 0, 0.25, 0.625, 1, 1000], np.float32)
-
-
-@st.composite
-def lattices(draw, objective, m):
-    """Arguments of `solve` for 64 problems of few values, exact in float32: zeros, equal variables, ties.
-
-    Eight drawn sets of variables meet eight targets; for ``quadratic`` these scale c, and G is indefinite
-    with some rows of zeros. Prices are zero, on the lattice or huge.
-    """
-
-    def drawn(*shape, elements=QUARTERS):
-        return draw(arrays(np.float32, (*shape, 8), elements=elements))
-
-    def tiled(a):
-        return np.tile(a, TARGETS.size)
-
-    t = np.repeat(TARGETS, 8)
-    if objective == "quadratic":
-        half, idle = drawn(m, m), drawn(m, elements=st.sampled_from([0, 1, 1])) == 0
-        gram = np.where(idle[:, None] | idle[None], np.float32(0), half + half.swapaxes(0, 1))
-        return {"x": None, "t": None, "gram": tiled(gram), "linear": t * tiled(drawn(m))}
-    problem = {"x": tiled(drawn(m)), "t": t}
-    if objective == "robust":
-        problem["residual_price"] = tiled(drawn(elements=st.sampled_from([0.25, 1, 4])))
-        problem["price"] = tiled(drawn(m, elements=st.sampled_from([0, 1 / 64, 0.25, 2.0**20])))
-    return problem
