@@ -159,9 +159,7 @@ def _word(word: Word, name: str) -> Words:
             raise ValueError(f"the {name} word of an index must be in [0, 2^32), got {word}")
         return jnp.uint32(word)
     if word.dtype != jnp.uint32:
-        raise TypeError(
-            f"the {name} words of indices must be uint32, got {word.dtype}: split large indices"
-        )
+        raise TypeError(f"the {name} words of indices must be uint32, got {word.dtype}: split large indices")
     return jnp.asarray(word)
 
 
@@ -189,9 +187,7 @@ def _to_uniform(word: Words) -> Float32[Array, "*index"]:
 def _to_normal(word: Words) -> Float32[Array, "*index"]:
     tail = (word & np.uint32(_WORD // 2 - 1)) + np.uint32(1)
     shift = jax.lax.clz(tail)
-    mantissa = (
-        tail << shift
-    )  # leading one at bit 31, then 8 bits of piece, then the place within it
+    mantissa = tail << shift  # leading one at bit 31, then 8 bits of piece, then the place within it
     piece = (mantissa >> 23) & np.uint32(_SEGMENTS - 1)
     place = (mantissa >> 7) & np.uint32(0xFFFF)
     index = (((np.uint32(31) - shift) << 8) | piece).astype(jnp.int32)

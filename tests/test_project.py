@@ -85,18 +85,14 @@ def undocumented(path: Path) -> Iterator[str]:
 
 
 def test_every_public_name_has_a_docstring(root: Path):
-    missing = {
-        str(p.relative_to(root)): list(undocumented(p)) for p in (root / "slth").rglob("*.py")
-    }
+    missing = {str(p.relative_to(root)): list(undocumented(p)) for p in (root / "slth").rglob("*.py")}
     assert missing
     assert {path: names for path, names in missing.items() if names} == {}
 
 
 def test_a_missing_docstring_is_seen(tmp_path: Path):
     path = tmp_path / "m.py"
-    path.write_text(
-        '"""M."""\ndef _f(): 0\ndef g(): 0\nclass C:\n    """C."""\n    def h(self): 0\n'
-    )
+    path.write_text('"""M."""\ndef _f(): 0\ndef g(): 0\nclass C:\n    """C."""\n    def h(self): 0\n')
     assert list(undocumented(path)) == ["m.g", "m.C.h"]
 
 

@@ -36,9 +36,7 @@ TYPES = {
 }
 
 
-def load_checkpoint(
-    path: str | Path, network: Network, *, rename: Iterable[tuple[str, str]] = ()
-) -> Params:
+def load_checkpoint(path: str | Path, network: Network, *, rename: Iterable[tuple[str, str]] = ()) -> Params:
     """The parameters of a spec from a file, PyTorch's masks and layouts undone (see `fit`).
 
     Args:
@@ -57,9 +55,7 @@ def load_checkpoint(
 def save_checkpoint(path: str | Path, params: Params) -> None:
     """A parameter tree as safetensors, names joined by "/", written whole or not at all."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    flat = {
-        "/".join(str(key.key) for key in keys): np.ascontiguousarray(leaf) for keys, leaf in leaves
-    }
+    flat = {"/".join(str(key.key) for key in keys): np.ascontiguousarray(leaf) for keys, leaf in leaves}
     temporary = Path(f"{path}.tmp{os.getpid()}")
     try:
         temporary.write_bytes(safetensors.numpy.save(flat, {"format": "slth"}))
@@ -78,9 +74,7 @@ def read_arrays(path: str | Path) -> Mapping[str, Any]:
         raise FileNotFoundError(f"checkpoint {path} is not there")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(
-            f"checkpoint {path}: suffix {path.suffix!r} is not one of {', '.join(READERS)}"
-        )
+        raise ValueError(f"checkpoint {path}: suffix {path.suffix!r} is not one of {', '.join(READERS)}")
     return reader(path)
 
 

@@ -103,9 +103,7 @@ def fit(
     params: Params = jax.tree.map(lambda leaf: None, shapes)
     missing, used = [], set()
     for slot in slots:
-        found = next(
-            (n for i, n in enumerate(slot.names) if n in held and (i == 0 or n not in own)), None
-        )
+        found = next((n for i, n in enumerate(slot.names) if n in held and (i == 0 or n not in own)), None)
         if found is None:
             missing.append(f"{slot.names[0]} {_foreign_shape(slot)}")
             continue
@@ -170,9 +168,7 @@ def _slots(network: Network, shapes: Mapping[str, Any]) -> Iterator[Slot]:
             for part in ("branch", "skip"):
                 prefixes = tuple(f"{w}{m}." for w, m in product(where, ("", f".{part}")))
                 for inner in getattr(layer, part):
-                    yield from _of_layer(
-                        inner, (layer.name, part), prefixes, shapes[layer.name][part]
-                    )
+                    yield from _of_layer(inner, (layer.name, part), prefixes, shapes[layer.name][part])
         elif name is not None:
             yield from _of_layer(layer, (), ("",), shapes)
 

@@ -126,9 +126,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"):
             kind = pid[0] if isinstance(pid, tuple) and pid else pid
-            raise UnsafePickle(
-                f"its pickle refers to a {kind!r} outside itself, expected a storage"
-            )
+            raise UnsafePickle(f"its pickle refers to a {kind!r} outside itself, expected a storage")
         kind, key, count = pid[1], str(pid[2]), pid[4]
         if self._storages is None or type(kind) is not _Kind or type(count) is not int or count < 0:
             raise ValueError(f"storage {key} has no known element type or size")

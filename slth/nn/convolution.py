@@ -81,9 +81,7 @@ def correlate(
     return _slide_single(x, w, mode_padding(mode, w.shape))
 
 
-def convolve(
-    x: Float[Array, "*size"], w: Float[Array, "*taps"], mode: Mode = "full"
-) -> Float[Array, "*out"]:
+def convolve(x: Float[Array, "*size"], w: Float[Array, "*taps"], mode: Mode = "full") -> Float[Array, "*out"]:
     """Convolution, (x * w)[i] = sum_{r + s = i} x[r] w[s], of one channel; x * w = x ⋆ flip(w).
 
     In mode "full" it is commutative, associative and linear in each argument. "same" and "valid"
@@ -163,9 +161,7 @@ def kernel_gradient(
     # the last inputs, which no position of a strided kernel reads.
     ends = tuple(
         (a, d * (r - 1) + s * (o - 1) + 1 - i - a)
-        for i, r, o, s, (a, _), d in zip(
-            size, taps, dy.shape[1:-1], stride, padding, dilation, strict=True
-        )
+        for i, r, o, s, (a, _), d in zip(size, taps, dy.shape[1:-1], stride, padding, dilation, strict=True)
     )
     axes = "HW"[: len(taps)]
     names = (f"C{axes}N", f"I{axes}O", f"{axes}NC")  # the batch is summed, channels are kept
@@ -241,9 +237,7 @@ def _names(rank: int) -> tuple[str, str, str]:
     return f"N{axes}C", f"{axes}IO", f"N{axes}C"
 
 
-def _defaults(
-    rank: int, stride: Shape, padding: Pairs, dilation: Shape
-) -> tuple[Shape, Pairs, Shape]:
+def _defaults(rank: int, stride: Shape, padding: Pairs, dilation: Shape) -> tuple[Shape, Pairs, Shape]:
     stride, dilation = stride or (1,) * rank, dilation or (1,) * rank
     padding = padding or ((0, 0),) * rank
     for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):

@@ -28,9 +28,7 @@ def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
     return replace(network, layers=layers), folded
 
 
-def _fold(
-    layers: tuple[Layer, ...], params: Params, shape: Shape
-) -> tuple[tuple[Layer, ...], Params]:
+def _fold(layers: tuple[Layer, ...], params: Params, shape: Shape) -> tuple[tuple[Layer, ...], Params]:
     out: list[Layer] = []
     folded: Params = {}
     for position, layer in enumerate(layers):
@@ -75,6 +73,4 @@ def _affine(layer: BatchNorm | ChannelScale, values: Params) -> tuple[np.ndarray
     if isinstance(layer, ChannelScale):
         return scale, np.zeros_like(scale)
     factor = scale / np.sqrt(np.asarray(values["var"], np.float64) + layer.epsilon)
-    return factor, np.asarray(values["bias"], np.float64) - np.asarray(
-        values["mean"], np.float64
-    ) * factor
+    return factor, np.asarray(values["bias"], np.float64) - np.asarray(values["mean"], np.float64) * factor

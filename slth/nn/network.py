@@ -58,17 +58,13 @@ def apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
     return _forward(network.layers, params, x, lambda name, value: None, train=False)[0]
 
 
-def apply_train(
-    network: Network, params: Params, x: Batch
-) -> tuple[Float[Array, "n *out"], Params]:
+def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], Params]:
     """The outputs in training mode, and the parameters with batch norm's running statistics moved."""
     _check_input(network, x)
     return _forward(network.layers, params, x, lambda name, value: None, train=True)
 
 
-def trace(
-    network: Network, params: Params, x: Batch
-) -> tuple[Float[Array, "n *out"], dict[str, Batch]]:
+def trace(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], dict[str, Batch]]:
     """The outputs and every named layer's output (a linear layer's output is its pre-activation).
 
     Names of nested layers are joined by "/": ``"layer1.0/branch/conv1"``; a block's own name holds its sum.
@@ -81,9 +77,7 @@ def trace(
 
 def _check_input(network: Network, x: Batch) -> None:
     if x.shape[1:] != network.input_shape:
-        raise ValueError(
-            f"the network reads batches of shape (n, *{network.input_shape}), got {x.shape}"
-        )
+        raise ValueError(f"the network reads batches of shape (n, *{network.input_shape}), got {x.shape}")
 
 
 def _forward(
@@ -103,9 +97,7 @@ def _forward(
             inside = f"{path}{name}/"
             parts = {"branch": layer.branch, "skip": layer.skip}
             outs = {
-                part: _forward(
-                    inner, values.get(part, {}), x, record, train=train, path=f"{inside}{part}/"
-                )
+                part: _forward(inner, values.get(part, {}), x, record, train=train, path=f"{inside}{part}/")
                 for part, inner in parts.items()
             }
             x = outs["branch"][0] + outs["skip"][0]
@@ -152,8 +144,7 @@ def format_summary(rows: list[Row]) -> str:
     lines.append(("total", "", "", f"{sum(row.parameters for row in rows):,}"))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     return "\n".join(
-        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
-        for a, b, c, d in lines
+        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in lines
     )
 
 

@@ -31,9 +31,7 @@ class ToeplitzFacts(NamedTuple):
     weights: int  # distinct weights that occur: the free parameters of the matrix
 
 
-def toeplitz(
-    w: Float[Array, "*taps"], size: Shape, mode: Mode = "full"
-) -> Float[Array, "outputs inputs"]:
+def toeplitz(w: Float[Array, "*taps"], size: Shape, mode: Mode = "full") -> Float[Array, "outputs inputs"]:
     """T with T vec(x) = vec(x * w), where vec reads x row by row.
 
     Correlation with w has the matrix of flip(w). The transpose of the matrix of the valid
@@ -56,9 +54,7 @@ def toeplitz(
     return _toeplitz(jnp.asarray(w), tuple(size), mode)
 
 
-def toeplitz_taps(
-    taps: Shape, size: Shape, mode: Mode = "full"
-) -> Int[np.ndarray, "outputs inputs"]:
+def toeplitz_taps(taps: Shape, size: Shape, mode: Mode = "full") -> Int[np.ndarray, "outputs inputs"]:
     """Which tap of w, counted row by row, each entry of its `toeplitz` matrix holds; -1 is none.
 
     >>> toeplitz_taps((2,), (3,)).tolist()
@@ -107,8 +103,7 @@ def _axes(taps: Shape, size: Shape, mode: Mode) -> list[tuple[int, int, int, int
         raise ValueError(f"w and x must both have one axis or two, got {taps} and {size}")
     pads = mode_padding(mode, taps)
     axes = [
-        (r, i, i + sum(pair) - r + 1, r - 1 - pair[0])
-        for r, i, pair in zip(taps, size, pads, strict=True)
+        (r, i, i + sum(pair) - r + 1, r - 1 - pair[0]) for r, i, pair in zip(taps, size, pads, strict=True)
     ]
     if min(out for _, _, out, _ in axes) < 1:
         raise ValueError(f'mode "valid" needs w inside x, got {taps} and {size}')

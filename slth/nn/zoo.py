@@ -52,9 +52,7 @@ def lenet(input_shape: Shape, classes: int, *, activation: str = "relu") -> Netw
     return Network(input_shape, tuple(layers))
 
 
-def digits_cnn(
-    input_shape: Shape, classes: int, *, width: int = 12, activation: str = "relu"
-) -> Network:
+def digits_cnn(input_shape: Shape, classes: int, *, width: int = 12, activation: str = "relu") -> Network:
     """The small convolutional net of the embedded digits: two 3x3 convolutions with batch norm, the second of
     stride 2, max pooling, one dense layer."""
     act = Activation(activation)
@@ -67,9 +65,7 @@ def digits_cnn(
     return Network(input_shape, tuple(layers))
 
 
-def conv_mnist(
-    input_shape: Shape = (28, 28, 1), classes: int = 10, *, activation: str = "relu"
-) -> Network:
+def conv_mnist(input_shape: Shape = (28, 28, 1), classes: int = 10, *, activation: str = "relu") -> Network:
     """The MNIST net published with Burkholz 2022: conv 1-32, conv 32-32 (3x3, padding 1), dense 25088-10.
 
     Flattened in PyTorch's channel-row-column order. Names ("0", "2", "5") are the checkpoint's.
@@ -94,9 +90,7 @@ def _skip(kind: str, name: str, cin: int, cout: int, stride: int) -> tuple[Layer
     )
 
 
-def _basic(
-    name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str
-) -> Residual:
+def _basic(name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str) -> Residual:
     pad = same_padding((3, 3))
     branch = (
         *(
@@ -186,24 +180,18 @@ def resnet_cifar(
     skip = skip or ("projection" if depth == 22 else "option_a")
     if skip not in SKIPS or (depth == 22 and skip == "option_a"):
         kinds = ", ".join(SKIPS[depth == 22 :])
-        raise ValueError(
-            f"the skip of a residual net of depth {depth} is one of {kinds}, got {skip!r}"
-        )
+        raise ValueError(f"the skip of a residual net of depth {depth} is one of {kinds}, got {skip!r}")
     repeats = (depth - 2) // 6
     act = Activation(activation)
     stem: list[Layer] = [Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False)]
     stem += [] if pre_activation else [BatchNorm("bn1"), act]
     block = _pre_activation if pre_activation else _basic
-    body = _stages(
-        block, (repeats,) * 3, (width, 2 * width, 4 * width), width, skip, act, "shortcut."
-    )
+    body = _stages(block, (repeats,) * 3, (width, 2 * width, 4 * width), width, skip, act, "shortcut.")
     tail: list[Layer] = [BatchNorm("bn"), act] if pre_activation else []
     return Network(input_shape, (*stem, *body, *tail, GlobalMean(), Dense("linear", classes)))
 
 
-def digits_resnet(
-    input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu"
-) -> Network:
+def digits_resnet(input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu") -> Network:
     """The small residual net of the embedded digits: two stages (8x8 and 4x4 pixels) of a block, option A."""
     act = Activation(activation)
     stem = (
@@ -253,10 +241,7 @@ BUILDERS: dict[str, Callable[..., Network]] = {
     "conv_mnist": conv_mnist,
     **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in CIFAR_DEPTHS},
     "resnet20_sigmoid": partial(resnet_cifar, 20, skip="scaled", activation="sigmoid"),
-    **{
-        f"preresnet{depth}": partial(resnet_cifar, depth, pre_activation=True)
-        for depth in CIFAR_DEPTHS
-    },
+    **{f"preresnet{depth}": partial(resnet_cifar, depth, pre_activation=True) for depth in CIFAR_DEPTHS},
     **{f"resnet{depth}": partial(resnet_imagenet, depth) for depth in IMAGENET_BLOCKS},
 }
 """The named targets: each builds a spec from an input shape, a number of classes and its own options."""

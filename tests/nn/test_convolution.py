@@ -209,9 +209,7 @@ def test_polynomials_multiply(problem):
 def test_jit_vmap_and_dtype():
     x, w = whole_numbers(5, (3, 7), (3, 4))
     batched = jax.jit(jax.vmap(lambda x, w: convolve(x, w, "same")))(x, w)
-    np.testing.assert_array_equal(
-        batched, np.stack([convolve(*xw, "same") for xw in zip(x, w, strict=True)])
-    )
+    np.testing.assert_array_equal(batched, np.stack([convolve(*xw, "same") for xw in zip(x, w, strict=True)]))
     half = convolve(jnp.asarray(x[0], jnp.bfloat16), jnp.asarray(w[0], jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
 
