@@ -30,8 +30,8 @@ from slth.types import Params
 CALIBRATION = {"independent": 256, "compensated": 512}
 """Training images for a method that needs some, unless ``solver.calibration`` says another number."""
 
-# Products of two random numbers miss more than uniform ones do, so what is built from them (the first layer and the
-# biases) has twice the variables of other problems, and no fewer than these where m is small.
+# Products of two random numbers miss more than uniform ones do, so what is built from them (the first layer
+# and the biases) has twice the variables of other problems, and no fewer than these where m is small.
 LEAST_UNIVARIATE = 16
 LEAST_CONSTANTS = 24
 

@@ -98,8 +98,8 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
     rows = {
         "source": f"seed {source['seed']}, {source['init']}, {source['parameters']:,} parameters, "
         f"sha256 {source['sha256'][:16]}... as in the file",
-        "ticket": f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), lambda {ticket['factor']:.6g}, "
-        f"{ticket['bytes'] / 1000:,.1f} kB",
+        "ticket": f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), "
+        f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB",
         "accuracy": _percent(ticket["accuracy"]),
         "against the target": f"agreement {_percent(ticket['agreement'])}, output error max "
         f"{_number(error['max'])}, mean {_number(error['mean'])}",
