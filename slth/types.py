@@ -25,6 +25,7 @@ Mask: TypeAlias = dict[str, Any]
 Batch: TypeAlias = Float[Array, "n *shape"]
 Kernel: TypeAlias = Float[Array, "*taps cin cout"]
 HostArray: TypeAlias = np.ndarray
+AnyArray: TypeAlias = Array | np.ndarray  # on a device or in NumPy
 Vector: TypeAlias = Float[Array, " c"]
 BoolArray: TypeAlias = Bool[Array, "..."]
 Metrics: TypeAlias = Mapping[str, Any]

@@ -41,6 +41,8 @@ def check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
             )
     if objective is Objective.ROBUST and "price" not in arrays:
         arrays["price"] = np.broadcast_to(np.float32(0), (m, n))
+    if objective is Objective.ROBUST and size:
+        _affordable(arrays, tolerance, size)
     return arrays
 
 
@@ -85,3 +87,20 @@ def _inside(arrays: dict, name: str, low: float, high: float) -> None:
     raise ValueError(
         f"{name}[{', '.join(map(str, index))}] is {array[index]}: need a number in [{low:g}, {high:g}]"
     )
+
+
+def _affordable(arrays: dict, tolerance: float, size: int) -> None:
+    """Refuse problems whose cheapest ``size`` variables cost more than the 60 bits of a grid's exact costs.
+
+    Any size may stay below by choosing none of a dear variable; a fixed size may have to take some.
+    """
+    price = arrays["price"].astype(np.float64) / arrays.get("residual_price", 1.0)
+    cheapest = np.sort(price, axis=0)[:size].sum(0)
+    reach = np.abs(arrays["x"]).sum(0, dtype=np.float64) + np.abs(arrays["t"]) + tolerance
+    limit = np.maximum(64.0, reach * (64 / 63)) ** 2 - reach**2
+    if (cheapest > limit).any():
+        k = int(np.argmax(cheapest > limit))
+        raise ValueError(
+            f"the {size} cheapest variables of problem {k} have price / residual_price {cheapest[k]:g} together: "
+            f"with a fixed size need at most {limit[k]:g}, divide x and t (price by the square) or lower price"
+        )

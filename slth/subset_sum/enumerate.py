@@ -79,7 +79,7 @@ def search(
 
     def step(row, best):
         bits = row.astype(jnp.uint32)
-        sizes = low_size + jax.lax.population_count(bits)
+        sizes = jax.lax.population_count(bits) + low_size
         keys = keys_of_row(row, sizes)
         last = (sizes << m) | (bits << low) | low_bits
         keys = (*keys, jnp.broadcast_to(last, column[:1] + batch))
@@ -153,10 +153,10 @@ def robust_mask(
     split = min(x.shape[0], LOW_VARIABLES)
     low = subset_table(x[:split])
     zero = jnp.zeros((1, *t.shape), jnp.uint32)
-    table = (zero, zero)
+    table: Digits = (zero, zero)
     for k in range(split):
         more = add_digits(table, (price[0][k][None], price[1][k][None]))
-        table = tuple(jnp.concatenate([a, b]) for a, b in zip(table, more, strict=True))
+        table = jnp.concatenate([table[0], more[0]]), jnp.concatenate([table[1], more[1]])
 
     def keys(row, sizes):
         error = (t - selected_sum(x[split:], row))[None] - low

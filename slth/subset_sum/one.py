@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from slth.subset_sum import enumerate as exact
 from slth.subset_sum.grid import Snapped, exponent_above, grid_exponent, power_of_two, snap
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
+from slth.types import AnyArray
 
 
 def solve_one(
@@ -14,7 +15,7 @@ def solve_one(
     t: Float[Array, "*n"],
     objective: Objective | str = Objective.BEST,
     *,
-    tolerance: float | Float[Array, ""] = 0.01,
+    tolerance: float | Float[AnyArray, ""] = 0.01,
     size: int | None = None,
     residual_price: Float[Array, "*n"] | None = None,
     price: Float[Array, "m *n"] | None = None,
@@ -46,10 +47,13 @@ def solve_one(
     m = x.shape[0]
     if not 1 <= m <= MAX_ENUMERATED:
         raise ValueError(f"enumeration takes 1 to {MAX_ENUMERATED} variables, got m = {m}")
+    terms: dict[str, Array] = {}
     if objective is Objective.QUADRATIC:
+        if gram is None or linear is None:
+            raise ValueError(f"objective {objective} needs gram and linear")
         terms = {"gram": gram, "linear": linear}
-    else:
-        terms = {"price": relative_price(x, residual_price, price)} if objective is Objective.ROBUST else {}
+    elif objective is Objective.ROBUST:
+        terms = {"price": relative_price(x, residual_price, price)}
     far, tolerance = objective is Objective.ROBUST, jnp.asarray(tolerance, jnp.float32)
     p = snap(x, t, tolerance, grid_exponent(x, t, tolerance, far), far)
     return describe(p, t, exact_mask(p, objective, size, **terms))
@@ -59,14 +63,15 @@ def exact_mask(
     p: Snapped | None, objective: Objective, size: int | None, **terms: Array
 ) -> UInt32[Array, "*n"]:
     """The optimal mask by full enumeration; ``terms`` are ``price`` (q / r), or ``gram`` and ``linear``."""
+    if objective is Objective.QUADRATIC:
+        exponent = gram_exponent(terms["gram"], terms["linear"])
+        return exact.quadratic_mask(*quantise(terms["gram"], terms["linear"], exponent), size)
+    assert p is not None  # only quadratic problems come without x and t
     if objective is Objective.BEST:
         return exact.best_mask(p.x, p.t, size)
     if objective is Objective.SMALLEST:
         return exact.smallest_mask(p.x, p.t, p.tolerance, size)
-    if objective is Objective.ROBUST:
-        return exact.robust_mask(p.x, p.t, exact.price_digits(terms["price"], p.exponent), size)
-    exponent = gram_exponent(terms["gram"], terms["linear"])
-    return exact.quadratic_mask(*quantise(terms["gram"], terms["linear"], exponent), size)
+    return exact.robust_mask(p.x, p.t, exact.price_digits(terms["price"], p.exponent), size)
 
 
 def relative_price(x: Array, residual_price: Array | None, price: Array | None) -> Float[Array, "m *n"]:

@@ -4,7 +4,9 @@ import enum
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Bool, Float, Int, UInt32
+
+from slth.types import AnyArray
 
 MAX_ENUMERATED = 20
 MAX_VARIABLES = 32
@@ -35,14 +37,14 @@ class Solution(NamedTuple):
     An unsolved problem keeps its best subset: nothing is hidden and nothing raises.
     """
 
-    mask: UInt32[Array, "*n"]  # bit k set: variable k is kept
-    value: Float[Array, "*n"]  # sum of the kept variables
-    error: Float[Array, "*n"]  # t - value
-    size: Int[Array, "*n"]  # number of kept variables
-    solved: Bool[Array, "*n"]  # |error| <= tolerance
+    mask: UInt32[AnyArray, "*n"]  # bit k set: variable k is kept
+    value: Float[AnyArray, "*n"]  # sum of the kept variables
+    error: Float[AnyArray, "*n"]  # t - value
+    size: Int[AnyArray, "*n"]  # number of kept variables
+    solved: Bool[AnyArray, "*n"]  # |error| <= tolerance
 
 
-def unpack(mask: UInt32[Array, "*n"], m: int) -> Bool[Array, "m *n"]:
+def unpack(mask: UInt32[AnyArray, "*n"], m: int) -> Bool[AnyArray, "m *n"]:
     """Bits ``(mask >> k) & 1`` for ``k < m`` as booleans, variables first; inverse of packing.
 
     >>> unpack(np.array([5], np.uint32), 3)[:, 0].tolist()

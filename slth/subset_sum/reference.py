@@ -28,8 +28,12 @@ def costs(
     Sums of values on the grid 2**-24 are exact here too.
     """
     if objective == "quadratic":
+        assert gram is not None
+        assert linear is not None
         b = subsets(linear.shape[0]).astype(np.float64)
         return [np.einsum("si,ijn,sj->sn", b, gram, b, optimize=True) - 2 * b @ linear]
+    assert x is not None
+    assert t is not None
     b = subsets(x.shape[0]).astype(np.float64)
     error = np.abs(t - b @ x.astype(np.float64))
     if objective == "best":

@@ -11,7 +11,7 @@ they leave a doubt the exact search decides by the rule for ties.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from jaxtyping import Array, Bool, Int
 
 NEVER = np.int32(2**31 - 1)
 COUNT = np.int32(1 << 16)  # a match adds this to a code whose lower half holds its index
+
+State = TypeVar("State")
+Variable = TypeVar("Variable")
 
 
 def apart(always: Bool[Array, ""], function: Callable, *arguments):
@@ -70,7 +73,13 @@ def add_selected(base: Array, values: Sequence[Array], bits: Int[Array, "*n"]) -
     return base
 
 
-def leaves(states: tuple, variables: Sequence, branch: Callable, visit: Callable, index: int = 0) -> None:
+def leaves(
+    states: State,
+    variables: Sequence[Variable],
+    branch: Callable[[State, Variable], State],
+    visit: Callable[[int, State], None],
+    index: int = 0,
+) -> None:
     """Depth first over all subsets of ``variables``: ``visit(index, state)`` at each, few states alive.
 
     ``branch(state, variable)`` is the state with the variable added; bit k of ``index`` is variable k.

@@ -6,26 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import Objective, Solution
 from slth.subset_sum.stages import Stage, compiled, plan
+from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
 
 
 def solve(
-    x: Float[Array, "m n"] | None,
-    t: Float[Array, " n"] | None,
+    x: Float[AnyArray, "m n"] | None,
+    t: Float[AnyArray, " n"] | None,
     objective: Objective | str = Objective.BEST,
     *,
     tolerance: float = 0.01,
     size: int | None = None,
-    residual_price: Float[Array, " n"] | None = None,
-    price: Float[Array, "m n"] | None = None,
-    gram: Float[Array, "m m n"] | None = None,
-    linear: Float[Array, "m n"] | None = None,
+    residual_price: Float[AnyArray, " n"] | None = None,
+    price: Float[AnyArray, "m n"] | None = None,
+    gram: Float[AnyArray, "m m n"] | None = None,
+    linear: Float[AnyArray, "m n"] | None = None,
     progress: Progress | None = None,
 ) -> Solution:
     r"""Optimal subsets of ``n`` problems, :math:`S_i \subseteq \{1, ..., m\}` for :math:`(x_{\cdot i},
@@ -96,7 +97,7 @@ def _run(
         for whole, part in zip(out, solution, strict=True):
             whole[where] = np.asarray(part)[: stop - start]
         rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
-        return stop - start, rest + start if chosen is None else where[rest]
+        return stop - start, rest + start if isinstance(where, slice) else where[rest]
 
     for done, rest in _in_threads(one, range(0, count, chunk_size)):
         unsure.append(rest)

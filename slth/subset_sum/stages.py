@@ -70,14 +70,13 @@ def run_stage(
     """Solutions of one chunk, and for which problems they are sure; ``always`` is true (see `apart`)."""
     far = stage.objective is Objective.ROBUST
     p = None
-    if x is not None:
-        exponent = apart(always, lambda *a: grid_exponent(*a, far), x, t, tolerance)
-        p = apart(always, lambda *a: snap(*a, far), x, t, tolerance, exponent)
+    if x is not None and t is not None:
+        exponent = apart(always, functools.partial(grid_exponent, far=far), x, t, tolerance)
+        p = apart(always, functools.partial(snap, far=far), x, t, tolerance, exponent)
     mask, sure = _mask(stage, always, p, terms)
-    solution = (
-        describe(p, t, mask) if p is not None else describe_quadratic(mask, terms["gram"], terms["linear"])
-    )
-    return solution, sure
+    if p is None or t is None:
+        return describe_quadratic(mask, terms["gram"], terms["linear"]), sure
+    return describe(p, t, mask), sure
 
 
 def _mask(stage, always, p, terms):
@@ -104,7 +103,10 @@ def _mask(stage, always, p, terms):
 
 
 @functools.cache
-def compiled(stage: Stage, devices: tuple[jax.Device, ...]) -> Callable:
+def compiled(
+    stage: Stage,
+    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+) -> Callable:
     """`run_stage` for one shape of arguments; on several devices each takes its share of the problems.
 
     Problems are independent, so a device computes what it would compute alone: results do not depend on how
