@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 import numpy as np
@@ -38,6 +39,7 @@ USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 def settings(cfg: DictConfig) -> dict:
     """The resolved config without ``output_dir``: what a run computes, not where it is put."""
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
     return {k: v for k, v in plain.items() if k != "output_dir"}
 
 
@@ -151,7 +153,7 @@ def main(
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
 
-    def refuse(error: Exception) -> None:
+    def refuse(error: Exception) -> NoReturn:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
 

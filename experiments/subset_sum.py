@@ -128,8 +128,8 @@ def figures(table: pd.DataFrame, cfg: DictConfig, folder: Path) -> None:
         axis.errorbar(
             rows["m"], rows["failure"].where(rows["failures"] > 0), spread, fmt="o-", capsize=3, label=name
         )
-    if table["coverage"].notna().any():
-        rows = table[table["coverage"].notna()]
+    rows = table[table["coverage"].notna()]
+    if len(rows):
         axis.plot(
             rows["m"],
             rows["coverage"].astype(float),

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jax
 
+OPTION = "jax_compilation_cache_dir"
+
 
 def cache_folder() -> Path:
     """``$JAX_COMPILATION_CACHE_DIR``, else ``slth/jax`` in the user's cache folder."""
@@ -22,6 +24,6 @@ def use_compile_cache() -> None:
     configuration, so call it before the first compilation. A folder that cannot be written costs nothing
     but the caching.
     """
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+    if getattr(jax.config, OPTION) is None:
+        jax.config.update(OPTION, str(cache_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -355,7 +355,9 @@ def solve_compensated(
     copies = wanted.columns.shape[1]
     columns = columns_of(parts, settings.block)
     shape = parts[0].stream.shape
-    images = parts[0].stream.ticket.shape[0]
+    calibration = parts[0].stream.ticket
+    assert calibration is not None  # this method is only chosen with images
+    images = calibration.shape[0]
     samples = draw_samples(parts[0].layer, shape, images, settings.positions)
     found = moments(parts, columns, samples, skip, wanted.columns.reshape(-1))
     ridge = settings.ridge if isinstance(parts[0].layer, Conv) else settings.dense_ridge
