@@ -109,6 +109,16 @@ def test_fixed_size(objective, size):
         np.testing.assert_array_equal(out.mask, wanted)
 
 
+def test_fixed_size_takes_the_cheaper_of_dear_variables():
+    """Prices of up to half the largest allowed, and some that are larger than any exact cost."""
+    rng = np.random.default_rng(0)
+    x, t = on_grid(rng.uniform(-1, 1, (7, 700)), 1 / 8), on_grid(rng.uniform(-1, 1, 700), 1 / 8)
+    price = rng.choice(np.float32([256, 512, 1000, 2.0**40]), (7, 700))
+    price[:2] = 1000
+    out = solve(x, t, "robust", size=2, price=price)
+    np.testing.assert_array_equal(out.mask, brute_force(x, t, "robust", size=2, price=price))
+
+
 def test_the_solution_describes_its_mask():
     m = 12
     x, t = problems(m, 2000, seed=4)
