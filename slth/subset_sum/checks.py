@@ -101,6 +101,6 @@ def _affordable(arrays: dict, tolerance: float, size: int) -> None:
     if (cheapest > limit).any():
         k = int(np.argmax(cheapest > limit))
         raise ValueError(
-            f"the {size} cheapest variables of problem {k} have price / residual_price {cheapest[k]:g} in all:"
+            f"the {size} cheapest variables of problem {k} have price / residual_price {cheapest[k]:g}:"
             f" a fixed size needs at most {limit[k]:g} there, lower the prices or scale the problem down"
         )

@@ -39,7 +39,7 @@ CASES = {
     "r of zero": ({"objective": "robust", "residual_price": changed(T, 1, 0)}, r"residual_price\[1\] is 0.0"),
     "too dear for a fixed size": (
         {"objective": "robust", "price": changed(0 * X, (slice(1, 3), 2), 1e4), "size": 2},
-        "the 2 cheapest variables of problem 2 have price / residual_price 10000 together",
+        "the 2 cheapest variables of problem 2 have price / residual_price 10000:",
     ),
     "no gram": ({"objective": "quadratic", "linear": X}, "objective quadratic needs gram"),
     "asymmetric": (
