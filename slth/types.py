@@ -4,11 +4,10 @@ Axes by name: ``n`` images or problems, ``h w`` rows and columns, ``c`` channels
 ``cin cout`` channels going in and out of a layer, ``m`` copies (the multiplicity).
 """
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 Shape: TypeAlias = tuple[int, ...]
 """Shape of one example without the batch axis: ``(h, w, c)``, ``(length, c)`` or ``(features,)``."""
@@ -23,9 +22,4 @@ Mask: TypeAlias = dict[str, Any]
 """A tree of the structure of `Params` with boolean leaves: True = the source's parameter is kept."""
 
 Batch: TypeAlias = Float[Array, "n *shape"]
-Kernel: TypeAlias = Float[Array, "*taps cin cout"]
-HostArray: TypeAlias = np.ndarray
 AnyArray: TypeAlias = Array | np.ndarray  # on a device or in NumPy
-Vector: TypeAlias = Float[Array, " c"]
-BoolArray: TypeAlias = Bool[Array, "..."]
-Metrics: TypeAlias = Mapping[str, Any]

@@ -36,7 +36,7 @@ def order_for_output(
     out_taps, reads, outputs = np.nonzero(weight)
     wanted = weight[out_taps, reads, outputs]
     slots = part.stream.slots
-    target = slots.factor[:, None] * part.weight[:, slots.channel]
+    target = part.wanted
     taps, which, row = (np.repeat(a, m) for a in np.nonzero(target))
     copy = np.tile(copies, len(taps) // m)
     own = target[taps, which, row]

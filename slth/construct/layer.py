@@ -110,8 +110,7 @@ def _solve_part(
 ) -> _PartSolved:
     """The weights of one linear map; sets ``mask``."""
     slots = part.stream.slots
-    target = slots.factor[:, None] * part.weight[:, slots.channel]  # (taps, slots, cout)
-    target = np.repeat(target, columns.shape[1], axis=2)  # one problem for each copy of the output
+    target = np.repeat(part.wanted, columns.shape[1], axis=2)  # one problem for each copy of the output
     taps, which, out = np.nonzero(target)
     column = columns.reshape(-1)[out]
     left = target[taps, which, out].astype(np.float64)
@@ -183,8 +182,7 @@ def deviations(
 ) -> Stats:
     """How far the sums that a mask realises are from the weights, and which of them some subset meets."""
     slots = part.stream.slots
-    target = slots.factor[:, None] * part.weight[:, slots.channel]
-    target = np.repeat(target, columns.shape[1], axis=2)
+    target = np.repeat(part.wanted, columns.shape[1], axis=2)
     left = target.astype(np.float64)
     size = np.zeros(target.shape, int)
     flat = columns.reshape(-1)

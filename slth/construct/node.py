@@ -57,6 +57,12 @@ class Part(NamedTuple):
     scale: float
     """The source's scale of this layer's weights."""
 
+    @property
+    def wanted(self) -> Float[np.ndarray, "taps slots cout"]:
+        """What the members of each slot should sum to: the slot's factor times the target's weight."""
+        slots = self.stream.slots
+        return slots.factor[:, None] * self.weight[:, slots.channel]
+
 
 class Solved(NamedTuple):
     """What was chosen in one node."""

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from slth.nn.activations import activation_info
+from slth.nn.convolution import correlate_channels
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Stateless, Subsample, check_positive
 from slth.types import Batch, Pairs, Params, Shape
 
@@ -80,16 +81,7 @@ class Conv:
 
     def apply(self, params: Params, x: Batch) -> Batch:
         """The layer's output, computed with precision "highest"."""
-        spatial = "HW"[: len(self.kernel)]
-        y = lax.conv_general_dilated(
-            x,
-            params["kernel"],
-            self.stride,
-            self.padding,
-            rhs_dilation=self.dilation,
-            dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
-            precision=lax.Precision.HIGHEST,
-        )
+        y = correlate_channels(x, params["kernel"], self.stride, self.padding, self.dilation)
         return y + _along_channels(params["bias"], y) if self.use_bias else y
 
 

@@ -13,6 +13,7 @@ from slth.construct.node import Stats
 from slth.evaluate import Comparison
 from slth.nn.layers import Conv, Dense, Layer, Residual
 from slth.nn.network import Network
+from slth.report.tables import stats_fields
 from slth.ticket import Ticket
 from slth.types import Params
 
@@ -90,18 +91,12 @@ def ticket_metrics(
 def subset_sum_metrics(construction: Construction, solver: Solver, calibration: int) -> dict[str, Any]:
     """Section ``subset_sum``; errors are in units of each layer's source scale."""
     stats = sum((record.stats for record in construction.records), Stats())
-    problems = max(stats.problems, 1)
     return {
         "method": solver.method,
         "objective": solver.objective if solver.method == "independent" else None,
         "tolerance": solver.tolerance,
         "calibration": calibration,
-        "problems": stats.problems,
-        "unsolved": stats.unsolved,
-        "deviating": stats.deviating,
-        "mean_size": stats.size / problems,
-        "mean_error": stats.error / problems,
-        "max_error": stats.max_error,
+        **stats_fields(stats),
     }
 
 

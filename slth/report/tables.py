@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slth.construct.network import Construction
+from slth.construct.node import Stats
 from slth.evaluate import LayerError
 
 LAYER_COLUMNS = (
@@ -33,15 +34,10 @@ def layer_rows(
     """
     rows = []
     for record in construction.records:
-        stats, problems = record.stats, max(record.stats.problems, 1)
+        stats = record.stats
         row: dict[str, Any] = {
             "layer": record.path,
-            "problems": stats.problems,
-            "unsolved": stats.unsolved,
-            "deviating": stats.deviating,
-            "mean_size": stats.size / problems,
-            "mean_error": stats.error / problems,
-            "max_error": stats.max_error,
+            **stats_fields(stats),
             "gain": math.sqrt(stats.source_power / stats.target_power) if stats.target_power > 0 else None,
             "kept": record.kept,
             "parameters": record.parameters,
@@ -55,6 +51,19 @@ def layer_rows(
             row[f"mean_error_{name}"] = None if found is None else found.mean
         rows.append(row)
     return rows
+
+
+def stats_fields(stats: Stats) -> dict[str, Any]:
+    """Counts and errors of some subset-sum problems, as ``layers.csv`` and ``metrics.json`` name them."""
+    problems = max(stats.problems, 1)
+    return {
+        "problems": stats.problems,
+        "unsolved": stats.unsolved,
+        "deviating": stats.deviating,
+        "mean_size": stats.size / problems,
+        "mean_error": stats.error / problems,
+        "max_error": stats.max_error,
+    }
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
