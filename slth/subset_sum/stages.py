@@ -5,6 +5,7 @@ problems. What comes out is the same whichever stage decides.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from slth.subset_sum.robust import robust_chunk
 from slth.subset_sum.rows import apart
 from slth.subset_sum.smallest import every_size_chunk, level_chunk
 
+MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 
 
@@ -49,11 +51,11 @@ def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
         folded = [Stage(objective, "folded", 4096, (4, 6))] if 12 <= m <= MAX_FOLDED else []
         return (*folded, exact) if halves else (*folded, Stage(objective, "folded", 4096, (1, 6)), exact)
     if objective is Objective.SMALLEST:
-        levels, every = (
-            Stage(objective, "levels", 4096, (0, 1, 2, 3)),
-            Stage(objective, "every size", 2048, (6,)),
-        )
-        return (levels, every, exact) if m <= MAX_FOLDED else (levels, exact)
+        levels = [Stage(objective, "levels", 16384, (0, 1, 2, 3))]
+        if math.comb(m, 4) <= MAX_UNROLLED:
+            levels.append(Stage(objective, "levels", 4096, (4,)))
+        every = [Stage(objective, "every size", 1024, (6,))] if m <= MAX_FOLDED else []
+        return (*levels, *every, exact)
     if objective is Objective.ROBUST:
         return Stage(objective, "rows", 4096, (6,)), exact
     return Stage(objective, "rows", 2048, (7,)), exact
