@@ -1,6 +1,7 @@
 """Networks: frozen specs beside nested dicts of parameters, and convolution as mathematics."""
 
 from slth.nn.activations import ACTIVATIONS, ActivationInfo, activation_info
+from slth.nn.describe import describe_activation, register_activation
 from slth.nn.fold import fold_batch_norm
 from slth.nn.layers import (
     Activation,
@@ -36,9 +37,11 @@ __all__ = [
     "apply",
     "apply_train",
     "count",
+    "describe_activation",
     "fold_batch_norm",
     "format_summary",
     "init",
+    "register_activation",
     "same_padding",
     "summary",
     "trace",

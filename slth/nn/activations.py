@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Elementwise = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+Bound = Callable[[float], float]
 
 
 class ActivationInfo(NamedTuple):
@@ -28,51 +29,133 @@ class ActivationInfo(NamedTuple):
     offset: float
     """d = phi(0)."""
     lipschitz: float
-    """T, the least Lipschitz constant on the real line."""
-    remainder: Callable[[float], float]
-    """r(u) >= max |phi(x) - phi_hat(x)| over |x| <= u."""
+    """T, the least Lipschitz constant on [-reach, reach]."""
+    remainder: Bound
+    """r(u) >= max |phi(x) - phi_hat(x)| over |x| <= u; infinite beyond the reach."""
     homogeneous: bool
     """Whether phi(s x) = s phi(x) for every s > 0."""
+    reach: float = math.inf
+    """T and r hold for |x| <= reach."""
+
+
+def check_slopes(name: str, mu_plus: float, mu_minus: float, error: float = 0.0) -> None:
+    r"""Refuse an activation without a linear part that subsets could use: :math:`\mu_+ + \mu_- = 0`.
+
+    Args:
+      error: what the sum may differ from 0 by and still count as 0.
+    Raises: ValueError.
+    """
+    if abs(mu_plus + mu_minus) <= error:
+        raise ValueError(
+            f"activation {name!r} has mu+ + mu- = 0 (mu+ = {mu_plus:g}, mu- = {mu_minus:g}), as |x| and x^2 "
+            "have: phi(x) - phi(-x) has no linear part, so x and -x look alike and no subset of its channels "
+            "can carry a weight; choose one whose one-sided slopes at 0 do not cancel"
+        )
 
 
 def _exact(u: float) -> float:
     return 0.0
 
 
-def _relu(slope: float) -> ActivationInfo:
-    return ActivationInfo(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact, True)
+def _bound(taylor: Bound, distance: Bound) -> Bound:
+    """r from a bound of Taylor's near 0, where a difference of nearly equal numbers loses its digits, and
+    the distance itself, up to its rounding, elsewhere."""
+
+    def remainder(u: float) -> float:
+        return taylor(u) if u < 0.01 else min(taylor(u), distance(u) * (1 + 1e-9))
+
+    return remainder
+
+
+def _log_cosh(u: float) -> float:
+    return u + math.log1p(math.exp(-2 * u)) - math.log(2)
+
+
+def _softplus_number(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def _mish_distance(u: float) -> float:
+    slopes = (math.tanh(_softplus_number(x)) for x in (u, -u))
+    return u * max(abs(slope - 0.6) for slope in slopes)
+
+
+def _exponential_branch(u: float) -> float:
+    """Distance of e^x - 1 from x at x = -u."""
+    return math.expm1(-u) + u
 
 
 def _leaky_relu(slope: float) -> ActivationInfo:
+    check_slopes("leaky_relu", 1.0, slope)
+
     def phi(x: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.where(x >= 0, x, slope * x)
 
     return ActivationInfo(phi, 1.0, slope, 0.0, max(1.0, abs(slope)), _exact, True)
 
 
-def _tanh(slope: float) -> ActivationInfo:
-    return ActivationInfo(jnp.tanh, 1.0, 1.0, 0.0, 1.0, lambda u: min(u**3 / 3, u), False)
+def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jax.nn.gelu(x, approximate=False)
 
 
-def _sigmoid(slope: float) -> ActivationInfo:
-    def remainder(u: float) -> float:
-        return min(u**3 / 48, u / 4)
-
-    return ActivationInfo(jax.nn.sigmoid, 0.25, 0.25, 0.5, 0.25, remainder, False)
+_SELU_SCALE = 1.0507009873554804934193349852946
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU = _SELU_SCALE * _SELU_ALPHA
 
 
-def _identity(slope: float) -> ActivationInfo:
-    return ActivationInfo(lambda x: x, 1.0, 1.0, 0.0, 1.0, _exact, True)
+def constant_row(info: ActivationInfo) -> Callable[[float], ActivationInfo]:
+    """The row of an activation that no slope changes."""
+    return lambda slope: info
 
 
+def _row(
+    phi: Elementwise,
+    mu_plus: float,
+    mu_minus: float,
+    offset: float,
+    lipschitz: float,
+    remainder: Bound,
+    homogeneous: bool = False,
+) -> Callable[[float], ActivationInfo]:
+    return constant_row(ActivationInfo(phi, mu_plus, mu_minus, offset, lipschitz, remainder, homogeneous))
+
+
+# phi, mu+, mu-, d, T, r, homogeneous. Where the distance from the two lines grows with |x| on both sides, r
+# is that distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish phi'(1.49057...).
 ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
-    "relu": _relu,
+    "relu": _row(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact, True),
     "leaky_relu": _leaky_relu,
-    "tanh": _tanh,
-    "sigmoid": _sigmoid,
-    "identity": _identity,
+    "tanh": _row(jnp.tanh, 1.0, 1.0, 0.0, 1.0, _bound(lambda u: u**3 / 3, lambda u: u - math.tanh(u))),
+    "sigmoid": _row(
+        *(jax.nn.sigmoid, 0.25, 0.25, 0.5, 0.25),
+        _bound(lambda u: u**3 / 48, lambda u: u / 4 - math.tanh(u / 2) / 2),
+    ),
+    "gelu": _row(
+        *(_gelu, 0.5, 0.5, 0.0, (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)),
+        _bound(lambda u: u**2 / math.sqrt(2 * math.pi), lambda u: u * math.erf(u / math.sqrt(2)) / 2),
+    ),
+    "silu": _row(
+        *(jax.nn.silu, 0.5, 0.5, 0.0, 0.5 + 2.3993572805154677 / 4),
+        _bound(lambda u: u**2 / 4, lambda u: u * math.tanh(u / 2) / 2),
+    ),
+    "softplus": _row(
+        *(jax.nn.softplus, 0.5, 0.5, math.log(2), 1.0),
+        _bound(lambda u: u**2 / 8, lambda u: _log_cosh(u / 2)),
+    ),
+    "elu": _row(jax.nn.elu, 1.0, 1.0, 0.0, 1.0, _bound(lambda u: u**2 / 2, _exponential_branch)),
+    "selu": _row(
+        *(jax.nn.selu, _SELU_SCALE, _SELU, 0.0, _SELU),
+        _bound(lambda u: _SELU * u**2 / 2, lambda u: _SELU * _exponential_branch(u)),
+    ),
+    "hard_tanh": _row(jax.nn.hard_tanh, 1.0, 1.0, 0.0, 1.0, lambda u: max(u - 1.0, 0.0)),
+    "mish": _row(
+        *(jax.nn.mish, 0.6, 0.6, 0.0, 1.0884981612517287),
+        _bound(lambda u: 0.3215 * u**2, _mish_distance),
+    ),
+    "identity": _row(lambda x: x, 1.0, 1.0, 0.0, 1.0, _exact, True),
 }
-"""One row an activation: name -> (slope -> its facts); ``slope`` matters to leaky ReLU alone."""
+"""One row an activation: name -> (slope -> its facts); ``slope`` matters to leaky ReLU alone.
+`slth.nn.register_activation` adds rows."""
 
 
 def activation_info(name: str, slope: float = 0.01) -> ActivationInfo:
@@ -80,15 +163,18 @@ def activation_info(name: str, slope: float = 0.01) -> ActivationInfo:
 
     Args:
       name: one of `ACTIVATIONS`.
-      slope: :math:`\alpha` of leaky ReLU, its derivative on the negative half-line; finite.
-    Raises: ValueError for an unknown name or a slope that is not finite.
+      slope: :math:`\alpha` of leaky ReLU, its derivative on the negative half-line; finite, not -1.
+    Raises: ValueError for an unknown name, or a slope that is not finite or cancels that of x >= 0.
 
     >>> info = activation_info("leaky_relu", slope=0.1)
     >>> (info.mu_plus, info.mu_minus, float(info.phi(jnp.float32(-2.0))))
     (1.0, 0.1, -0.2)
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r} is unknown: choose one of {', '.join(ACTIVATIONS)}")
-    if not math.isfinite(slope):
-        raise ValueError(f"activation slope must be finite, got {slope}")
+        raise ValueError(
+            f"activation {name!r} is unknown: choose one of {', '.join(ACTIVATIONS)}, or make it known "
+            "with slth.nn.register_activation"
+        )
+    if not isinstance(slope, int | float) or not math.isfinite(slope):
+        raise ValueError(f"activation slope must be finite, got {slope!r}")
     return ACTIVATIONS[name](slope)

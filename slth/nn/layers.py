@@ -190,13 +190,14 @@ class ChannelScale:
 
 @dataclass(frozen=True)
 class Activation(Stateless):
-    """An elementwise activation of the table `slth.nn.activations.ACTIVATIONS`."""
+    """An elementwise activation of the table `slth.nn.ACTIVATIONS`, by name; ``slope`` is leaky ReLU's."""
 
     kind: str
     slope: float = 0.01
 
     def __post_init__(self) -> None:
         activation_info(self.kind, self.slope)
+        object.__setattr__(self, "slope", float(self.slope))
 
     def output_shape(self, shape: Shape) -> Shape:
         """Unchanged."""

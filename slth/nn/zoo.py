@@ -1,5 +1,6 @@
 """Builders of named network specs: mlp, LeNet-like and plain convolutional nets, residual nets.
 
+Each takes any activation of `slth.nn.ACTIVATIONS` by its name; ``slope`` is that of leaky ReLU.
 Names of layers follow the published PyTorch checkpoints, so that importing them is a matter of suffixes.
 """
 
@@ -33,17 +34,18 @@ def mlp(
     *,
     widths: tuple[int, ...] = (64, 64),
     activation: str = "relu",
+    slope: float = 0.01,
 ) -> Network:
     """A fully connected network with the given hidden widths; images are flattened first."""
     layers: list[Layer] = [Flatten()] if len(input_shape) > 1 else []
     for index, width in enumerate(widths):
-        layers += [Dense(f"dense{index + 1}", width), Activation(activation)]
+        layers += [Dense(f"dense{index + 1}", width), Activation(activation, slope)]
     return Network(input_shape, (*layers, Dense("linear", classes)))
 
 
-def lenet(input_shape: Shape, classes: int, *, activation: str = "relu") -> Network:
+def lenet(input_shape: Shape, classes: int, *, activation: str = "relu", slope: float = 0.01) -> Network:
     """A LeNet-like network (LeCun et al. 1998): two 5x5 convolutions with max pooling, 120-84-classes."""
-    act = Activation(activation)
+    act = Activation(activation, slope)
     layers = [
         *(Conv("conv1", 6, (5, 5), padding=same_padding((5, 5))), act, Pool("max", (2, 2))),
         *(Conv("conv2", 16, (5, 5), padding=same_padding((5, 5))), act, Pool("max", (2, 2))),
@@ -52,10 +54,12 @@ def lenet(input_shape: Shape, classes: int, *, activation: str = "relu") -> Netw
     return Network(input_shape, tuple(layers))
 
 
-def digits_cnn(input_shape: Shape, classes: int, *, width: int = 12, activation: str = "relu") -> Network:
+def digits_cnn(
+    input_shape: Shape, classes: int, *, width: int = 12, activation: str = "relu", slope: float = 0.01
+) -> Network:
     """The small convolutional net of the embedded digits: two 3x3 convolutions with batch norm, the second of
     stride 2, max pooling, one dense layer."""
-    act = Activation(activation)
+    act = Activation(activation, slope)
     pad = same_padding((3, 3))
     layers = [
         *(Conv("conv1", width, (3, 3), padding=pad, use_bias=False), BatchNorm("bn1"), act),
@@ -65,12 +69,14 @@ def digits_cnn(input_shape: Shape, classes: int, *, width: int = 12, activation:
     return Network(input_shape, tuple(layers))
 
 
-def conv_mnist(input_shape: Shape = (28, 28, 1), classes: int = 10, *, activation: str = "relu") -> Network:
+def conv_mnist(
+    input_shape: Shape = (28, 28, 1), classes: int = 10, *, activation: str = "relu", slope: float = 0.01
+) -> Network:
     """The MNIST net published with Burkholz 2022: conv 1-32, conv 32-32 (3x3, padding 1), dense 25088-10.
 
     Flattened in PyTorch's channel-row-column order. Names ("0", "2", "5") are the checkpoint's.
     """
-    act = Activation(activation)
+    act = Activation(activation, slope)
     pad = same_padding((3, 3))
     layers = [Conv("0", 32, (3, 3), padding=pad), act, Conv("2", 32, (3, 3), padding=pad), act]
     return Network(input_shape, (*layers, Flatten("chw"), Dense("5", classes)))
@@ -162,6 +168,7 @@ def resnet_cifar(
     *,
     skip: str | None = None,
     activation: str = "relu",
+    slope: float = 0.01,
     width: int = 16,
     pre_activation: bool = False,
 ) -> Network:
@@ -182,7 +189,7 @@ def resnet_cifar(
         kinds = ", ".join(SKIPS[depth == 22 :])
         raise ValueError(f"the skip of a residual net of depth {depth} is one of {kinds}, got {skip!r}")
     repeats = (depth - 2) // 6
-    act = Activation(activation)
+    act = Activation(activation, slope)
     stem: list[Layer] = [Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False)]
     stem += [] if pre_activation else [BatchNorm("bn1"), act]
     block = _pre_activation if pre_activation else _basic
@@ -191,9 +198,11 @@ def resnet_cifar(
     return Network(input_shape, (*stem, *body, *tail, GlobalMean(), Dense("linear", classes)))
 
 
-def digits_resnet(input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu") -> Network:
+def digits_resnet(
+    input_shape: Shape, classes: int, *, width: int = 8, activation: str = "relu", slope: float = 0.01
+) -> Network:
     """The small residual net of the embedded digits: two stages (8x8 and 4x4 pixels) of a block, option A."""
-    act = Activation(activation)
+    act = Activation(activation, slope)
     stem = (
         Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False),
         BatchNorm("bn1"),
@@ -209,6 +218,7 @@ def resnet_imagenet(
     classes: int = 1000,
     *,
     activation: str = "relu",
+    slope: float = 0.01,
     width: int = 64,
     pre_activation: bool = False,
 ) -> Network:
@@ -221,7 +231,7 @@ def resnet_imagenet(
     if depth not in IMAGENET_BLOCKS or (pre_activation and depth == 50):
         depths = [d for d in IMAGENET_BLOCKS if not (pre_activation and d == 50)]
         raise ValueError(f"this residual net has a depth of {depths}, got {depth}")
-    act = Activation(activation)
+    act = Activation(activation, slope)
     stem = (
         Conv("conv1", width, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False),
         *(BatchNorm("bn1"), act, Pool("max", (3, 3), (2, 2), ((1, 1), (1, 1)))),

@@ -1,5 +1,7 @@
 """The activation table against limits, differences and grids computed apart from it."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,35 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slth.nn import ACTIVATIONS, activation_info
+from slth.nn import ACTIVATIONS, Activation, activation_info
+from tests.nn.functions import FUNCTIONS, phi
 
 SLOPES = {"leaky_relu": (0.01, 0.3, -0.5, 2.0)}
 ROWS = [(name, slope) for name in ACTIVATIONS for slope in SLOPES.get(name, (0.01,))]
 GRID = np.concatenate([-np.logspace(2, -6, 400), [0.0], np.logspace(-6, 2, 400)])
 every_row = pytest.mark.parametrize("name, slope", ROWS, ids=[f"{n}-{s}" for n, s in ROWS])
 
-FUNCTIONS = {  # in NumPy and float64, apart from the table
-    "relu": lambda x, a: np.maximum(x, 0),
-    "leaky_relu": lambda x, a: np.where(x < 0, a * x, x),
-    "tanh": lambda x, a: np.tanh(x),
-    "sigmoid": lambda x, a: np.exp(-np.logaddexp(0, -x)),
-    "identity": lambda x, a: x,
-}
-
-
-def phi(name: str, slope: float, x: np.ndarray) -> np.ndarray:
-    return FUNCTIONS[name](np.asarray(x, np.float64), slope)
-
 
 def test_every_row_is_tested():
-    assert set(FUNCTIONS) == set(ACTIVATIONS)
+    assert set(FUNCTIONS) == {name for name, _ in ROWS}
 
 
 @every_row
 def test_the_function_is_that_of_its_name(name: str, slope: float):
     x = GRID.astype(np.float32)
     got = np.asarray(activation_info(name, slope).phi(jnp.asarray(x)))
-    np.testing.assert_allclose(got, phi(name, slope, x), rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(got, phi(name, slope, x), rtol=2e-6, atol=5e-7)
 
 
 @every_row
@@ -65,8 +56,45 @@ def test_the_remainder_bounds_the_distance_from_the_two_lines(name: str, slope: 
     for u in (0.0, 1e-3, 0.1, 0.5, 1.0, 3.0, 10.0, 100.0):
         worst = distance[np.abs(GRID) <= u].max()
         assert worst <= info.remainder(u) + 1e-12
-    # Near zero the bound is no idle one: it is the first term that the lines leave out.
-    assert info.remainder(0.1) <= 1.2 * distance[np.abs(GRID) <= 0.1].max() + 1e-12
+        # No idle bound: up to a series' next term it is the distance itself at one of the ends.
+        ends = [
+            abs(phi(name, slope, s * u) - info.offset - s * mu * u)
+            for s, mu in ((1, info.mu_plus), (-1, info.mu_minus))
+        ]
+        assert info.remainder(u) <= 1.01 * max(ends) + 1e-12
+
+
+@settings(max_examples=100)
+@given(u=st.floats(1e-6, 60), share=st.floats(-1, 1), slope=st.floats(-0.99, 3))
+def test_bounds_hold_everywhere(u: float, share: float, slope: float):
+    x = share * u
+    for name in FUNCTIONS:
+        info = activation_info(name, slope)
+        value, zero = phi(name, slope, x), float(phi(name, slope, 0.0))
+        line = info.offset + (info.mu_plus if x >= 0 else info.mu_minus) * x
+        rounding = 1e-15 * (1 + (info.lipschitz + 1) * u)
+        assert abs(value - line) <= info.remainder(u) + rounding
+        assert abs(value - zero) <= info.lipschitz * abs(x) + rounding
+
+
+@every_row
+def test_the_remainder_grows_and_starts_at_zero(name: str, slope: float):
+    info = activation_info(name, slope)
+    values = [info.remainder(float(u)) for u in (0.0, *np.geomspace(1e-9, 1e3, 300))]
+    assert values[0] == 0
+    assert all(a <= b for a, b in pairwise(values))
+    power = {"tanh": 3, "sigmoid": 3}.get(name, 2)
+    assert info.remainder(1e-4) <= 1e-4**power
+
+
+@every_row
+def test_the_least_lipschitz_constant_is_reached_in_the_limit(name: str, slope: float):
+    # phi' by central differences of float64, far enough out for those whose slope only tends to T.
+    x, h = np.linspace(-20, 20, 80_001), 1e-6
+    slopes = np.abs(phi(name, slope, x + h) - phi(name, slope, x - h)) / (2 * h)
+    info = activation_info(name, slope)
+    one_sided = max(abs(info.mu_plus), abs(info.mu_minus))
+    assert max(slopes.max(), one_sided) == pytest.approx(info.lipschitz, rel=1e-6)
 
 
 @settings(max_examples=50)
@@ -93,14 +121,26 @@ def test_two_signs_add_up_to_a_line_near_zero(name: str, slope: float):
     assert np.abs(difference - line).max() <= 2 * info.remainder(0.2) + 1e-12
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_gradients_exist_at_zero(name: str):
     gradient = jax.grad(lambda x: activation_info(name, 0.1).phi(x))(0.0)
     assert np.isfinite(gradient)
 
 
 def test_what_is_no_row_is_named():
-    with pytest.raises(ValueError, match=r"activation 'gelu' is unknown: choose one of relu, leaky_relu"):
-        activation_info("gelu")
+    with pytest.raises(ValueError, match=r"activation 'cube' is unknown: choose one of relu, leaky_relu"):
+        activation_info("cube")
     with pytest.raises(ValueError, match=r"activation slope must be finite, got nan"):
         activation_info("leaky_relu", float("nan"))
+    with pytest.raises(ValueError, match=r"activation slope must be finite, got '0.1'"):
+        activation_info("leaky_relu", "0.1")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_absolute_value_is_no_leaky_relu_for_tickets():
+    with pytest.raises(ValueError, match=r"mu\+ \+ mu- = 0 .* x and -x look alike"):
+        Activation("leaky_relu", -1.0)
+
+
+def test_a_whole_slope_is_the_same_activation():
+    assert Activation("leaky_relu", 2) == Activation("leaky_relu", 2.0)
+    assert type(Activation("leaky_relu", 2).slope) is float

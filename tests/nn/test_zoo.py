@@ -67,6 +67,19 @@ def test_every_target_builds_for_its_data(name: str):
     assert hash(net) == hash(zoo.build(name, list(SIZES[name] or (32, 32, 3)), 7))
 
 
+def activations(layers) -> set[nn.Activation]:
+    found = {layer for layer in layers if isinstance(layer, nn.Activation)}
+    return found.union(*(activations(layer.branch) for layer in layers if isinstance(layer, nn.Residual)))
+
+
+@pytest.mark.parametrize("name", zoo.BUILDERS)
+def test_every_target_takes_every_activation(name: str):
+    shape = SIZES[name] or (32, 32, 3)
+    for kind in nn.ACTIVATIONS:
+        net = zoo.build(name, shape, 7, activation=kind, slope=0.3)
+        assert activations(net.layers) == {nn.Activation(kind, 0.3)}
+
+
 def test_the_sigmoid_target_is_the_scaled_one():
     net = zoo.build("resnet20_sigmoid", (32, 32, 3), 10)
     assert net == zoo.resnet_cifar(20, skip="scaled", activation="sigmoid")
