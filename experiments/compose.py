@@ -15,9 +15,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from slth import nn
+from slth.construct import Solver
 from slth.construct.compensate import Compensation
 from slth.construct.layout import source_network
-from slth.construct.network import Solver
 from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network

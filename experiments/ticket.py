@@ -16,7 +16,7 @@ from experiments.compose import calibration_of, check, data_of, solver_of, sourc
 from experiments.run_folder import main
 from slth import evaluate, report, ticket
 from slth.compile_cache import use_compile_cache
-from slth.construct.network import Construction, construct
+from slth.construct import Construction, construct
 from slth.construct.node import Stats
 from slth.construct.prune import read_channels
 from slth.data import Data

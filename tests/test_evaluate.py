@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from slth import evaluate, nn
+from slth.construct import Solver, construct
 from slth.construct.layout import source_network
-from slth.construct.network import Solver, construct
 from slth.construct.prune import read_channels
 from slth.evaluate import Copies, carried_values, compare
 from slth.nn.zoo import build

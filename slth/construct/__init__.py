@@ -2,9 +2,10 @@
 
 from slth.construct.compensate import Compensation
 from slth.construct.layout import source_network
-from slth.construct.network import Construction, LayerRecord, Solver, construct
+from slth.construct.network import Construction, construct
 from slth.construct.prune import prune
 from slth.construct.scale import balance
+from slth.construct.solver import LayerRecord, Solver
 
 __all__ = [
     "Compensation",

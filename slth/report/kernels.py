@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from slth import nn
+from slth.construct import Construction
 from slth.construct.layout import UNIVARIATE, first_activation
-from slth.construct.network import Construction
 from slth.construct.node import kernel_view
 from slth.nn.layers import Conv, Dense
 from slth.nn.network import Network

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from slth import nn
-from slth.construct.network import Construction, Solver
+from slth.construct import Construction, Solver
 from slth.construct.node import Stats
 from slth.evaluate import Comparison
 from slth.nn.layers import Conv, Dense, Layer, Residual

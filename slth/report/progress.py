@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from slth.construct.network import LayerRecord
+from slth.construct import LayerRecord
 
 LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from slth.construct.network import Construction
+from slth.construct import Construction
 from slth.construct.node import Stats
 from slth.evaluate import LayerError
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from slth import nn
+from slth.construct import Solver, construct
 from slth.construct import network as walk
 from slth.construct.compensate import Compensation
-from slth.construct.network import Solver, construct
 from slth.source import parameter_shapes, parameters, sha256
 from tests.construct.nets import ODD, PLAIN, RESIDUAL, images, source_of, target_of
 from tests.construct.realised import Walk

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from slth import nn, report
+from slth.construct import LayerRecord, Solver, construct
 from slth.construct.layout import source_network
-from slth.construct.network import LayerRecord, Solver, construct
 from slth.construct.node import Stats
 from slth.evaluate import LayerError
 from slth.report.metrics import activation, depth

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from slth import nn
+from slth.construct import Solver, construct
 from slth.construct.compensate import Compensation
-from slth.construct.network import Solver, construct
 from slth.nn import zoo
 from slth.source import parameters
 from tests.construct.nets import images, random_params, source_of

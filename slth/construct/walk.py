@@ -1,0 +1,347 @@
+"""The walk over a target's layers: streams of source channels in, masks out, node by node."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from slth import nn
+from slth.construct import noise as noise_of
+from slth.construct.assign import order_for_output
+from slth.construct.bias import safe_taps
+from slth.construct.compensate import solve_compensated
+from slth.construct.layer import Rule, Wanted, solve_independent
+from slth.construct.layout import UNIVARIATE, copies, univariate
+from slth.construct.node import Part, Stream, from_view, kernel_view
+from slth.construct.residual import Carried, carried_skip, solved_skip
+from slth.construct.solver import LayerRecord, Solver
+from slth.nn.layers import Activation, Conv, Dense, Layer, Linear, Residual
+from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.source import Source, layer_scale, parameter, parameter_shapes
+from slth.types import Params
+
+Report = Callable[[str, int, int], None]
+"""Called with (path of the layer, problems done, problems of the layer)."""
+
+
+IMAGES = 32
+"""Calibration images that go through a layer at a time."""
+
+
+class Context(NamedTuple):
+    """What the walk reads everywhere, and what it fills in: masks, records, columns."""
+
+    target: nn.Network
+    source: Source
+    solver: Solver
+    info: nn.ActivationInfo
+    last: Linear
+    needs: dict[str, float]
+    output_kernel: Float[np.ndarray, "..."]
+    report: Report
+    ended: Callable[[LayerRecord], None]
+    masks: dict[str, np.ndarray]
+    records: list[LayerRecord]
+    columns: dict[str, np.ndarray]
+
+    @property
+    def runs_ticket(self) -> bool:
+        """Whether the ticket itself goes through the calibration images, layer by layer."""
+        return self.solver.method == "compensated" or (
+            self.solver.objective == "robust" and self.solver.noise == "measured"
+        )
+
+
+def _order(part: Part, context: Context) -> np.ndarray:
+    """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
+    target, last = context.target, context.last
+    named = [layer for layer in target.layers if getattr(layer, "name", None)]
+    features = part.layer.features
+    if len(named) < 2 or part.layer is not named[-2] or context.solver.method == "compensated":
+        return np.arange(features)
+    shape, positions, order = target.input_shape, 1, "hwc"
+    for layer in target.layers[: target.layers.index(last)]:
+        if isinstance(layer, Flatten):
+            positions, order = int(np.prod(shape[:-1])), layer.order
+        shape = layer.output_shape(shape)
+    positions = positions if positions * features == shape[-1] else 1
+    random = np.asarray(parameter(context.source, f"{last.name}/kernel"))
+    return order_for_output(
+        part,
+        kernel_view(np.asarray(context.output_kernel), positions, order),
+        kernel_view(random, positions, order),
+        context.source.multiplicity,
+    )
+
+
+def first_stream(context: Context, calibration: Float[Array, "n *shape"] | None) -> Stream:
+    """The extra first layer: univariate channels of both signs and the first constants (biases)."""
+    source, target = context.source, context.target
+    kernel = np.asarray(parameter(source, f"{UNIVARIATE}/kernel"))
+    cin, width = kernel.shape[-2:]
+    constants = _constant_count(context)
+    info = context.info
+    signs = (1, -1) if context.solver.inputs == "signed" else (1,)
+    alpha = kernel.reshape(cin, width)[:, : width - 2 * constants]
+    slots = univariate(alpha, alpha.shape[1] // (2 * cin), signs, info)
+    mask = np.zeros((cin, width), bool)
+    used = slots.gain > 0
+    mask[np.broadcast_to(slots.channel[:, None], used.shape)[used], slots.members[used]] = True
+    context.masks[f"{UNIVARIATE}/kernel"] = mask.reshape(kernel.shape)
+    channels, values = np.zeros(0, int), np.zeros(0)
+    if constants:
+        bias = np.asarray(parameter(source, f"{UNIVARIATE}/bias"))
+        value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
+        channels = width - 2 * constants + np.flatnonzero(value[-2 * constants :] != 0)[:constants]
+        values = value[channels]
+        bias_mask = np.zeros(width, bool)
+        bias_mask[channels] = True
+        context.masks[f"{UNIVARIATE}/bias"] = bias_mask
+    ticket = None
+    if context.runs_ticket and calibration is not None:
+        first, activation = source.network.layers[:2]
+        assert isinstance(first, Conv | Dense)
+        assert isinstance(activation, Activation)
+        masked = {"kernel": jnp.where(context.masks[f"{UNIVARIATE}/kernel"], kernel, 0)}
+        if constants:
+            masked["bias"] = jnp.where(context.masks[f"{UNIVARIATE}/bias"], bias, 0)
+        ticket = activation.apply({}, first.apply(masked, calibration))
+    return Stream(
+        target.input_shape, slots, channels, values, np.zeros(slots.gain.shape), calibration, ticket
+    )
+
+
+def _constant_count(context: Context) -> int:
+    """K: what the widths of the source leave beside the copies."""
+    hidden = next(layer for layer in context.source.network.layers[2:] if isinstance(layer, Conv | Dense))
+    target = next(layer for layer in context.target.layers if isinstance(layer, Conv | Dense))
+    if f"{UNIVARIATE}/bias" not in parameter_shapes(context.source.network):
+        return 0
+    if target is context.last:
+        return context.source.multiplicity
+    return hidden.features - context.source.multiplicity * target.features
+
+
+def walk(
+    layers: tuple[Layer, ...],
+    source_layers: tuple[Layer, ...],
+    params: Params,
+    stream: Stream,
+    path: str,
+    context: Context,
+) -> Stream:
+    """Through target and source layer by layer; fills in the context's masks, records and columns."""
+    for layer, source_layer in zip(layers, source_layers, strict=True):
+        shape = (
+            stream.shape if stream.flat or isinstance(layer, Flatten) else layer.output_shape(stream.shape)
+        )
+        match layer:
+            case Conv() | Dense():
+                values = params[layer.name]
+                part = _part(layer, values, f"{path}{layer.name}", stream, context)
+                stream = _node((_Map(part, layer, values, source_layer),), None, layer.features, context)
+            case Residual():
+                stream = _block(
+                    layer, source_layer, params[layer.name], stream, f"{path}{layer.name}/", context
+                )
+            case Flatten():
+                stream = stream._replace(flat=layer)
+                continue
+            case _:
+                stream = _pointwise(layer, stream)
+        stream = stream._replace(shape=shape if not isinstance(layer, Dense) else (layer.features,))
+    return stream
+
+
+def _pointwise(layer: Layer, stream: Stream) -> Stream:
+    """Activations and pooling: the same function on every channel of target and ticket."""
+    noise, constants = stream.noise, stream.constants
+    match layer:
+        case Activation(kind, slope):
+            phi = nn.activation_info(kind, slope).phi
+            constants = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
+            if stream.x is not None:
+                noise = noise * np.asarray(noise_of.slope_power(stream.x, layer))[stream.slots.channel, None]
+        case Pool(kind="mean", window=window):
+            noise = noise / np.prod(window)
+            if layer.count_padding and any(map(any, layer.padding)):
+                constants = np.zeros_like(constants)  # padding makes them differ from place to place
+        case GlobalMean():
+            noise = noise / np.prod(stream.shape[:-1])
+    run = partial(_apply, layer, {})
+    x = None if stream.x is None else run(stream.x)
+    ticket = None if stream.ticket is None else run(stream.ticket)
+    stream = stream._replace(noise=noise, constants=constants, x=x, ticket=ticket)
+    return stream
+
+
+def _block(
+    block: Residual, source_block: Layer, values: Params, stream: Stream, path: str, context: Context
+) -> Stream:
+    """A residual block: its branch up to the last layer, then that layer and the skip as one sum."""
+    assert isinstance(source_block, Residual)
+    last = block.branch[-1]
+    if not isinstance(last, Conv | Dense):
+        raise ValueError(
+            f"{block.name}: a branch must end in a convolution or dense layer (after folding), got {last}"
+        )
+    inner = walk(
+        block.branch[:-1], source_block.branch[:-1], values["branch"], stream, f"{path}branch/", context
+    )
+    own = values["branch"][last.name]
+    part = _part(last, own, f"{path}branch/{last.name}", inner, context)
+    branch = _Map(part, last, own, source_block.branch[-1])
+    carried = carried_skip(block, source_block.skip, stream)
+    if carried is not None:
+        return _node((branch,), carried, last.features, context)
+    layer, skip_values = solved_skip(block, values, source_block.skip, stream)
+    part = _part(layer, skip_values, f"{path}skip/{layer.name}", stream, context)
+    return _node((branch, _Map(part, layer, skip_values, source_block.skip[0])), None, last.features, context)
+
+
+def _part(layer: Linear, values: Params, path: str, stream: Stream, context: Context) -> Part:
+    random = np.asarray(parameter(context.source, f"{path}/kernel"))
+    rms = np.ones(len(stream.slots.channel))
+    if stream.x is not None:
+        rms = noise_of.slot_rms(stream.x, stream.slots)
+    return Part(
+        path,
+        layer,
+        kernel_view(np.asarray(values["kernel"]), stream.positions, stream.order),
+        kernel_view(random, stream.positions, stream.order),
+        stream,
+        safe_taps(layer, stream),
+        rms,
+        layer_scale(context.source, path),
+    )
+
+
+class _Map(NamedTuple):
+    """One linear map of a node: its subset-sum view, the target's layer with values, the source's layer."""
+
+    part: Part
+    layer: Linear
+    values: Params
+    source_layer: Layer
+
+
+def _node(maps: tuple[_Map, ...], carried: Carried | None, features: int, context: Context) -> Stream:
+    """One sum of linear maps (and a carried skip), solved; the stream of its pre-activations."""
+    started = time.perf_counter()
+    parts = tuple(entry.part for entry in maps)
+    wanted = _wanted(maps, carried, features, context)
+    solver = context.solver
+    rule = Rule(
+        solver.objective,
+        solver.tolerance,
+        context.source.multiplicity,
+        solver.price if solver.noise == "fixed" else None,
+    )
+    if solver.method == "compensated":
+        solved = solve_compensated(parts, wanted, rule, carried, solver.compensation)
+    else:
+        solved = solve_independent(
+            parts, wanted, rule, lambda done, total: context.report(parts[0].path, done, total)
+        )
+    for part, mask in zip(parts, solved.masks, strict=True):
+        shape = parameter_shapes(context.source.network)[f"{part.path}/kernel"]
+        context.masks[f"{part.path}/kernel"] = from_view(mask, shape, part.stream.order)
+    x, ticket = _realised(maps, carried, context)
+    noise, constants, usable = solved.noise, solved.constants, solved.usable
+    if carried is not None:
+        noise, constants = noise + carried.noise, constants + carried.constants
+        usable = usable & carried.usable
+    copy = mean = None
+    if x is not None and ticket is not None:
+        errors = noise_of.copy_errors(x, ticket, wanted.columns)
+        noise, of_mean, power = (np.asarray(a, np.float64) for a in errors)
+        size = max(power.sum(), 1e-30)
+        copy, mean = (noise.mean(1).sum() / size) ** 0.5, (of_mean.sum() / size) ** 0.5
+    context.columns[parts[0].path] = wanted.columns
+    record = LayerRecord(
+        parts[0].path,
+        solved.stats,
+        sum(int(mask.sum()) for mask in solved.masks),
+        sum(mask.size for mask in solved.masks),
+        time.perf_counter() - started,
+        copy,
+        mean,
+    )
+    context.records.append(record)
+    context.ended(record)
+    channels = wanted.columns.size + np.arange(len(constants))
+    slots = copies(wanted.columns)._replace(usable=usable)
+    return Stream(parts[0].stream.shape, slots, channels, constants, noise, x, ticket)
+
+
+def _wanted(maps: tuple[_Map, ...], carried: Carried | None, features: int, context: Context) -> Wanted:
+    """What the rows of a node should be beside the weights: biases, places of the copies, constants."""
+    part = maps[0].part
+    number = 1 if maps[0].layer is context.last else context.source.multiplicity
+    spare = part.random.shape[2] - features * number
+    biases = (np.asarray(entry.values.get("bias", 0.0), np.float64) for entry in maps)
+    # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.
+    size = context.needs[part.path] * 8 / max(1, min(spare, 15))
+    constant = np.full(spare, np.nan if carried is not None else size)
+    columns = _order(part, context)[:, None] * number + np.arange(number)
+    return Wanted(sum(biases, np.zeros(features)), columns, constant)
+
+
+def _realised(
+    maps: tuple[_Map, ...], carried: Carried | None, context: Context
+) -> tuple[Array | None, Array | None]:
+    """Target's and ticket's pre-activations of a node on the calibration images, where there are any."""
+    x = ticket = None
+    first = maps[0].part.stream
+    if first.x is not None:
+        values = tuple(entry.values for entry in maps)
+        layers = tuple(entry.layer for entry in maps)
+        inputs = tuple(_flattened(entry.part.stream.x, entry.part.stream.flat) for entry in maps)
+        x = _linear_sum(layers, values, inputs, None if carried is None else carried.x)
+    if first.ticket is not None:
+        kernels = []
+        for entry in maps:
+            mask = context.masks[f"{entry.part.path}/kernel"]
+            random = from_view(entry.part.random, mask.shape, entry.part.stream.order)
+            kernels.append({"kernel": np.where(mask, random, 0)})
+        layers = tuple(entry.source_layer for entry in maps)
+        inputs = tuple(_flattened(entry.part.stream.ticket, entry.part.stream.flat) for entry in maps)
+        ticket = _linear_sum(layers, tuple(kernels), inputs, None if carried is None else carried.ticket)
+    return x, ticket
+
+
+@partial(jax.jit, static_argnums=0)
+def _linear_sum(layers: tuple[Layer, ...], values: tuple, inputs: tuple, carried: Array | None) -> Array:
+    """The sum of linear layers and a carried skip, some images at a time.
+
+    Calibration activations are the largest arrays of a construction: a convolution of all of them at once
+    would hold its own copies of them beside.
+    """
+
+    def one(arrays: tuple) -> Array:
+        *xs, out = arrays
+        for layer, v, x in zip(layers, values, xs, strict=True):
+            assert isinstance(layer, Conv | Dense)
+            own = layer.apply(v, x[None])[0]
+            out = own if out is None else out + own
+        assert out is not None
+        return out
+
+    return lax.map(one, (*inputs, carried), batch_size=IMAGES)
+
+
+def _flattened(x: Array | None, flat: Flatten | None) -> Array:
+    assert x is not None
+    return x if flat is None else flat.apply({}, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(layer: Layer, values: Params, x: Array) -> Array:
+    assert not isinstance(layer, Residual)
+    return layer.apply(values, x)
