@@ -22,7 +22,7 @@ from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
-from slth.source import Init, Source
+from slth.source import Biases, Init, Source
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.train import SETTINGS, TARGET, Settings, train
 from slth.types import Params
@@ -53,13 +53,21 @@ INTEGERS = {
 }
 CHOICES = {
     "source.init": get_args(Init),
+    "source.biases": get_args(Biases),
     "source.skip": ("carried", "random"),
     "solver.method": ("independent", "compensated"),
     "solver.objective": ("smallest", "best", "robust"),
     "solver.noise": ("propagated", "measured", "fixed"),
     "solver.inputs": ("signed", "nonnegative"),
 }
-NUMBERS = ("source.scale", "source.bias_scale", "solver.tolerance", "solver.price", "solver.fit")
+NUMBERS = (
+    "source.scale",
+    "source.bias_scale",
+    "source.presence",
+    "solver.tolerance",
+    "solver.price",
+    "solver.fit",
+)
 
 
 @contextmanager
@@ -88,6 +96,9 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if value is not None and (type(value) not in (int, float) or not 0 < value < math.inf):
             raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    scales = OmegaConf.select(cfg, "source.scales")
+    if scales is not None and not OmegaConf.is_config(scales):
+        raise ValueError(f"source.scales: expected a mapping of patterns to numbers, got {scales!r}")
     for name, known in CHOICES.items():
         value = OmegaConf.select(cfg, name)
         if value is not None and value not in known:
@@ -159,8 +170,22 @@ def source_of(cfg: DictConfig, target: Network) -> Source:
         constants=max(2 * m, LEAST_CONSTANTS) if asked.constants is None else asked.constants,
         skip=asked.skip,
     )
+    scales = [] if asked.scales is None else OmegaConf.to_container(asked.scales)
+    assert isinstance(scales, dict | list)
     with field("source"):
-        return Source(network, asked.seed, m, init=asked.init, scale=asked.scale, bias_scale=asked.bias_scale)
+        return Source(
+            network,
+            asked.seed,
+            m,
+            init=asked.init,
+            scale=asked.scale,
+            bias_scale=asked.bias_scale,
+            scales=tuple((str(k), v) for k, v in scales.items())
+            if isinstance(scales, dict)
+            else tuple(scales),
+            presence=asked.presence,
+            biases=asked.biases,
+        )
 
 
 def solver_of(cfg: DictConfig) -> Solver:

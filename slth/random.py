@@ -28,7 +28,7 @@ from statistics import NormalDist
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int32, UInt32
+from jaxtyping import Array, Bool, Float32, Int32, UInt32
 
 GRID = 2.0**-24  # every value is an integer multiple of this
 
@@ -122,6 +122,25 @@ def normal(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*s
     return _draw(key, _words(shape, start), tuple(shape), _to_normal)
 
 
+def bernoulli(key: Key, probability: float, shape: Sequence[int], start: int = 0) -> Bool[Array, "*shape"]:
+    """True with a probability (to within 2^-33), at the flat indices start, start + 1, ..., row-major.
+
+    The 32 bits at an index, as an integer, lie below probability 2^32; so at equal keys what is True at one
+    probability is True at every larger one. ``start`` and ``shape`` as for `uniform`.
+    Raises: ValueError if the probability is not in [0, 1].
+
+    >>> drawn = bernoulli(key(0, "edges"), 0.25, (100, 100))
+    >>> round(float(drawn.mean()), 2)
+    0.25
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"a probability lies in [0, 1], got {probability}")
+    below = round(probability * _WORD)
+    if below == 0:
+        return jnp.zeros(tuple(shape), bool)
+    return _draw(key, _words(shape, start), tuple(shape), _as_bits) <= np.uint32(below - 1)
+
+
 def snap(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """The nearest multiple of 2^-24, ties to even: what a draw times a scale needs.
 
@@ -133,7 +152,7 @@ def snap(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
 @partial(jax.jit, static_argnames=("shape", "convert"))
 def _draw(
     key: Key, start: tuple[Words, Words], shape: tuple[int, ...], convert: Callable[[Words], Array]
-) -> Float32[Array, "*shape"]:
+) -> Array:
     low, high = start
     place = low + jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     here, beyond = _subkeys(key, high), _subkeys(key, high + np.uint32(1))
@@ -178,6 +197,10 @@ def _subkeys(key: Key, high: Words) -> tuple[Words, Words]:
 def _hash(low: Words, s0: Words, s1: Words) -> Words:
     a = _mix(low ^ s0)
     return _mix(a + s1) + a
+
+
+def _as_bits(word: Words) -> UInt32[Array, "*index"]:
+    return word
 
 
 def _to_uniform(word: Words) -> Float32[Array, "*index"]:

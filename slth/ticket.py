@@ -44,6 +44,8 @@ SOURCE_FIELDS = {
     "scale": float,
     "bias_scale": float,
 }
+# Written only where they differ from these, so that files older than such a field are still written alike.
+SOURCE_OPTIONS = {"scales": (list, ()), "presence": (float, 1.0), "biases": (str, "random")}
 
 
 class TicketError(ValueError):
@@ -209,6 +211,9 @@ def to_bytes(ticket: Ticket) -> bytes:
     plain = {name: kind for name, kind in SOURCE_FIELDS.items() if name != "network"}
     source = {name: kind(getattr(ticket.source, name)) for name, kind in plain.items()}
     source["network"] = encode(ticket.source.network)
+    for name, (_, default) in SOURCE_OPTIONS.items():
+        if (value := getattr(ticket.source, name)) != default:
+            source[name] = value
     entry = {
         "format": FORMAT,
         "version": VERSION,
@@ -287,8 +292,10 @@ def _ticket(entry: dict[str, Any], bits: bytes, where: str | Path) -> Ticket:
     source = entry["source"]
     if not isinstance(source, dict):
         raise TicketError(where, "source", "expected an object")
-    _only(source, SOURCE_FIELDS, where, "source.")
-    for name, kind in SOURCE_FIELDS.items():
+    options = {name: kind for name, (kind, _) in SOURCE_OPTIONS.items() if name in source}
+    kinds = SOURCE_FIELDS | options
+    _only(source, kinds, where, "source.")
+    for name, kind in kinds.items():
         if type(source[name]) is not kind:
             raise TicketError(where, f"source.{name}", f"expected {kind.__name__}, got {source[name]!r}")
     if not 0 <= source["seed"] < 2**64:

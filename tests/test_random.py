@@ -367,3 +367,27 @@ def test_normal_tails():
         beyond += (x[None, :] > sigmas[:, None]).sum(1)
     law = stats.poisson(2**24 * 2 * stats.norm.sf(sigmas))
     assert (np.minimum(law.cdf(beyond), law.sf(beyond - 1)) > ALARM / 2).all()
+
+
+# Yes or no
+
+
+@pytest.mark.parametrize("probability", [0.0, 1e-12, 0.1, 0.5, 0.9, 1.0])
+def test_bernoulli_is_a_threshold_of_the_bits(probability: float):
+    drawn = np.asarray(random.bernoulli(KEY, probability, (50, 40), start=7))
+    words = np.asarray(random.bits(KEY, np.arange(7, 2007, dtype=np.uint32)), np.uint64)
+    assert drawn.dtype == bool
+    assert np.array_equal(drawn.reshape(-1), words < round(probability * 2**32))
+
+
+def test_bernoulli_has_its_probability():
+    # 2^20 draws: off by 5 standard errors with a probability of 6e-7.
+    for probability in (0.02, 0.37, 0.8):
+        share = float(np.asarray(random.bernoulli(KEY, probability, (2**20,))).mean())
+        assert abs(share - probability) < 5 * (probability * (1 - probability) / 2**20) ** 0.5
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
+def test_no_probability_is_refused(probability: float):
+    with pytest.raises(ValueError, match=r"a probability lies in \[0, 1\]"):
+        random.bernoulli(KEY, probability, (3,))

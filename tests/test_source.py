@@ -13,7 +13,18 @@ from slth.construct.layout import source_network
 from slth.nn.layers import Activation, Conv, Dense, Residual, same_padding
 from slth.nn.network import Network
 from slth.nn.pooling import GlobalMean
-from slth.source import Source, layer_scale, layers, parameter, parameter_shapes, parameters, sha256
+from slth.source import (
+    Source,
+    bias_scale,
+    layer_scale,
+    layers,
+    parameter,
+    parameter_shapes,
+    parameters,
+    present,
+    sha256,
+    with_biases,
+)
 
 PAD = same_padding((3, 3))
 BLOCK = Residual(
@@ -44,6 +55,76 @@ def test_he_scale_counts_the_copies_in_every_layer_but_the_first():
     assert layer_scale(normal, "a/branch/y") == math.sqrt(2 * 4 / 36)
     for init in ("uniform", "normal"):
         assert layer_scale(Source(NETWORK, 0, 4, init=init, scale=0.3), "a/branch/y") == 0.3
+
+
+def test_glorot_scale_counts_the_copies_on_both_sides():
+    source = Source(NETWORK, seed=0, multiplicity=4, init="glorot_uniform", scale=2.0)
+    # Of one copy: 2 inputs and as many outputs; 9 taps of 1 channel each way; 1 channel, then all 3 outputs.
+    assert layer_scale(source, "z") == pytest.approx(2 * math.sqrt(6 / (2 + 2)))
+    assert layer_scale(source, "a/branch/y") == pytest.approx(2 * math.sqrt(6 / (9 + 9)))
+    assert layer_scale(source, "a/skip/c") == pytest.approx(2 * math.sqrt(6 / (1 + 1)))
+    assert layer_scale(source, "d") == pytest.approx(2 * math.sqrt(6 / (1 + 3)))
+    normal = Source(NETWORK, seed=0, multiplicity=2, init="glorot_normal")
+    assert layer_scale(normal, "a/branch/y") == pytest.approx(math.sqrt(2 / (18 + 18)))
+
+
+def test_scales_by_layer_take_the_first_pattern_that_fits():
+    scales = {"a/branch/?": 3.0, "a/*": 0.5, "z/bias": 0.25, "*/bias": 4, "d": 2.0}
+    source = Source(NETWORK, 0, 4, init="he_uniform", scale=2.0, bias_scale=8.0, scales=scales)
+    plain = Source(NETWORK, 0, 4, init="he_uniform", scale=2.0, bias_scale=8.0)
+    factors = {"z": 1, "a/branch/y": 3, "a/branch/b": 3, "a/skip/c": 0.5, "d": 2}
+    for path, factor in factors.items():
+        assert layer_scale(source, path) == pytest.approx(factor * layer_scale(plain, path))
+        values = np.asarray(parameter(source, f"{path}/kernel"))
+        assert np.abs(values).max() <= layer_scale(source, path)
+        np.testing.assert_allclose(
+            values, factor * np.asarray(parameter(plain, f"{path}/kernel")), atol=2**-22
+        )
+    assert [bias_scale(source, path) for path in ("z", "a/branch/y")] == [2.0, 32.0]
+    assert np.abs(parameter(source, "a/branch/y/bias")).max() > 8
+    pairs = tuple(scales.items())
+    assert source == Source(NETWORK, 0, 4, init="he_uniform", scale=2.0, bias_scale=8.0, scales=pairs)
+    assert hash(source) == hash(Source(NETWORK, 0, 4, "he_uniform", 2.0, 8.0, pairs))
+    assert len({sha256(source), sha256(plain)}) == 2
+
+
+def test_weights_of_a_sparse_source_are_there_or_exactly_zero():
+    whole = Source(WIDE, seed=3, multiplicity=2, init="he_normal")
+    count = 24_000  # within 5 standard errors of p: a false alarm in 6e-7
+    before = np.zeros(count, bool)
+    for p in (0.1, 0.5, 0.9):
+        sparse = Source(WIDE, seed=3, multiplicity=2, init="he_normal", presence=p)
+        values, all_values = (np.asarray(parameter(s, "second/kernel")).reshape(-1) for s in (sparse, whole))
+        there = values != 0
+        assert np.array_equal(values[there], all_values[there]), "p changes no value"
+        assert abs(there.mean() - p) < 5 * math.sqrt(p * (1 - p) / count)
+        assert (there | ~before).all(), "a larger p only adds"
+        before = there
+        assert np.array_equal(parameter(sparse, "first/bias"), parameter(whole, "first/bias"))
+        assert sha256(sparse) != sha256(whole)
+        nonzero = sum(int(np.count_nonzero(v)) for _, v in layers(sparse))
+        assert present(sparse) == nonzero
+    assert present(whole) == sum(math.prod(shape) for shape in parameter_shapes(WIDE).values())
+    # Which weights are there has nothing to do with their values or with another layer's.
+    drawn = np.asarray(parameter(whole, "second/kernel")).reshape(-1)
+    assert abs(np.corrcoef(before, drawn)[0, 1]) < 5 / math.sqrt(count)
+    first = np.asarray(parameter(sparse, "first/kernel")).reshape(-1) != 0
+    assert abs(np.corrcoef(first, before[: first.size])[0, 1]) < 5 / math.sqrt(first.size)
+
+
+def test_biases_may_be_zero_and_may_be_everywhere():
+    source = Source(NETWORK, 0, 2, biases="zero", bias_scale=3.0)
+    assert bias_scale(source, "z") == 0
+    for path, values in layers(source):
+        assert values.any() != path.endswith("/bias")
+    assert not np.signbit(np.asarray(parameter(source, "z/bias"))).any()
+    everywhere = with_biases(NETWORK)
+    assert {path for path in parameter_shapes(everywhere) if path.endswith("bias")} == {
+        path.replace("kernel", "bias") for path in parameter_shapes(NETWORK) if path.endswith("kernel")
+    }
+    kernels = [path for path in parameter_shapes(NETWORK) if path.endswith("kernel")]
+    one, two = Source(NETWORK, 5, 2), Source(everywhere, 5, 2)
+    assert all(np.array_equal(parameter(one, path), parameter(two, path)) for path in kernels)
 
 
 @pytest.mark.parametrize("init", ["uniform", "normal", "he_uniform", "he_normal"])
@@ -99,6 +180,8 @@ def test_moments_and_distribution_of_each_initialisation():
         ("normal", 1),
         ("he_uniform", math.sqrt(6 * 3 / 40)),
         ("he_normal", math.sqrt(2 * 3 / 40)),
+        ("glorot_uniform", math.sqrt(6 / (40 / 3 + 600))),
+        ("glorot_normal", math.sqrt(2 / (40 / 3 + 600))),
     ):
         source = Source(WIDE, seed=11, multiplicity=3, init=init, scale=1.5)
         values = np.asarray(parameter(source, "second/kernel"), np.float64).reshape(-1) / (1.5 * factor)
@@ -151,10 +234,22 @@ def test_widths_are_those_of_the_theorem_with_as_many_constants_as_copies():
 REFUSED = {
     "init": (
         {"init": "xavier"},
-        "source.init 'xavier' is unknown: choose one of uniform, normal, he_uniform, he_normal",
+        "source.init 'xavier' is unknown: choose one of uniform, normal, he_uniform, he_normal, glorot",
     ),
     "scale": ({"scale": 0.0}, "source.scale must be positive and finite, got 0.0"),
     "infinite scale": ({"scale": math.inf}, "source.scale must be positive and finite, got inf"),
+    "presence 0": ({"presence": 0}, r"source.presence: expected a probability in \(0, 1\], got 0"),
+    "presence 2": ({"presence": 2.0}, r"source.presence: expected a probability in \(0, 1\], got 2.0"),
+    "no presence": ({"presence": math.nan}, r"source.presence: expected a probability in \(0, 1\], got nan"),
+    "biases": ({"biases": "some"}, "source.biases 'some' is unknown: choose one of random, zero"),
+    "no such layer": (
+        {"scales": {"e": 2.0}},
+        "source.scales: 'e' fits no layer; there are z/bias, z, a/branch/y/bias",
+    ),
+    "no such bias": ({"scales": {"d/bias": 2.0}}, "source.scales: 'd/bias' fits no layer"),
+    "negative factor": ({"scales": {"d": -1}}, r"pattern and a positive number, got \('d', -1\)"),
+    "infinite factor": ({"scales": (("d", math.inf),)}, r"and a positive number, got \('d', inf\)"),
+    "no pairs": ({"scales": ("d", 2.0)}, "and a positive number, got 'd'"),
     "bias scale": ({"bias_scale": -1.0}, "source.bias_scale must be positive and finite, got -1.0"),
 }
 

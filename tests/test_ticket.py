@@ -47,6 +47,25 @@ def test_a_saved_ticket_is_read_back_whole(made: Ticket, tmp_path: Path):
     assert list(tmp_path.iterdir()) == [tmp_path / "t.safetensors"]
 
 
+def test_files_of_the_first_version_are_read_and_written_as_they_were(root: Path):
+    path = root / "tests/fixtures/ticket_v1.safetensors"  # written before sources had scales by layer
+    kept = ticket.load(path)
+    assert ticket.to_bytes(kept) == path.read_bytes()
+    assert kept.source_sha256 == "9af68f8ae27710d0e652e405a4cc5252f5a5b8908705a72de58c023d032a253e"
+    found = ticket.apply(kept, jnp.array([[0.5, -1.0, 0.25]]))
+    np.testing.assert_allclose(found, [[1.0056523, 1.9555869]], rtol=1e-5)
+
+
+def test_a_source_with_every_option_comes_back(made: Ticket, tmp_path: Path):
+    options = {"scales": {"conv1": 0.3, "*/bias": 2}, "presence": 0.25, "biases": "zero"}
+    source = Source(made.source.network, 7, 2, "glorot_normal", 1.5, 3.0, **options)
+    ticket.save(tmp_path / "t.safetensors", one := ticket.make(source, made.mask, 1.0))
+    read = ticket.load(tmp_path / "t.safetensors")
+    assert read == one
+    assert read.source.scales == (("conv1", 0.3), ("*/bias", 2.0))
+    assert (read.source.presence, read.source.biases) == (0.25, "zero")
+
+
 def test_counts_and_mask_follow_the_bits(made: Ticket):
     leaves = flatten_dict(made.mask, sep="/")
     assert made.nonzero == sum(int(np.asarray(leaf).sum()) for leaf in leaves.values())
@@ -184,6 +203,17 @@ FORGED = {  # what was changed, with a checksum that fits: (change, the field th
     "seed true": (put("source", "seed", True), "source.seed"),
     "unknown init": (put("source", "init", "zeros"), "source.init"),
     "scale 0": (put("source", "scale", 0.0), "source.scale"),
+    "scales a mapping": (put("source", "scales", {"conv1": 2.0}), "source.scales: expected list"),
+    "scales of no pairs": (put("source", "scales", ["conv1", 2.0]), "source.scales"),
+    "a pattern that fits nothing": (put("source", "scales", [["conv9", 2.0]]), "source.scales"),
+    "presence 1": (put("source", "presence", 1.0), "file"),
+    "presence true": (put("source", "presence", True), "source.presence: expected float"),
+    "presence 0": (put("source", "presence", 0.0), "source.presence"),
+    "unknown biases": (put("source", "biases", "some"), "source.biases"),
+    "unregistered activation": (
+        put("source", "network", "layers", 1, "kind", "swoosh"),
+        "source.network: .*activation 'swoosh'",
+    ),
     "no layers": (lambda entry: entry["source"]["network"].pop("layers"), "source.network: field 'layers'"),
     "unknown layer": (
         put("source", "network", "layers", 0, "type", "Eval"),

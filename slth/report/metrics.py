@@ -14,6 +14,7 @@ from slth.evaluate import Comparison
 from slth.nn.layers import Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.report.tables import stats_fields
+from slth.source import present
 from slth.ticket import Ticket
 from slth.types import Params
 
@@ -59,7 +60,8 @@ def target_metrics(name: str, network: Network, params: Params, accuracy: float 
 
 
 def source_metrics(ticket: Ticket) -> dict[str, Any]:
-    """Section ``source``; its scale was chosen without looking at the target."""
+    """Section ``source``; its scale was chosen without looking at the target. ``present`` counts the weights
+    and biases that a sparse source has."""
     source = ticket.source
     return {
         "parameters": ticket.parameters,
@@ -68,6 +70,10 @@ def source_metrics(ticket: Ticket) -> dict[str, Any]:
         "init": source.init,
         "scale": source.scale,
         "bias_scale": source.bias_scale,
+        "scales": dict(source.scales),
+        "presence": source.presence,
+        "present": present(source),
+        "biases": source.biases,
         "knows_target": False,
         "seed": source.seed,
         "sha256": ticket.source_sha256,

@@ -23,7 +23,10 @@ SMALL = (
 )
 CONTRACT = {
     "target": {"name", "accuracy", "parameters", "nonzero", "activation", "depth"},
-    "source": {"parameters", "depth", "multiplicity", "init", "scale", "knows_target", "seed", "sha256"},
+    "source": {
+        *("parameters", "depth", "multiplicity", "init", "scale", "knows_target", "seed", "sha256"),
+        *("scales", "presence", "present", "biases"),
+    },
     "ticket": {"accuracy", "nonzero", "density", "agreement"},
     "subset_sum": {
         *("method", "objective", "tolerance", "calibration", "problems", "unsolved", "deviating"),
@@ -138,6 +141,9 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "unknown objective": (["solver.objective=worst"], "solver.objective"),
     "too much calibration": (["solver.calibration=5000"], "solver.calibration"),
     "negative scale": (["source.scale=-1"], "source.scale"),
+    "no probability": (["source.presence=0"], "source.presence"),
+    "unknown biases": (["source.biases=some"], "source.biases"),
+    "no scales": (["source.scales=2"], "source.scales"),
 }
 
 
