@@ -1,0 +1,98 @@
+"""Where a certificate holds: a box of inputs, a ball around each of some images, or the images alone."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from slth.types import Shape
+
+
+class Domain(NamedTuple):
+    r"""Sets of inputs, :math:`\{x : low_i \le x \le high_i\}` for i = 1..n, entry by entry.
+
+    A box has n = 1. Balls have one set an image, and a bound of its own for each. Examples are single points,
+    ``low = high``.
+    """
+
+    kind: Literal["box", "ball", "examples"]
+    low: Float[np.ndarray, "n *shape"]
+    high: Float[np.ndarray, "n *shape"]
+    text: str
+    """What a table calls it."""
+
+    def check(self, shape: Shape) -> "Domain":
+        """The domain with bounds of a network's input shape.
+
+        Raises: ValueError if they do not broadcast to it.
+        """
+        try:
+            low, high = (np.broadcast_to(a, (len(a), *shape)) for a in (self.low, self.high))
+        except ValueError as error:
+            raise ValueError(
+                f"domain: bounds of shape {self.low.shape[1:]} do not fit inputs of shape {shape}: give"
+                " images, or bounds of one number, one a channel, or one an entry"
+            ) from error
+        return self._replace(low=low, high=high)
+
+
+def box(low: Float[np.ndarray, "..."] | float, high: Float[np.ndarray, "..."] | float) -> Domain:
+    r"""All inputs with :math:`low \le x \le high`, such as the range of the pixels.
+
+    Args:
+      low, high: numbers, one a channel, or one an entry of the input, in the units that the network reads
+        (after normalisation).
+    Raises: ValueError unless both are finite and low <= high everywhere.
+
+    >>> box(0, 1).text
+    'box [0, 1]'
+    """
+    below, above = np.broadcast_arrays(np.asarray(low, np.float64)[None], np.asarray(high, np.float64)[None])
+    return _checked(Domain("box", below, above, f"box [{below.min():.4g}, {above.max():.4g}]"))
+
+
+def ball(
+    images: Float[np.ndarray, "n *shape"],
+    radius: Float[np.ndarray, "..."] | float,
+    low: Float[np.ndarray, "..."] | float | None = None,
+    high: Float[np.ndarray, "..."] | float | None = None,
+) -> Domain:
+    r"""For each image all inputs with :math:`|x - image|_\infty \le radius`, within [low, high] if given.
+
+    Args:
+      radius: in the units that the network reads; one number, one a channel or one an entry.
+      low, high: range of the inputs, to which the balls are cut.
+    Raises: ValueError for no image, a radius below 0 or anything that is not finite.
+    """
+    centre = np.asarray(images, np.float64)
+    size = np.asarray(radius, np.float64)
+    if not (size >= 0).all():
+        raise ValueError(f"domain: the radius of a ball must be at least 0, got {radius}")
+    below, above = (np.nextafter(centre + sign * size, sign * np.inf) for sign in (-1, 1))
+    if low is not None:
+        below = np.clip(below, np.asarray(low, np.float64), None)
+        above = np.maximum(above, below)
+    if high is not None:
+        above = np.clip(above, None, np.asarray(high, np.float64))
+        below = np.minimum(above, below)
+    text = f"balls of radius {size.max():.4g} around {len(centre)} images"
+    return _checked(Domain("ball", below, above, text))
+
+
+def examples(images: Float[np.ndarray, "n *shape"]) -> Domain:
+    """Single images: nothing but these is claimed.
+
+    Raises: ValueError for no image, or entries that are not finite.
+    """
+    points = np.asarray(images, np.float64)
+    return _checked(Domain("examples", points, points, f"{len(points)} images"))
+
+
+def _checked(domain: Domain) -> Domain:
+    if len(domain.low) == 0:
+        raise ValueError("domain: there are no images, a certificate needs at least one")
+    if not (np.isfinite(domain.low).all() and np.isfinite(domain.high).all()):
+        raise ValueError("domain: bounds and images must be finite numbers")
+    if (domain.low > domain.high).any():
+        raise ValueError(f"domain: low {domain.low.min()} exceeds high {domain.high.max()} somewhere")
+    return domain

@@ -1,0 +1,206 @@
+"""Random small targets with tickets, good and bad, and a search for inputs on which their error is large."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slth import nn
+from slth.construct import Construction, Solver, construct, prune
+from slth.construct.layout import source_network
+from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
+from slth.nn.network import Network
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.source import Source, parameter_shapes, parameters
+from tests.construct.reference import masked
+
+M, CONSTANTS = 3, 3
+SKIPS = ("identity", "identity, random", "option A", "option A, random", "projection", "weights")
+
+
+class Ticket(NamedTuple):
+    """What `certify` reads, and the kept parameters of the source."""
+
+    target: Network
+    params: dict
+    source: Source
+    made: Construction
+    kept: dict
+
+
+def random_network(rng, kind):
+    """A target of one or two spatial axes (or none) with random geometry, and the skip of its source.
+
+    It has two to four linear layers, pooling or not, a block or not, and a dense or convolutional end.
+    """
+    while True:
+        rank = rng.choice([0, 1, 2, 2, 2])
+        act = Activation(kind, 0.3)
+        shape = (*rng.integers(4, 7, rank).tolist(), int(rng.integers(1, 3)))
+        layers, skip = [Flatten("chw")] if rank and rng.random() < 0.1 else [], "carried"
+        flat = bool(layers) or not rank
+        layers += [_linear(rng, "a", flat, rank), act]
+        if not flat and rng.random() < 0.5:
+            layers.append(_pool(rng, rank))
+        if rng.random() < 0.6:
+            block, skip = _block(
+                rng, flat, rank, layers[-2 if isinstance(layers[-1], Activation) else -3], act
+            )
+            layers += [block, act]
+        if rng.random() < 0.3:
+            layers += [_linear(rng, "m", flat, rank), act]
+        if not flat and rng.random() < 0.3:
+            layers.append(_pool(rng, rank))
+        if not flat and rng.random() < 0.2:
+            layers.append(_linear(rng, "z", flat, rank))
+        else:
+            order = str(rng.choice(["hwc", "chw"]))
+            ends = [] if flat else [GlobalMean() if rng.random() < 0.4 else Flatten(order)]
+            layers += [*ends, Dense("z", 3)]
+        try:
+            return Network(shape, tuple(layers)), skip
+        except ValueError:
+            continue
+
+
+def _linear(rng, name, flat, rank, features=None):
+    features = int(rng.integers(2, 4)) if features is None else features
+    if flat:
+        return Dense(name, features, use_bias=bool(rng.random() < 0.8))
+    kernel = tuple(rng.integers(1, 4, rank).tolist())
+    return Conv(
+        name,
+        features,
+        kernel,
+        tuple(rng.integers(1, 3, rank).tolist()),
+        tuple((int(rng.integers(0, k)), int(rng.integers(0, k))) for k in kernel),
+        tuple(rng.integers(1, 3, rank).tolist()),
+        use_bias=bool(rng.random() < 0.8),
+    )
+
+
+def _pool(rng, rank):
+    window = tuple(rng.integers(1, 4, rank).tolist())
+    return Pool(
+        str(rng.choice(["max", "mean"])),
+        window,
+        tuple(rng.integers(1, 3, rank).tolist()),
+        tuple((int(rng.integers(0, w)), int(rng.integers(0, w))) for w in window),
+        incomplete=bool(rng.random() < 0.5),
+        count_padding=bool(rng.random() < 0.5),
+    )
+
+
+def _block(rng, flat, rank, before, act):
+    skip = str(rng.choice(SKIPS))
+    cin = before.features
+    random = "random" if "random" in skip else "carried"
+    if flat:
+        skip = skip.replace("option A", "identity")
+        cout = cin + 1 if skip == "projection" else cin
+        skips = {"projection": (Dense("s", cout),), "weights": (ChannelScale("s"),)}
+        return Residual("r", (Dense("u", 3), act, Dense("v", cout)), skips.get(skip, ())), random
+    ones, same = (1,) * rank, ((1, 1),) * rank
+    stride = (2,) * rank if skip.startswith(("option", "proj")) else ones
+    cout = cin + 1 if stride != ones else cin
+    branch = (Conv("u", 2, (3,) * rank, stride, same), act, Conv("v", cout, (3,) * rank, padding=same))
+    skips = {
+        "projection": (Conv("s", cout, ones, stride),),
+        "weights": (ChannelScale("s"),),
+        "option A": (Subsample(stride, (*range(cin), -1)),),
+        "option A, random": (Subsample(stride, (*range(cin), -1)),),
+    }
+    branch = branch if rng.random() < 0.7 else (act, *branch)
+    return Residual("r", branch, skips.get(skip, ())), random
+
+
+def random_ticket(rng, target, skip, *, solved):
+    """Random parameters, a random source, and a mask: constructed, or drawn without a look at the target."""
+    shapes = jax.eval_shape(lambda: nn.init(target, jax.random.key(0)))
+    params = jax.tree.map(
+        lambda a: (rng.normal(size=a.shape) * np.sqrt(2 / max(np.prod(a.shape[:-1]), 4))).astype(np.float32),
+        shapes,
+    )
+    wide = source_network(target, M, copies_per_sign=M, constants=CONSTANTS, skip=skip)
+    source = Source(wide, int(rng.integers(2**32)), M, init="he_uniform", bias_scale=2.0)
+    if solved:
+        made = construct(target, params, source, Solver(objective=str(rng.choice(["best", "smallest"]))))
+    else:
+        made = Construction(_random_mask(rng, source), 0.7, (), params, _columns(target))
+    return Ticket(target, params, source, made, masked(made.mask, parameters(source)))
+
+
+def _random_mask(rng, source):
+    masks = {}
+    for path, shape in parameter_shapes(source.network).items():
+        *names, leaf = path.split("/")
+        inner = masks
+        for name in names:
+            inner = inner.setdefault(name, {})
+        inner[leaf] = rng.random(shape) < 0.5
+    first = masks["univariate"]
+    width = first["kernel"].shape[-1]
+    reads = rng.integers(-1, first["kernel"].shape[-2], width)
+    one = np.arange(first["kernel"].shape[-2])[:, None] == reads
+    first["kernel"] = np.broadcast_to(one, first["kernel"].shape).copy()
+    first["bias"] &= reads < 0
+    return prune(source.network, masks)
+
+
+def _columns(target):
+    """Copy k of channel j is source channel j M + k; the last layer has one copy."""
+    last, columns = target.layers[-1].name, {}
+
+    def walk(layers, path):
+        for layer in layers:
+            if isinstance(layer, Residual):
+                walk(layer.branch, f"{path}{layer.name}/branch/")
+            elif isinstance(layer, Conv | Dense):
+                copies = 1 if layer.name == last else M
+                columns[path + layer.name] = np.arange(layer.features * copies).reshape(-1, copies)
+
+    walk(target.layers, "")
+    return columns
+
+
+def largest_share(tickets, low, high, bounds, *, starts=4, steps=10, seed=0):
+    """For tickets of one target spec, the largest |error| / bound that ascent finds, in float64.
+
+    Args:
+      low, high: (tickets, n, *shape), the sets of inputs.
+      bounds: several arrays (tickets, n, *outputs); each has a share of its own, for the same inputs.
+    """
+    target, wide = tickets[0].target, tickets[0].source.network
+    rng = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+
+        def share(x, params, kept, factor, bound):
+            wanted = nn.apply(target, params, x[None])[0]
+            found = nn.apply(wide, kept, x[None])[0]
+            return (jnp.abs(wanted - factor * found) / bound).max()
+
+        def climb(x, low, high, params, kept, factor, bound):
+            def one(carry, step):
+                x, best = carry
+                here, slope = jax.value_and_grad(share)(x, params, kept, factor, bound)
+                x = jnp.clip(x + step * (high - low) * jnp.sign(slope), low, high)
+                return (x, jnp.maximum(best, here)), None
+
+            return jax.lax.scan(one, (x, 0.0), 0.6 ** jnp.arange(steps))[0][1]
+
+        sets = jax.vmap(climb, (0, 0, 0, None, None, None, 0))
+        run = jax.jit(jax.vmap(sets, (0, 0, 0, 0, 0, 0, 0)))
+        stack = lambda *a: np.stack([np.asarray(b, np.float64) for b in a])  # noqa: E731
+        params, kept = (jax.tree.map(stack, *(getattr(t, k) for t in tickets)) for k in ("params", "kept"))
+        factor = np.array([t.made.factor for t in tickets])
+        worst = np.zeros(len(bounds))
+        for number in range(starts):
+            part = rng.random(low.shape)
+            x = low + (high - low) * (np.round(part) if number % 2 else part)
+            for index, bound in enumerate(bounds):
+                worst[index] = max(
+                    worst[index],
+                    float(run(x, low, high, params, kept, factor, np.maximum(bound, 1e-300)).max()),
+                )
+    return worst
