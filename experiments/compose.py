@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from slth import nn
+from slth.certificate.network import Method
 from slth.construct import Solver
 from slth.construct.compensate import Compensation
 from slth.construct.layout import source_network
@@ -50,6 +51,7 @@ INTEGERS = {
     "train.seed": (0, 2**32 - 1),
     "evaluation.batch": (1, math.inf),
     "evaluation.layers": (1, math.inf),
+    "certificate.images": (1, math.inf),
 }
 CHOICES = {
     "source.init": get_args(Init),
@@ -59,6 +61,7 @@ CHOICES = {
     "solver.objective": ("smallest", "best", "robust"),
     "solver.noise": ("propagated", "measured", "fixed"),
     "solver.inputs": ("signed", "nonnegative"),
+    "certificate.method": get_args(Method),
 }
 NUMBERS = (
     "source.scale",
@@ -67,6 +70,9 @@ NUMBERS = (
     "solver.tolerance",
     "solver.price",
     "solver.fit",
+    "certificate.radius",
+    "certificate.epsilon",
+    "certificate.delta",
 )
 
 

@@ -13,10 +13,10 @@ from experiments import ticket
 from experiments.run_folder import execute
 
 LOG = logging.getLogger(__name__)
-OWN = ("solvers", "seeds", "multiplicities")
+OWN = ("solvers", "seeds", "multiplicities", "tolerances")
 
 
-def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int) -> Path:
+def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int, tolerance: float | None = None) -> Path:
     """The finished folder of one ticket run: the config without the sweep's own keys, with the values given.
 
     The settings are those of ``python -m experiments.ticket`` with the same values, and so is the folder.
@@ -28,7 +28,7 @@ def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int) -> Path:
     unknown = sorted(set(known[solver]) - set(chosen["solver"]))
     if unknown:
         raise ValueError(f"solvers.{solver}.{unknown[0]}: no such setting of a solver")
-    chosen["solver"] |= known[solver]
+    chosen["solver"] |= known[solver] | ({} if tolerance is None else {"tolerance": tolerance})
     chosen["source"] |= {"seed": seed, "multiplicity": multiplicity}
     LOG.info("%s, m = %d, seed %d", solver, multiplicity, seed)
     return execute(ticket.run, OmegaConf.create(chosen), "ticket")

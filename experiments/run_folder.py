@@ -140,15 +140,17 @@ def main(
     config: str | None = None,
     *,
     again: bool = False,
+    verdict: Callable[[dict], str | None] = lambda metrics: None,
 ) -> None:
     """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad
-    input.
+    input, exit code 1 for a run whose results contradict a claim.
 
     Args:
       run: computes the metrics of one configuration and writes its other files into the folder given.
       experiment: names the folder under ``output_dir``.
       config: primary config in ``conf/``; by default the experiment's name.
       again: do a finished run anew, for a check whose old result is no proof.
+      verdict: what is wrong with a finished run's metrics, None if nothing is.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
@@ -160,11 +162,16 @@ def main(
     def job(cfg: DictConfig) -> str:
         logging.getLogger("jax").setLevel(logging.WARNING)
         try:
-            return str(execute(run, cfg, experiment, again=again))
+            folder = execute(run, cfg, experiment, again=again)
         except USER_ERRORS as error:
             if full:
                 raise
             refuse(error)  # here: Hydra would print lines of its own first
+        wrong = verdict(json.loads((folder / "metrics.json").read_text()))
+        if wrong is not None:
+            print(f"FAILED: {wrong}", file=sys.stderr)
+            sys.exit(1)
+        return str(folder)
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config or experiment)(job)()

@@ -1,5 +1,6 @@
 """Tables, figures and metrics of a run: what a reader sees of a ticket."""
 
+from slth.report.bounds import Curve, Proof, broken_bound, certificate_metrics, draw_bounds, error_metrics
 from slth.report.figures import draw_curves, draw_kernels, draw_layer_errors, draw_logits, draw_sizes
 from slth.report.kernels import realised_kernels
 from slth.report.metrics import (
@@ -13,13 +14,19 @@ from slth.report.progress import LayerProgress, layer_progress
 from slth.report.tables import layer_rows, ticket_table, write_csv
 
 __all__ = [
+    "Curve",
     "LayerProgress",
+    "Proof",
+    "broken_bound",
+    "certificate_metrics",
+    "draw_bounds",
     "draw_curves",
     "draw_kernels",
     "draw_layer_errors",
     "draw_logits",
     "draw_sizes",
     "environment",
+    "error_metrics",
     "layer_progress",
     "layer_rows",
     "realised_kernels",

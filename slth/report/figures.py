@@ -31,14 +31,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    figure.savefig(path, metadata={"Software": None})  # equal pictures are equal files
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a PNG: equal figures give equal bytes."""
+    figure.savefig(path, metadata={"Software": None})
 
 
 def draw_logits(
@@ -46,7 +48,7 @@ def draw_logits(
 ) -> None:
     """The ticket's outputs against the target's, all images and outputs, and their differences."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.5, 3.4)
+        figure = figure_of(7.5, 3.4)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         x, y = target.reshape(-1), ticket.reshape(-1)
         low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
@@ -58,7 +60,7 @@ def draw_logits(
         right.hist(off, bins=60, range=(-reach, reach), color=BLUE)
         right.set(yscale="log", xlabel="ticket − target", ylabel="outputs")
         right.set_title(f"Error: max {reach:.3g}, mean {np.abs(off).mean():.3g}")
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -73,7 +75,7 @@ def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
         ),
     }
     with matplotlib.rc_context(STYLE):
-        figure = _figure(max(4.5, 1.8 + 0.32 * len(rows)), 3.6)
+        figure = figure_of(max(4.5, 1.8 + 0.32 * len(rows)), 3.6)
         axes = figure.subplots()
         for name, (label, style) in series.items():
             values = [row[name] for row in rows]
@@ -82,7 +84,7 @@ def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
         _layer_axis(axes, [str(row["layer"]) for row in rows])
         axes.set(yscale="log", ylabel="relative error", title="Error of the copies by layer")
         axes.legend(fontsize=8)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
@@ -93,7 +95,7 @@ def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
 def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
     """How many subset-sum problems chose how many variables (``sizes[k]``: k of them)."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(4.5, 3.2)
+        figure = figure_of(4.5, 3.2)
         axes = figure.subplots()
         counts = np.asarray(sizes, np.float64)
         mean = float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1))
@@ -103,7 +105,7 @@ def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
         axes.set_title(f"Sizes of {int(counts.sum()):,} subsets")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_kernels(path: str | Path, kernels: Realised) -> None:
@@ -121,7 +123,7 @@ def draw_kernels(path: str | Path, kernels: Realised) -> None:
         "axes.spines.bottom": False,
     }
     with matplotlib.rc_context(style):
-        figure = _figure(1.2 + 0.62 * len(shown[0]), 2.5)
+        figure = figure_of(1.2 + 0.62 * len(shown[0]), 2.5)
         grid = figure.subplots(len(rows), len(shown[0]), squeeze=False)
         image = None
         for line, name, images in zip(grid, rows, shown, strict=True):
@@ -132,7 +134,7 @@ def draw_kernels(path: str | Path, kernels: Realised) -> None:
         assert image is not None
         figure.colorbar(image, ax=grid, shrink=0.8, pad=0.01)
         figure.suptitle(f"Kernels of layer {kernels.path}, target and ticket", x=0.01, ha="left", fontsize=10)
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_curves(
@@ -157,7 +159,7 @@ def draw_curves(
       spread: least and largest y of each curve, drawn as a band.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(max(5.5, 1.8 + 0.32 * len(names)), 3.8)
+        figure = figure_of(max(5.5, 1.8 + 0.32 * len(names)), 3.8)
         axes = figure.subplots()
         if level is not None:
             axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
@@ -169,4 +171,4 @@ def draw_curves(
             _layer_axis(axes, names)
         axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log else "linear")
         axes.legend(fontsize=8)
-        _save(figure, path)
+        save(figure, path)

@@ -13,6 +13,7 @@ from slth.construct.node import Stats
 from slth.evaluate import Comparison
 from slth.nn.layers import Conv, Dense, Layer, Residual
 from slth.nn.network import Network
+from slth.report.bounds import agreement_interval
 from slth.report.tables import stats_fields
 from slth.source import present
 from slth.ticket import Ticket
@@ -83,12 +84,13 @@ def source_metrics(ticket: Ticket) -> dict[str, Any]:
 def ticket_metrics(
     ticket: Ticket, accuracy: float | None, comparison: Comparison | None, size: int
 ) -> dict[str, Any]:
-    """Section ``ticket``; ``bytes`` is the size of its file."""
+    """Section ``ticket``; ``bytes`` is the size of its file, the interval of the agreement is at 95 %."""
     return {
         "accuracy": accuracy,
         "nonzero": ticket.nonzero,
         "density": ticket.density,
         "agreement": None if comparison is None else comparison.agreement,
+        "agreement_interval": None if comparison is None else agreement_interval(comparison),
         "factor": ticket.factor,
         "bytes": size,
     }

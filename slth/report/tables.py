@@ -12,11 +12,13 @@ from rich.table import Table
 from slth.construct import Construction
 from slth.construct.node import Stats
 from slth.evaluate import LayerError
+from slth.report.bounds import LAYER_BOUNDS, Proof, layer_bounds
 
 LAYER_COLUMNS = (
     *("layer", "problems", "unsolved", "deviating", "mean_size", "mean_error", "max_error"),
     *("gain", "kept", "parameters", "density", "unread", "seconds"),
     *("copy_error_calibration", "mean_error_calibration", "copy_error_test", "mean_error_test"),
+    *LAYER_BOUNDS,
 )
 
 
@@ -24,14 +26,16 @@ def layer_rows(
     construction: Construction,
     calibration: Mapping[str, LayerError] | None = None,
     test: Mapping[str, LayerError] | None = None,
+    proof: Proof | None = None,
 ) -> list[dict[str, Any]]:
     r"""A row of `LAYER_COLUMNS` for each linear layer; None where a value was not computed.
 
     ``mean_error`` and ``max_error`` are :math:`|\sum_S v - w|` in units of the layer's source scale; ``gain``
     is :math:`\sqrt{\sum v^2 / \sum w^2}` over kept v and all target weights of all copies; the last four are
     relative L2 errors (`slth.evaluate.LayerError`) of one copy and of the copies' mean. ``unread`` copies are
-    those that nothing behind them reads.
+    those that nothing behind them reads. A proof fills the columns of `slth.report.bounds.layer_bounds`.
     """
+    proved = layer_bounds(proof)
     rows = []
     for record in construction.records:
         stats = record.stats
@@ -49,6 +53,7 @@ def layer_rows(
             found = (errors or {}).get(record.path)
             row[f"copy_error_{name}"] = None if found is None else found.copy
             row[f"mean_error_{name}"] = None if found is None else found.mean
+        row |= {name: proved.get(record.path, {}).get(name) for name in LAYER_BOUNDS}
         rows.append(row)
     return rows
 
@@ -87,17 +92,54 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
         f"accuracy {_percent(target['accuracy'])}{images}",
         "source": f"seed {source['seed']}, {source['init']}, {source['multiplicity']} copies a channel, "
         f"{source['parameters']:,} parameters",
-        "ticket": f"accuracy {_percent(ticket['accuracy'])}, agreement {_percent(ticket['agreement'])}, "
+        "ticket": f"accuracy {_percent(ticket['accuracy'])}, agreement {_percent(ticket['agreement'])}"
+        f"{_interval(ticket['agreement_interval'])}, "
         f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), {ticket['bytes'] / 1000:,.1f} kB",
         "subset sums": f"{sums['problems']:,} ({how}), {sums['unsolved']:,} unsolved, "
         f"{sums['deviating']:,} deviating, mean |S| {sums['mean_size']:.2f}",
         "output error": f"max {_number(error['max'])}, mean {_number(error['mean'])}, "
-        f"relative {_number(error['relative'])}",
+        f"relative {_number(error['relative'])}{_quantile(error)}",
+        **_proved(metrics),
         "seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None),
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" (95 % sure: {100 * interval[0]:.2f} to {100 * interval[1]:.2f} %)"
+
+
+def _quantile(error: Mapping[str, Any]) -> str:
+    """The highest quantile that the images bound, or the share that their largest error bounds."""
+    known = [one for one in error.get("quantiles") or () if one["bound"] is not None]
+    if not known:
+        return ""
+    return f"; 95 % sure: of all images {_percent(known[-1]['level'])} below {_number(known[-1]['bound'])}"
+
+
+def _proved(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """A line for each certificate, and one for Theorem 2; none where nothing was certified."""
+    lines = {}
+    for one in metrics.get("certificates", ()):
+        agree = f"{_percent(one['certified_fraction'])} of the images certified"
+        lines[f"proved, {one['name']}"] = (
+            f"error at most {_number(one['bound'])} on {one['domain']} ({one['method']}; found"
+            f" {_number(one['error'])} on {one['tried']:,} inputs), "
+            + (agree if one["certified_fraction"] else "vacuous: no image certified")
+            + ("" if one["holds"] else ": BROKEN")
+        )
+    theorem = metrics["theorem"]
+    if theorem["epsilon"] is not None:
+        needed = theorem["required_multiplicity"]
+        met = {True: "met", False: "not met", None: "not known to be met"}[theorem["satisfied"]]
+        lines["theorem 2"] = (
+            f"error {_number(theorem['epsilon'])} (delta {_number(theorem['delta'])}) asks for "
+            + ("a smaller first layer" if needed is None else f"{needed:,} copies a channel")
+            + f", budgets {met}; guaranteed by the errors reached: {_number(theorem['guaranteed'])}"
+        )
+    return lines
 
 
 def verify_table(metrics: Mapping[str, Any]) -> Table:

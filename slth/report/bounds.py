@@ -1,0 +1,205 @@
+"""What was proved of a ticket, as sections of ``metrics.json``, columns of ``layers.csv`` and a figure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+
+from slth.certificate import Certificate
+from slth.certificate.statistics import (
+    CONFIDENCE,
+    LEVELS,
+    clopper_pearson,
+    covered_share,
+    quantile_bound,
+)
+from slth.certificate.theorem import Theorem
+from slth.evaluate import Comparison
+from slth.report.figures import BLUE, DARK, GREY, RED, STYLE, figure_of, save
+
+THEOREM = ("epsilon", "delta", "required_multiplicity", "C", "satisfied")
+MORE_THEOREM = ("required_univariate", "guaranteed", "problems")
+CERTIFICATE = ("bound", "holds", "domain", "certified_fraction")
+LAYER_BOUNDS = (
+    *("bound", "mean_bound", "unstable"),
+    *("budget", "budget_met", "largest_weight", "fan_in", "input_sum", "gain_bound"),
+    *("required_multiplicity", "required_width", "width"),
+)
+
+
+class Proof(NamedTuple):
+    """A certificate and Theorem 2 over one domain, held against the errors found on inputs of it."""
+
+    name: str
+    certificate: Certificate
+    theorem: Theorem
+    error: float
+    """Largest error found."""
+    tried: int
+    """Inputs it was looked for on."""
+    violations: int
+    """Inputs on which a logit is off by more than its bound, or is not a number."""
+    certified_fraction: float
+    """Share of the test images of the domain on which target and ticket provably agree."""
+    margin: float
+    """Largest lead of the target's first output over the second, on these images."""
+    seconds: float
+
+
+def certificate_metrics(proofs: Sequence[Proof]) -> dict[str, Any]:
+    """Sections ``certificate`` and ``theorem``, of the last domain, and ``certificates``, a list of all.
+
+    ``holds`` says that no error found exceeds its bound; it is no proof of the bound, but can refute it.
+    """
+    sections = [_certificate(proof) | {"theorem": _theorem(proof)} for proof in proofs]
+    if not proofs:
+        return {"certificate": dict.fromkeys(CERTIFICATE), "theorem": dict.fromkeys(THEOREM)}
+    return {
+        "certificate": _certificate(proofs[-1]),
+        "theorem": _theorem(proofs[-1]),
+        "certificates": sections,
+    }
+
+
+def _certificate(proof: Proof) -> dict[str, Any]:
+    made = proof.certificate
+    return {
+        "bound": float(made.bound.max()),
+        "holds": proof.violations == 0,
+        "domain": made.domain,
+        "certified_fraction": proof.certified_fraction,
+        "name": proof.name,
+        "method": made.method,
+        "slack": made.slack,
+        "mean_bound": float(made.bound.mean()),
+        "error": proof.error,
+        "tried": proof.tried,
+        "violations": proof.violations,
+        "margin": proof.margin,
+        "seconds": proof.seconds,
+    }
+
+
+def _theorem(proof: Proof) -> dict[str, Any]:
+    return {name: getattr(proof.theorem, name) for name in THEOREM + MORE_THEOREM}
+
+
+def broken_bound(metrics: Mapping[str, Any]) -> str | None:
+    """What to say of a run whose ticket is further off than was proved; None if no bound is broken."""
+    entries = metrics.get("certificates", [metrics.get("certificate", {})])
+    broken = [entry for entry in entries if entry.get("holds") is False]
+    if not broken:
+        return None
+    return "; ".join(
+        f"certificate of {entry['domain']} ({entry['method']}) is broken: {entry['violations']} of"
+        f" {entry['tried']} inputs have a larger error than proved (largest error {entry['error']}, largest"
+        f" bound {entry['bound']}). This is a bug of slth, please report it with config.yaml"
+        for entry in broken
+    )
+
+
+def layer_bounds(proof: Proof | None) -> dict[str, dict[str, Any]]:
+    """`LAYER_BOUNDS` by path of the layer; empty without a proof.
+
+    ``bound`` and ``mean_bound`` are errors of a copy's pre-activations in units of the balanced target,
+    ``budget`` the most that a subset-sum problem may miss (units of the source's scale), the rest as in
+    `slth.certificate.theorem.Budget`.
+    """
+    if proof is None:
+        return {}
+    rows: dict[str, dict[str, Any]] = {}
+    for budget in proof.theorem.layers:
+        rows[budget.layer] = {
+            "budget": budget.tolerance,
+            "budget_met": budget.met,
+            "largest_weight": budget.largest_weight,
+            "fan_in": budget.fan_in,
+            "input_sum": budget.input_sum,
+            "gain_bound": budget.gain,
+            "required_multiplicity": budget.required_multiplicity,
+            "required_width": budget.required_width,
+            "width": budget.width,
+        }
+    for layer in proof.certificate.layers:
+        rows[layer.path] |= {
+            "bound": layer.bound,
+            "mean_bound": layer.mean,
+            "unstable": layer.unstable,
+        }
+    return rows
+
+
+def error_metrics(comparison: Comparison, off: Float[np.ndarray, "n outputs"]) -> dict[str, Any]:
+    """Section ``error``, with what it says of images never looked at.
+
+    With the confidence stated, a share ``quantiles[].level`` of all images has no logit that is off by more
+    than ``quantiles[].bound`` (null where the images are too few), and ``share_within_max`` of them none that
+    is off by more than ``max``.
+    """
+    largest = off.reshape(len(off), -1).max(1)
+    known = not np.isnan(largest).any()
+    return {
+        **{name: getattr(comparison, name) for name in ("max", "mean", "relative", "examples")},
+        "confidence": CONFIDENCE,
+        "share_within_max": covered_share(len(largest), len(largest)) if known else None,
+        "quantiles": [quantile_bound(largest, level)._asdict() for level in LEVELS] if known else None,
+    }
+
+
+def agreement_interval(comparison: Comparison) -> list[float]:
+    """The agreement's exact confidence interval, for images drawn as the test images were."""
+    agreed = round(comparison.agreement * comparison.examples)
+    return list(clopper_pearson(agreed, comparison.examples))
+
+
+class Curve(NamedTuple):
+    """One line of `draw_bounds`."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    """None or not finite: nothing is drawn there."""
+
+
+def draw_bounds(
+    path: str | Path,
+    panels: Mapping[str, Sequence[Curve]],
+    *,
+    title: str,
+    x_label: str,
+    level: tuple[str, float],
+    columns: int = 3,
+) -> None:
+    """Actual errors and what was proved of them, one panel a title, on one logarithmic axis.
+
+    Args:
+      level: a horizontal line, (label, y): bounds above it say nothing.
+    """
+    styles = ({"color": DARK}, {"color": BLUE}, {"color": RED}, {"color": "#8e6c8a"}, {"color": "#5b8e7d"})
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = figure_of(0.8 + 2.7 * columns, 1.1 + 2.6 * lines)
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
+            axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
+            for style, curve in zip(styles, curves, strict=False):
+                y = np.array([np.nan if value is None else value for value in curve.y], np.float64)
+                y[~np.isfinite(y)] = np.nan
+                axes.plot(curve.x, y, marker="o", markersize=3.5, linewidth=1.2, label=curve.label, **style)
+            axes.set(yscale="log", title=name)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("largest error of a logit")
+        for axes in grid[-1]:
+            axes.set_xlabel(x_label)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * columns), fontsize=8
+        )
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        save(figure, path)
