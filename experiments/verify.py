@@ -1,6 +1,7 @@
 """A ticket file is verified, not believed: source generated again, hash compared, outputs measured.
 
 python -m experiments.verify ticket=FILE data=digits target=digits_resnet target.checkpoint=TARGET
+python -m experiments.verify ticket=FILE data=digits compact=SMALL
 """
 
 import logging
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
@@ -15,11 +17,14 @@ from omegaconf import DictConfig
 from experiments.compose import check, data_of, field, spec_of
 from experiments.run_folder import main
 from slth import evaluate, nn, report, ticket
+from slth.compact import compact
 from slth.compile_cache import use_compile_cache
 from slth.data import Data
-from slth.interop import load_checkpoint
+from slth.interop import load_checkpoint, load_network, save_network
+from slth.nn.network import Network
 from slth.report.tables import show, verify_table
 from slth.train import predict
+from slth.types import Params
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +38,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     kept = ticket.load(path)
     seconds = {"verify": time.perf_counter() - begun, "evaluate": None}
     LOG.info("verified %s: the source of seed %d has the same hash", path, kept.source.seed)
-    accuracy = comparison = None
+    accuracy = comparison = data = found = None
     if cfg.get("data") is not None:
         begun = time.perf_counter()
         data = data_of(cfg)
@@ -41,29 +46,54 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             raise ValueError(
                 f"data: images of shape {data.shape}, the ticket reads {kept.source.network.input_shape}"
             )
-        found = (
-            np.float32(kept.factor)
-            * evaluate.run(
-                kept.source.network, ticket.masked(kept), data.test_images, batch=cfg.evaluation.batch
-            ).logits
-        )
+        found = _outputs(cfg, kept.source.network, ticket.masked(kept), kept.factor, data)
         accuracy = float((found.argmax(-1) == data.test_labels).mean())
         wanted = _target_outputs(cfg, data, kept)
         comparison = None if wanted is None else evaluate.compare(wanted, found)
         seconds["evaluate"] = time.perf_counter() - begun
     elif cfg.get("target") is not None:
         raise ValueError("data: name the images to compare ticket and target on, such as data=digits")
+    exported = None if cfg.compact is None else _export(cfg, kept, data, found)
     error = ("max", "mean", "relative", "examples")
     metrics = {
         "verified": True,
         "source": report.source_metrics(kept),
         "ticket": report.ticket_metrics(kept, accuracy, comparison, path.stat().st_size),
         "error": {name: None if comparison is None else getattr(comparison, name) for name in error},
+        "compact": exported,
         "seconds": seconds,
         "environment": report.environment(),
     }
     show(verify_table(metrics))
     return metrics
+
+
+def _outputs(cfg: DictConfig, network: Network, params: Params, factor: float, data: Data) -> np.ndarray:
+    return (
+        np.float32(factor)
+        * evaluate.run(network, params, data.test_images, batch=cfg.evaluation.batch).logits
+    )
+
+
+def _export(
+    cfg: DictConfig, kept: ticket.Ticket, data: Data | None, wanted: np.ndarray | None
+) -> dict[str, Any]:
+    """Write the compact network, read it back, and compare it with the ticket on the data, if any."""
+    path = Path(cfg.compact).expanduser()
+    with field("compact"):
+        small = compact(kept.source.network, ticket.masked(kept), kept.mask)
+        save_network(path, *small, factor=kept.factor)
+        network, params, factor = load_network(path)
+    LOG.info("wrote %s: the ticket without its dead channels", path)
+    difference = None
+    if data is not None and wanted is not None:
+        difference = float(np.abs(_outputs(cfg, network, params, factor, data) - wanted).max())
+    return {
+        "parameters": nn.count(params),
+        "nonzero": int(sum(np.count_nonzero(leaf) for leaf in jax.tree.leaves(params))),
+        "bytes": path.stat().st_size,
+        "difference": difference,
+    }
 
 
 def _target_outputs(cfg: DictConfig, data: Data, kept: ticket.Ticket) -> np.ndarray | None:

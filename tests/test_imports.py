@@ -16,7 +16,7 @@ STEPS = (
     ("nn", "subset_sum"),
     ("source", "interop", "data"),
     ("construct", "train"),
-    ("ticket", "certificate", "evaluate"),
+    ("ticket", "certificate", "evaluate", "compact"),
     ("pruning",),
     ("report",),
     ("experiments",),

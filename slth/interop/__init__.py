@@ -1,6 +1,6 @@
 """Parameters from other programs: PyTorch, safetensors, NumPy and flax files into a spec's tree."""
 
-from slth.interop.files import load_checkpoint, read_arrays, save_checkpoint
+from slth.interop.files import load_checkpoint, load_network, read_arrays, save_checkpoint, save_network
 from slth.interop.names import CheckpointMismatch, fit
 from slth.interop.pytorch import UnsafePickle, read_pytorch
 
@@ -9,7 +9,9 @@ __all__ = [
     "UnsafePickle",
     "fit",
     "load_checkpoint",
+    "load_network",
     "read_arrays",
     "read_pytorch",
     "save_checkpoint",
+    "save_network",
 ]

@@ -1,5 +1,7 @@
 """Checkpoint files by suffix: .safetensors, .npz, .pt/.pth/.th and flax's .msgpack."""
 
+import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,11 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth.interop.names import fit
 from slth.interop.pytorch import read_pytorch
-from slth.nn.network import Network
+from slth.nn.network import Network, init
+from slth.nn.serial import decode, encode
 from slth.types import Params
+
+NETWORK = "slth network"
 
 # Element types of safetensors; bfloat16 is not one of NumPy's own.
 TYPES = {
@@ -54,14 +60,57 @@ def load_checkpoint(path: str | Path, network: Network, *, rename: Iterable[tupl
 
 def save_checkpoint(path: str | Path, params: Params) -> None:
     """A parameter tree as safetensors, names joined by "/", written whole or not at all."""
+    _write(path, params, {"format": "slth"})
+
+
+def _write(path: str | Path, params: Params, metadata: dict[str, str]) -> None:
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     flat = {"/".join(str(key.key) for key in keys): np.ascontiguousarray(leaf) for keys, leaf in leaves}
     temporary = Path(f"{path}.tmp{os.getpid()}")
     try:
-        temporary.write_bytes(safetensors.numpy.save(flat, {"format": "slth"}))
+        temporary.write_bytes(safetensors.numpy.save(flat, metadata))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_network(path: str | Path, network: Network, params: Params, factor: float = 1.0) -> None:
+    """A spec and its parameters in one safetensors file, written whole or not at all.
+
+    The arrays are named as by `save_checkpoint`; the metadata hold the spec as JSON (`slth.nn.serial`) and
+    the ``factor`` by which its outputs are multiplied (lambda of a ticket).
+    """
+    metadata = {"format": NETWORK, "network": json.dumps(encode(network)), "factor": repr(float(factor))}
+    _write(path, params, metadata)
+
+
+def load_network(path: str | Path) -> tuple[Network, Params, float]:
+    """The spec, the parameters (float32, NumPy) and the factor that `save_network` wrote.
+
+    Raises: FileNotFoundError; ValueError for a damaged or foreign file, naming what is wrong with it.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"network {path} is not there")
+    arrays = _safetensors(path)
+    with safetensors.safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+    if metadata.get("format") != NETWORK:
+        raise ValueError(f"network {path}: expected a file of the format {NETWORK!r} (`save_network`)")
+    try:
+        network = decode(json.loads(metadata["network"]), "network")
+        factor = float(metadata["factor"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"network {path} is damaged: {error}") from error
+    tree = jax.eval_shape(lambda: init(network, jax.random.key(0)))
+    shapes: dict[str, Any] = flatten_dict(tree, sep="/")
+    wanted = {name: leaf.shape for name, leaf in shapes.items()}
+    found = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+    if wanted != {name: value.shape for name, value in found.items()}:
+        raise ValueError(f"network {path} is damaged: its arrays are not those of its spec")
+    if not (math.isfinite(factor) and all(np.isfinite(value).all() for value in found.values())):
+        raise ValueError(f"network {path} is damaged: it holds NaN or infinite numbers")
+    return network, unflatten_dict(found, sep="/"), factor
 
 
 def read_arrays(path: str | Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from slth.types import Batch, Pairs, Params, Shape
 def check_positive(layer: str, **values: tuple[int, ...] | int) -> None:
     """Refuse sizes below 1, naming the layer and the field."""
     for field, value in values.items():
-        if min(value if isinstance(value, tuple) else (value,)) < 1:
+        if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
             raise ValueError(f"{layer}: {field} must be at least 1, got {value}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from slth import nn
 from slth.construct import Construction, Solver
 from slth.construct.node import Stats
+from slth.construct.prune import count_channels
 from slth.evaluate import Comparison
 from slth.nn.layers import Conv, Dense, Layer, Residual
 from slth.nn.network import Network
@@ -81,6 +82,16 @@ def source_metrics(ticket: Ticket) -> dict[str, Any]:
     }
 
 
+def _channels(ticket: Ticket) -> dict[str, int]:
+    """Hidden channels of the source, those that the outputs depend on, and the constant ones among these."""
+    counts = count_channels(ticket.source.network, ticket.mask)
+    return {
+        "channels": counts.channels,
+        "channels_kept": counts.kept,
+        "constants_kept": counts.constants,
+    }
+
+
 def ticket_metrics(
     ticket: Ticket, accuracy: float | None, comparison: Comparison | None, size: int
 ) -> dict[str, Any]:
@@ -89,6 +100,7 @@ def ticket_metrics(
         "accuracy": accuracy,
         "nonzero": ticket.nonzero,
         "density": ticket.density,
+        **_channels(ticket),
         "agreement": None if comparison is None else comparison.agreement,
         "agreement_interval": None if comparison is None else agreement_interval(comparison),
         "factor": ticket.factor,

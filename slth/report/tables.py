@@ -151,10 +151,17 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
         f"sha256 {source['sha256'][:16]}... as in the file",
         "ticket": f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), "
         f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB",
+        "channels": f"{ticket['channels_kept']:,} of {ticket['channels']:,} kept, "
+        f"{ticket['constants_kept']:,} of them constant",
         "accuracy": _percent(ticket["accuracy"]),
         "against the target": f"agreement {_percent(ticket['agreement'])}, output error max "
         f"{_number(error['max'])}, mean {_number(error['mean'])}",
     }
+    if (small := metrics["compact"]) is not None:
+        rows["compact"] = (
+            f"{small['parameters']:,} parameters ({small['nonzero']:,} not zero), "
+            f"{small['bytes'] / 1000:,.1f} kB, outputs off by {_number(small['difference'])}"
+        )
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table

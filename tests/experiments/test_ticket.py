@@ -12,6 +12,7 @@ import pytest
 
 from experiments import ticket as experiment
 from slth import nn, ticket
+from slth.construct.prune import count_channels
 
 SMALL = (
     "data.limit=60",
@@ -27,7 +28,9 @@ CONTRACT = {
         *("parameters", "depth", "multiplicity", "init", "scale", "knows_target", "seed", "sha256"),
         *("scales", "presence", "present", "biases"),
     },
-    "ticket": {"accuracy", "nonzero", "density", "agreement"},
+    "ticket": {
+        *("accuracy", "nonzero", "density", "agreement", "channels", "channels_kept", "constants_kept"),
+    },
     "subset_sum": {
         *("method", "objective", "tolerance", "calibration", "problems", "unsolved", "deviating"),
         *("mean_size", "mean_error", "max_error"),
@@ -91,6 +94,9 @@ def test_metrics_and_layers_follow_from_the_ticket_file(finished: Path):
     kept = ticket.load(finished / "ticket.safetensors")
     assert metrics["ticket"]["nonzero"] == kept.nonzero
     assert metrics["ticket"]["density"] == pytest.approx(kept.nonzero / metrics["source"]["parameters"])
+    counts = count_channels(kept.source.network, kept.mask)
+    assert counts == tuple(metrics["ticket"][f] for f in ("channels", "channels_kept", "constants_kept"))
+    assert 0 < counts.constants < counts.kept < counts.channels
     with open(finished / "layers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["layer"] for row in rows] == ["conv1", "conv2", "linear"]

@@ -9,7 +9,8 @@ import pytest
 
 from slth import nn, ticket
 from slth.construct.layout import source_network
-from slth.interop import save_checkpoint
+from slth.data import load
+from slth.interop import load_network, save_checkpoint
 from slth.nn.zoo import build
 from slth.source import Source, parameter_shapes
 
@@ -58,9 +59,28 @@ def test_a_ticket_on_data_against_its_target(files, tmp_path: Path):
     assert metrics["error"]["max"] > 0
 
 
+def test_the_compact_network_is_written_and_gives_the_same_outputs(files, tmp_path: Path):
+    path = tmp_path / "small.safetensors"
+    metrics = verify([f"ticket={files[0]}", f"compact={path}", "data=digits", "data.limit=40"], tmp_path)
+    network, params, factor = load_network(path)
+    kept = ticket.load(files[0])
+    images = load("digits", limit=40).test_images
+    wanted = np.asarray(ticket.apply(kept, images))
+    found = factor * np.asarray(nn.apply(network, params, images))
+    assert factor == 2.0
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6 * float(np.abs(wanted).max()))
+    assert metrics["compact"]["difference"] <= 1e-5 * np.abs(wanted).max()
+    assert metrics["compact"]["parameters"] == nn.count(params) < kept.parameters
+    assert metrics["compact"]["bytes"] == path.stat().st_size
+    assert metrics["ticket"]["channels_kept"] <= metrics["ticket"]["channels"]
+    alone = verify([f"ticket={files[0]}", f"compact={path}"], tmp_path)
+    assert alone["compact"] == metrics["compact"] | {"difference": None}
+
+
 REFUSED = {  # what is wrong: (overrides, message)
     "another target": (["data=digits", "target=digits_cnn", "target.checkpoint={1}"], "target"),
     "target without data": (["target=digits_cnn"], "data: name the images"),
+    "no folder": (["compact={0}/no/small.safetensors"], "compact"),
     "target without a checkpoint": (["data=digits", "target=digits_cnn"], "target.checkpoint"),
 }
 
