@@ -18,7 +18,8 @@ from slth import nn
 from slth.certificate.network import Method
 from slth.construct import Solver
 from slth.construct.compensate import Compensation
-from slth.construct.layout import source_network
+from slth.construct.layout import first_activation, source_network
+from slth.construct.univariate import with_small_alpha
 from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
@@ -35,6 +36,9 @@ CALIBRATION = {"independent": 256, "compensated": 512}
 # and the biases) has twice the variables of other problems, and no fewer than these where m is small.
 LEAST_UNIVARIATE = 16
 LEAST_CONSTANTS = 24
+
+# Where phi is no cone, no channel can be scaled to fit: a wider source, and more constants for larger biases.
+SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 6.0, 12.0, 60
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {
@@ -102,6 +106,9 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if value is not None and (type(value) not in (int, float) or not 0 < value < math.inf):
             raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    own = OmegaConf.select(cfg, "source.own_biases")
+    if own not in (None, True, False):
+        raise ValueError(f"source.own_biases: expected true, false or null, got {own!r}")
     scales = OmegaConf.select(cfg, "source.scales")
     if scales is not None and not OmegaConf.is_config(scales):
         raise ValueError(f"source.scales: expected a mapping of patterns to numbers, got {scales!r}")
@@ -166,32 +173,47 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Target:
     return Target(cfg.target.name, folded, folded_params, seconds)
 
 
-def source_of(cfg: DictConfig, target: Network) -> Source:
-    """The source of the group ``source``, wide enough for the target."""
+def source_of(cfg: DictConfig, target: Network, data: Data) -> Source:
+    """The source of the group ``source``, wide enough for the target.
+
+    What is null depends on the activation, and on the range of the images where that is not homogeneous.
+    """
     asked, m = cfg.source, cfg.source.multiplicity
+    first = first_activation(target)
+    info = nn.activation_info(first.kind, first.slope)
+    scale, bias_scale, least = (
+        (1.0, 4.0, max(2 * m, LEAST_CONSTANTS))
+        if info.homogeneous
+        else (SMOOTH_SCALE, SMOOTH_BIAS_SCALE, max(4 * m, SMOOTH_CONSTANTS))
+    )
     network = source_network(
         target,
         m,
         copies_per_sign=max(2 * m, LEAST_UNIVARIATE) if asked.univariate is None else asked.univariate,
-        constants=max(2 * m, LEAST_CONSTANTS) if asked.constants is None else asked.constants,
+        constants=least if asked.constants is None else asked.constants,
         skip=asked.skip,
+        own_biases=not info.homogeneous if asked.own_biases is None else asked.own_biases,
     )
-    scales = [] if asked.scales is None else OmegaConf.to_container(asked.scales)
+    scales = {} if asked.scales is None else OmegaConf.to_container(asked.scales)
     assert isinstance(scales, dict | list)
     with field("source"):
-        return Source(
+        source = Source(
             network,
             asked.seed,
             m,
             init=asked.init,
-            scale=asked.scale,
-            bias_scale=asked.bias_scale,
+            scale=scale if asked.scale is None else asked.scale,
+            bias_scale=bias_scale if asked.bias_scale is None else asked.bias_scale,
             scales=tuple((str(k), v) for k, v in scales.items())
             if isinstance(scales, dict)
             else tuple(scales),
             presence=asked.presence,
             biases=asked.biases,
         )
+        if info.homogeneous:
+            return source
+        ends = np.abs((np.array([[0.0], [1.0]]) - data.mean) / data.std)  # pixels are in [0, 1]
+        return with_small_alpha(source, info, float(ends.max()))
 
 
 def solver_of(cfg: DictConfig) -> Solver:

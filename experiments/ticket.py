@@ -40,7 +40,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     data = data_of(cfg)
     calibration = calibration_of(cfg, data, solver)
     target = target_of(cfg, data, folder)
-    source = source_of(cfg, target.network)
+    source = source_of(cfg, target.network, data)
 
     begun = time.perf_counter()
     with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:

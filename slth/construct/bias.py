@@ -1,6 +1,13 @@
-"""Constants and biases: constant channels with exactly known values, read through safe taps only."""
+r"""Constants and biases: constant channels with exactly known values, and a neuron's own random bias.
+
+A row's constant terms are sums of random weights times exact constants. Through *safe* taps, which never read
+zero padding, they are the same at every output position: these make the bias. What is wanted at one tap only
+(the offset :math:`-d \sum_S v` of univariate channels, the mean of what a centred sum misses) is made at that
+tap, so that it vanishes at the borders exactly where its cause does.
+"""
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,8 +17,10 @@ from slth.nn.layers import Conv, Dense
 from slth.subset_sum import solve, unpack
 
 CHUNK = 15
-"""Most variables of one bias problem; further constants solve what the first ones left."""
-CHUNKS = 4
+"""Most variables of one bias problem; further, smaller ones solve what the first ones left."""
+CHUNKS = 16
+OWN = -1
+"""In place of a part's number: the row's own bias."""
 
 
 def safe_taps(layer: Conv | Dense, stream: Stream) -> Bool[np.ndarray, " taps"]:
@@ -32,61 +41,91 @@ def safe_taps(layer: Conv | Dense, stream: Stream) -> Bool[np.ndarray, " taps"]:
     return np.array([all(safe) for safe in itertools.product(*axes)])
 
 
+class Constants(NamedTuple):
+    """The constants a row can use: the weight at each place times the value there."""
+
+    places: list[tuple[int, int, int]]
+    """(part, tap, channel); part `OWN` is the row's own bias."""
+    values: Float[np.ndarray, " variables"]
+
+
 def constant_variables(
-    parts: tuple[Part, ...], limit: int = CHUNK * CHUNKS
-) -> tuple[list[tuple[int, int, int]], Float[np.ndarray, " variables"]]:
-    """The (part, tap, channel) through which constants reach a node, and the constants' values.
+    parts: tuple[Part, ...], limit: int = CHUNK * CHUNKS, *, tap: tuple[int, int] | None = None
+) -> Constants:
+    """The constants that reach a node through safe taps, or through one ``tap`` (part, tap) whatever it is.
 
     Channels change fastest, so that the first ``limit`` variables read many constants rather than many taps.
     """
-    places = [
-        (number, int(tap), int(channel), float(value))
-        for number, part in enumerate(parts)
-        for tap in np.flatnonzero(part.safe)
-        for channel, value in zip(part.stream.constant_channels, part.stream.constants, strict=True)
+    taps = [tap] if tap else [(p, int(t)) for p, part in enumerate(parts) for t in np.flatnonzero(part.safe)]
+    found = [
+        (p, t, int(channel), float(value))
+        for p, t in taps
+        for channel, value in zip(parts[p].stream.constant_channels, parts[p].stream.constants, strict=True)
         if value != 0
     ][:limit]
-    return [place[:3] for place in places], np.array([place[3] for place in places])
+    return Constants([place[:3] for place in found], np.array([place[3] for place in found]))
+
+
+class Masks(NamedTuple):
+    """The masks of a node while they are filled in."""
+
+    parts: tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...]
+    own: Bool[np.ndarray, " source_cout"]
 
 
 def solve_biases(
     parts: tuple[Part, ...],
     wanted: Float[np.ndarray, " rows"],
     columns: Int[np.ndarray, " rows"],
-    masks: tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...],
+    masks: Masks,
     *,
     objective: str,
     tolerance: float,
+    own: Float[np.ndarray, " source_cout"] | None = None,
+    tap: tuple[int, int] | None = None,
 ) -> tuple[Float[np.ndarray, " rows"], Stats]:
     r"""Subsets of :math:`u \hat c` (random weight times exact constant) that sum to the wanted biases.
 
-    Variables are taken in chunks; each chunk solves what the ones before it left. The chosen weights are set
-    in ``masks``.
+    A row's variables are taken in chunks from the largest to the smallest; each chunk solves what the ones
+    before it left. The chosen weights are set in ``masks``.
 
     Args:
       wanted: bias of each source output channel of ``columns``.
       objective: "smallest" or "best"; constants carry no noise, so robust construction uses "best".
       tolerance: in units of the source's scale.
+      own: the source's own biases, one more variable of each row.
+      tap: see `constant_variables`.
     Returns: the realised biases (float64, exact products of what the mask keeps) and the statistics.
     """
-    places, values = constant_variables(parts)
+    places, values = constant_variables(parts, tap=tap)
+    if own is not None and tap is None:
+        places, values = [*places, (OWN, 0, 0)], np.append(values, 1.0)
     scale = parts[0].scale
     left = wanted.astype(np.float64).copy()
     sizes = np.zeros(len(wanted), int)
-    power = 0.0
     asked = wanted != 0
-    for start in range(0, len(places), CHUNK) if asked.any() else ():
-        chunk = places[start : start + CHUNK]
-        weights = np.stack([parts[p].random[tap, channel, columns] for p, tap, channel in chunk])
-        x = np.zeros((CHUNK, len(wanted)))
-        x[: len(chunk)] = weights * values[start : start + CHUNK, None]
-        solution = solve(x, np.where(asked, left, 0), objective, tolerance=tolerance * scale)
-        kept = unpack(solution.mask, CHUNK)[: len(chunk)]
-        for row, (p, tap, channel) in enumerate(chunk):
-            masks[p][tap, channel, columns] |= kept[row]
-        left -= (kept * x[: len(chunk)]).sum(0)
-        sizes += solution.size
-        power += float(((kept * weights) ** 2).sum())
+    if asked.any() and places:
+        rows = [
+            own[columns] if own is not None and p == OWN else parts[p].random[t, c, columns]
+            for p, t, c in places
+        ]
+        x = np.stack(rows) * values[:, None]
+        order = np.argsort(-np.abs(x), 0, kind="stable")
+        kept = np.zeros(x.shape, bool)
+        for start in range(0, len(places), CHUNK):
+            chunk = order[start : start + CHUNK]
+            here = np.zeros((CHUNK, len(wanted)))
+            here[: len(chunk)] = np.take_along_axis(x, chunk, 0)
+            solution = solve(here, np.where(asked, left, 0), objective, tolerance=tolerance * scale)
+            chosen = np.asarray(unpack(solution.mask, CHUNK))[: len(chunk)]
+            np.put_along_axis(kept, chunk, chosen, 0)
+            left -= (chosen * here[: len(chunk)]).sum(0)
+        for (p, t, c), chosen in zip(places, kept, strict=True):
+            if p == OWN:
+                masks.own[columns] |= chosen
+            else:
+                masks.parts[p][t, c, columns] |= chosen
+        sizes = kept.sum(0)
     off = np.abs(left[asked]) / scale
     stats = Stats(
         problems=int(asked.sum()),

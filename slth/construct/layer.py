@@ -8,15 +8,16 @@ Source: Burkholz, ICML 2022, proof of the L + 1 construction.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slth.construct.bias import constant_variables, solve_biases
+from slth.construct.bias import Masks, constant_variables, solve_biases
 from slth.construct.node import Part, Solved, Stats
 from slth.subset_sum import solve, unpack
+from slth.subset_sum.problem import MAX_ENUMERATED
 
 Progress = Callable[[int, int], None]
 
@@ -29,6 +30,10 @@ class Wanted(NamedTuple):
     """Source channel of each copy of each output; m copies, or 1 of the network's outputs."""
     constant: Float[np.ndarray, " K"]
     """Wanted pre-activations of the constant channels; NaN where a skip carries it (its row is pruned)."""
+    own: Float[np.ndarray, " source_cout"] | None = None
+    """The source's own biases, if the layer has any."""
+    extra: Float[np.ndarray, " rows"] | float = 0.0
+    """Added to each copy's own bias."""
 
 
 class Rule(NamedTuple):
@@ -48,22 +53,57 @@ def solve_independent(
 
     Unsolved problems keep their best subset and are counted. A target of 0 takes the empty subset, unasked.
     """
-    masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
+    masks = empty_masks(parts)
     noise, missed = np.zeros(wanted.columns.shape), np.zeros(wanted.columns.shape)
-    stats = Stats()
-    for part, mask in zip(parts, masks, strict=True):
+    stats, offsets = Stats(), []
+    for part, mask in zip(parts, masks.parts, strict=True):
         one = _solve_part(part, mask, wanted.columns, rule, progress)
         noise, missed = noise + one.noise, missed + one.missed
         stats += one.stats
-    asked = np.repeat(wanted.bias, wanted.columns.shape[1])
-    objective = "smallest" if rule.objective == "smallest" else "best"
-    realised, bias_stats = solve_biases(
-        parts, asked, wanted.columns.reshape(-1), masks, objective=objective, tolerance=rule.tolerance
-    )
-    bias_error = (realised - asked).reshape(wanted.columns.shape) ** 2
-    constants = solve_constant_rows(parts, wanted.constant, masks, rule)
+        offsets.append(one.offset)
+    bias_error, bias_stats = solve_constant_terms(parts, wanted, offsets, masks, rule)
+    constants = solve_constant_rows(parts, wanted, masks, rule)
     usable = ~_outliers(missed + bias_error)
-    return Solved(masks, constants, noise + bias_error, usable, stats + bias_stats)
+    own = None if wanted.own is None else masks.own
+    return Solved(masks.parts, constants, noise + bias_error, usable, stats + bias_stats, own)
+
+
+def empty_masks(parts: tuple[Part, ...]) -> Masks:
+    """Masks of a node that keep nothing yet."""
+    kernels = tuple(np.zeros(part.random.shape, bool) for part in parts)
+    return Masks(kernels, np.zeros(parts[0].random.shape[2], bool))
+
+
+def solve_constant_terms(
+    parts: tuple[Part, ...],
+    wanted: Wanted,
+    offsets: Sequence[Float[np.ndarray, "taps rows"]],
+    masks: Masks,
+    rule: Rule,
+) -> tuple[Float[np.ndarray, "cout copies"], Stats]:
+    """The biases of the copies, and what each tap of each part needs besides (see `slth.construct.bias`).
+
+    Offsets at safe taps are one with the bias; at the others each is a problem of its own.
+    Returns: squared errors and the statistics.
+    """
+    rows = wanted.columns.reshape(-1)
+    objective = "smallest" if rule.objective == "smallest" else "best"
+    asked = np.repeat(wanted.bias, wanted.columns.shape[1]) + wanted.extra
+    for part, offset in zip(parts, offsets, strict=True):
+        asked = asked + offset[part.safe].sum(0)
+    problems = [(asked, None)] + [
+        (offset[tap], (number, int(tap)))
+        for number, (part, offset) in enumerate(zip(parts, offsets, strict=True))
+        for tap in np.flatnonzero(~part.safe & (offset != 0).any(1))
+    ]
+    error, stats = np.zeros(len(rows)), Stats()
+    for value, tap in problems:
+        realised, one = solve_biases(
+            parts, value, rows, masks, objective=objective, tolerance=rule.tolerance, own=wanted.own, tap=tap
+        )
+        error += (realised - value) ** 2
+        stats += one
+    return error.reshape(wanted.columns.shape), stats
 
 
 def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cout copies"]:
@@ -76,21 +116,22 @@ def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cou
 
 
 def solve_constant_rows(
-    parts: tuple[Part, ...],
-    wanted: Float[np.ndarray, " K"],
-    masks: tuple[Bool[np.ndarray, "..."], ...],
-    rule: Rule,
+    parts: tuple[Part, ...], wanted: Wanted, masks: Masks, rule: Rule
 ) -> Float[np.ndarray, " K"]:
     """Rows of the K constant channels: as near to the wanted values as the constants before them reach.
 
     Where a wanted value is NaN (carried by the skip) the row stays pruned and contributes 0. What is reached
-    is known exactly, so it need not be near.
+    is known exactly, so it need not be near. In a layer with biases of its own every constant channel keeps
+    just that.
     """
-    total = parts[0].random.shape[2]
-    columns = np.arange(total - len(wanted), total)
-    if not len(wanted) or np.isnan(wanted).all() or not constant_variables(parts)[0]:
-        return np.zeros(len(wanted))
-    ask = np.where(np.isnan(wanted), 0, wanted)
+    asked, total = wanted.constant, parts[0].random.shape[2]
+    columns = np.arange(total - len(asked), total)
+    if wanted.own is not None:
+        masks.own[columns] = True
+        return wanted.own[columns].astype(np.float64)
+    if not len(asked) or np.isnan(asked).all() or not constant_variables(parts).places:
+        return np.zeros(len(asked))
+    ask = np.where(np.isnan(asked), 0, asked)
     return solve_biases(parts, ask, columns, masks, objective="best", tolerance=rule.tolerance)[0]
 
 
@@ -98,6 +139,8 @@ class _PartSolved(NamedTuple):
     noise: Float[np.ndarray, "cout copies"]
     missed: Float[np.ndarray, "cout copies"]
     """Sum of squared errors of each copy's weights."""
+    offset: Float[np.ndarray, "taps rows"]
+    """What constants must add at each tap: the mean of what the sums miss, less the members' own base."""
     stats: Stats
 
 
@@ -117,9 +160,12 @@ def _solve_part(
     count = len(left)
     members = slots.members.shape[1]
     # A slot of the input may hold more members than one problem takes: a second group solves what is left.
-    group = math.ceil(members / math.ceil(members / max(rule.multiplicity, 15)))
+    most = max(rule.multiplicity, 15)
+    if slots.base != 0:
+        most = min(most, MAX_ENUMERATED)
+    group = math.ceil(members / math.ceil(members / most))
     size = np.zeros(count, np.int64)
-    noise, power = np.zeros(count), np.zeros(count)
+    noise, power, total = np.zeros(count), np.zeros(count), np.zeros(count)
     reachable = np.zeros(count, bool)
     for start in range(0, members, group):
         chosen = slice(start, min(start + group, members))
@@ -140,6 +186,7 @@ def _solve_part(
         size += kept.sum(0)
         noise += np.where(kept, error, 0).sum(0)
         power += np.where(kept, v.astype(np.float64) ** 2, 0).sum(0)
+        total += np.where(kept, v, 0).sum(0, dtype=np.float64)
         reachable |= reached
     noise += left**2 * part.rms[which] ** 2
     stats = _tally(part, left, size, reachable, power.sum(), columns.shape[1], rule)
@@ -147,7 +194,10 @@ def _solve_part(
     def per_copy(values: np.ndarray) -> np.ndarray:
         return np.bincount(out, weights=values, minlength=columns.size).reshape(columns.shape)
 
-    return _PartSolved(per_copy(noise), per_copy(left**2), stats)
+    constant = part.mean[which] * left - slots.base * total
+    shape = (len(target), columns.size)
+    offset = np.bincount(taps * columns.size + out, constant, np.prod(shape)).reshape(shape)
+    return _PartSolved(per_copy(noise), per_copy(left**2), offset, stats)
 
 
 def _tally(
@@ -188,7 +238,7 @@ def deviations(
     flat = columns.reshape(-1)
     power = 0.0
     for k in range(slots.members.shape[1]):
-        kept = mask[:, slots.members[:, k]][:, :, flat] & (slots.gain[:, k] > 0)[:, None]
+        kept = mask[:, slots.members[:, k]][:, :, flat] & (slots.gain[:, k] != 0)[:, None]
         v = np.where(kept, part.random[:, slots.members[:, k]][:, :, flat], 0)
         left -= v * slots.gain[:, k][:, None]
         size += kept
@@ -213,9 +263,12 @@ def _choose(
     rule: Rule,
     progress: Progress | None,
 ) -> tuple[Bool[np.ndarray, "m n"], Bool[np.ndarray, " n"]]:
-    """The kept variables of each problem, and whether some subset is within the tolerance."""
+    """The kept variables of each problem, and whether some subset is within the tolerance.
+
+    Members with a base at 0 cost constants: the best subset is then the one of the least robust cost.
+    """
     tolerance = rule.tolerance * part.scale
-    if rule.objective != "robust":
+    if rule.objective == "smallest" or (rule.objective == "best" and part.stream.slots.base == 0):
         solution = solve(x, t, rule.objective, tolerance=tolerance, progress=progress)
         return np.asarray(unpack(solution.mask, len(x))), np.array(solution.solved)
     if rule.price is None:

@@ -32,7 +32,8 @@ class Slots(NamedTuple):
     Slot s offers source channels ``members[s]`` to carry target channel ``channel[s]``: member k holds
     ``gain[s, k]`` times the (signed part of the) channel, and the subset-sum target of weight w is
     ``factor[s] w``. After the first target layer a slot is a channel and its m copies; at the input each
-    channel has one slot for x⁺ and one for x⁻. A missing member has gain 0 and is never chosen.
+    channel has one slot for x⁺ and one for x⁻, or one for all of x where phi has the same slope on both sides
+    of 0. A missing member has gain 0 and is never chosen.
     """
 
     members: Int[np.ndarray, "slots copies"]
@@ -43,6 +44,13 @@ class Slots(NamedTuple):
     """1: carries x⁺ (all of x where the input is known to be non-negative), -1: x⁻, 0: all of x."""
     usable: Bool[np.ndarray, "slots copies"]
     """False for a copy set aside because it missed its own target: read only where nothing else will do."""
+    base: float = 0.0
+    """What every member holds besides, d = phi(0) of univariate channels: cancelled tap by tap."""
+
+    @property
+    def carried(self) -> bool:
+        """Whether the members are copies, so that a skip can carry them on."""
+        return bool((self.gain == 1).all())
 
 
 def copies(columns: Int[np.ndarray, "channels m"]) -> Slots:
@@ -61,7 +69,8 @@ def univariate(
     Every channel has a random alpha for each input, so it may serve any input whose alpha has the wanted
     sign; it goes to the first such slot among those with the fewest members. With mu = mu₊ + mu₋ the slots'
     factors are sign / mu: :math:`\sum_{\alpha>0} v \alpha = w / \mu` and :math:`\sum_{\alpha<0} v |\alpha| =
-    -w / \mu`; one sign alone (a non-negative input) has 1 / mu₊.
+    -w / \mu`; one sign alone (a non-negative input) has 1 / mu₊. Where mu₊ = mu₋ one problem does:
+    :math:`\sum v \alpha = w / \mu_+` over both signs of alpha, with one slot of twice the members an input.
 
     Args:
       alpha: weights of the first source layer.
@@ -69,28 +78,37 @@ def univariate(
       signs: (1, -1), or (1,) for an input known to be non-negative.
     """
     cin, width = alpha.shape
+    if info.mu_plus == info.mu_minus:
+        signs, per_slot = (0,), 2 * per_slot
     slots = [(i, sign) for i in range(cin) for sign in signs]
     dealt: list[list[int]] = [[] for _ in slots]
     for n in range(width):
         fitting = [
             (len(have), s)
             for s, ((i, sign), have) in enumerate(zip(slots, dealt, strict=True))
-            if len(have) < per_slot and sign * alpha[i, n] > 0
+            if len(have) < per_slot and alpha[i, n] != 0 and sign * alpha[i, n] >= 0
         ]
         if fitting:
             dealt[min(fitting)[1]].append(n)
     members = np.zeros((len(slots), per_slot), int)
     gain = np.zeros((len(slots), per_slot))
-    for s, ((i, _), have) in enumerate(zip(slots, dealt, strict=True)):
+    for s, ((i, sign), have) in enumerate(zip(slots, dealt, strict=True)):
         members[s, : len(have)] = have
-        gain[s, : len(have)] = np.abs(alpha[i, have])
+        gain[s, : len(have)] = alpha[i, have] * (sign or 1)
     channel, sign = np.array(slots).T
     mu = info.mu_plus + (info.mu_minus if len(signs) == 2 else 0)
-    return Slots(members, gain, channel, sign / mu, sign, gain > 0)
+    factor = np.where(sign == 0, 1, sign) / mu
+    return Slots(members, gain, channel, factor, sign, gain != 0, info.offset)
 
 
 def source_network(
-    target: Network, multiplicity: int, *, copies_per_sign: int, constants: int, skip: str = "carried"
+    target: Network,
+    multiplicity: int,
+    *,
+    copies_per_sign: int,
+    constants: int,
+    skip: str = "carried",
+    own_biases: bool = False,
 ) -> Network:
     """The spec of a source wide enough for ``target`` (see the module).
 
@@ -101,6 +119,8 @@ def source_network(
       constants: K, constant channels of each hidden layer; 0 makes a source without any bias.
       skip: "carried" (identity and option A are carried from copy to copy) or "random" (every skip is a
         random 1x1 convolution, to be pruned).
+      own_biases: whether every layer has random biases, so that constants are made afresh and a neuron's own
+        bias is one more variable; else the extra first layer alone has, and constants are carried from there.
     Raises: ValueError if m < 1 or the target does not end in a linear layer.
     """
     if multiplicity < 1:
@@ -125,7 +145,7 @@ def source_network(
             if isinstance(layer, Conv | Dense):
                 shape_channels = layer.features
                 features = layer.features if layer is last else multiplicity * layer.features + constants
-                out.append(replace(layer, features=features, use_bias=False))
+                out.append(replace(layer, features=features, use_bias=own_biases))
             elif isinstance(layer, Residual):
                 branch = widen(layer.branch, shape_channels)
                 cout = _features(layer.branch)

@@ -53,7 +53,9 @@ class Part(NamedTuple):
     safe: Bool[np.ndarray, " taps"]
     """Taps through which a constant channel contributes the same at every output position."""
     rms: Float[np.ndarray, " slots"]
-    """Root mean square of the target's (signed) channels, R."""
+    """Root mean square of the target's (signed) channels, R; about the mean where that is centred away."""
+    mean: Float[np.ndarray, " slots"]
+    """Mean of the target's channels that constants are to absorb, tap by tap; 0 where nothing is centred."""
     scale: float
     """The source's scale of this layer's weights."""
 
@@ -75,6 +77,8 @@ class Solved(NamedTuple):
     usable: Bool[np.ndarray, "cout copies"]
     """False for a copy that missed its target so badly that the next layer should not read it."""
     stats: "Stats"
+    own: Bool[np.ndarray, " source_cout"] | None = None
+    """Mask of the source's own biases, if the layer has any."""
 
 
 class Stats(NamedTuple):

@@ -30,15 +30,23 @@ def slot_values(
     return jnp.where(sign == 0, values, jnp.maximum(values * sign, 0))
 
 
-def slot_rms(x: Float[Array, "n *space c"], slots: Slots) -> Float[np.ndarray, " slots"]:
-    """R: root mean square of every slot's value over images and positions."""
-    return np.asarray(_slot_rms(x, slots.channel, slots.sign), np.float64)
+def slot_size(
+    x: Float[Array, "n *space c"], slots: Slots, *, center: bool
+) -> tuple[Float[np.ndarray, " slots"], Float[np.ndarray, " slots"]]:
+    """R and the mean of every slot's value over images and positions.
+
+    R is the root mean square; about the mean with ``center``, without which the mean counts as 0.
+    """
+    power, mean = (np.asarray(a, np.float64) for a in _slot_size(x, slots.channel, slots.sign))
+    mean = mean if center else np.zeros_like(mean)
+    return np.sqrt(np.maximum(power - mean**2, 0)), mean
 
 
 @jax.jit
-def _slot_rms(x: Array, channel: Array, sign: Array) -> Array:
+def _slot_size(x: Array, channel: Array, sign: Array) -> tuple[Array, Array]:
     values = slot_values(x, channel, sign)
-    return jnp.sqrt((values**2).mean(tuple(range(values.ndim - 1))))
+    axes = tuple(range(values.ndim - 1))
+    return (values**2).mean(axes), values.mean(axes)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -29,7 +29,7 @@ def carried_skip(block: Residual, source_skip: tuple[Layer, ...], stream: Stream
     """
     if any(isinstance(layer, Conv | Dense) for layer in source_skip):
         return None
-    if (stream.slots.sign != 0).any():
+    if not stream.slots.carried:
         raise ValueError(
             f"{block.name}: a skip cannot be carried from the network's input; put a convolution first"
         )

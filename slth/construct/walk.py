@@ -34,6 +34,10 @@ IMAGES = 32
 """Calibration images that go through a layer at a time."""
 
 
+OFFSET_ERROR = 2e-5
+"""Share of what univariate channels hold at 0 that their constants leave."""
+
+
 class Context(NamedTuple):
     """What the walk reads everywhere, and what it fills in: masks, records, columns."""
 
@@ -49,6 +53,19 @@ class Context(NamedTuple):
     masks: dict[str, np.ndarray]
     records: list[LayerRecord]
     columns: dict[str, np.ndarray]
+
+    @property
+    def center(self) -> bool:
+        """Whether activations count about their means, which constants carry.
+
+        So it is where phi(0) may differ from 0 and where a layer has biases of its own.
+        """
+        return not self.info.homogeneous or self.own_biases
+
+    @property
+    def own_biases(self) -> bool:
+        """Whether the source's hidden layers have random biases."""
+        return sum(path.endswith("/bias") for path in parameter_shapes(self.source.network)) > 1
 
     @property
     def runs_ticket(self) -> bool:
@@ -91,18 +108,21 @@ def first_stream(context: Context, calibration: Float[Array, "n *shape"] | None)
     alpha = kernel.reshape(cin, width)[:, : width - 2 * constants]
     slots = univariate(alpha, alpha.shape[1] // (2 * cin), signs, info)
     mask = np.zeros((cin, width), bool)
-    used = slots.gain > 0
+    used = slots.gain != 0
     mask[np.broadcast_to(slots.channel[:, None], used.shape)[used], slots.members[used]] = True
     context.masks[f"{UNIVARIATE}/kernel"] = mask.reshape(kernel.shape)
     channels, values = np.zeros(0, int), np.zeros(0)
     if constants:
         bias = np.asarray(parameter(source, f"{UNIVARIATE}/bias"))
+        most = constants if info.homogeneous else 2 * constants  # of ReLU's, half are 0
         value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
-        channels = width - 2 * constants + np.flatnonzero(value[-2 * constants :] != 0)[:constants]
+        channels = width - 2 * constants + np.flatnonzero(value[-2 * constants :] != 0)[:most]
         values = value[channels]
         bias_mask = np.zeros(width, bool)
         bias_mask[channels] = True
         context.masks[f"{UNIVARIATE}/bias"] = bias_mask
+    # What a member holds at 0 is cancelled by constants, to about this share.
+    noise = np.full(slots.gain.shape, (OFFSET_ERROR * slots.base) ** 2)
     ticket = None
     if context.runs_ticket and calibration is not None:
         first, activation = source.network.layers[:2]
@@ -112,9 +132,7 @@ def first_stream(context: Context, calibration: Float[Array, "n *shape"] | None)
         if constants:
             masked["bias"] = jnp.where(context.masks[f"{UNIVARIATE}/bias"], bias, 0)
         ticket = activation.apply({}, first.apply(masked, calibration))
-    return Stream(
-        target.input_shape, slots, channels, values, np.zeros(slots.gain.shape), calibration, ticket
-    )
+    return Stream(target.input_shape, slots, channels, values, noise, calibration, ticket)
 
 
 def _constant_count(context: Context) -> int:
@@ -207,9 +225,10 @@ def _block(
 
 def _part(layer: Linear, values: Params, path: str, stream: Stream, context: Context) -> Part:
     random = np.asarray(parameter(context.source, f"{path}/kernel"))
-    rms = np.ones(len(stream.slots.channel))
+    rms, mean = np.ones(len(stream.slots.channel)), np.zeros(len(stream.slots.channel))
     if stream.x is not None:
-        rms = noise_of.slot_rms(stream.x, stream.slots)
+        center = context.center and stream.slots.carried
+        rms, mean = noise_of.slot_size(stream.x, stream.slots, center=center)
     return Part(
         path,
         layer,
@@ -218,6 +237,7 @@ def _part(layer: Linear, values: Params, path: str, stream: Stream, context: Con
         stream,
         safe_taps(layer, stream),
         rms,
+        mean,
         layer_scale(context.source, path),
     )
 
@@ -243,8 +263,9 @@ def _node(maps: tuple[_Map, ...], carried: Carried | None, features: int, contex
         context.source.multiplicity,
         solver.price if solver.noise == "fixed" else None,
     )
-    if solver.method == "compensated":
-        solved = solve_compensated(parts, wanted, rule, carried, solver.compensation)
+    smooth_input = not (context.info.homogeneous or parts[0].stream.slots.carried)
+    if solver.method == "compensated" and not smooth_input:
+        solved = solve_compensated(parts, wanted, rule, carried, solver.compensation, center=context.center)
     else:
         solved = solve_independent(
             parts, wanted, rule, lambda done, total: context.report(parts[0].path, done, total)
@@ -252,6 +273,8 @@ def _node(maps: tuple[_Map, ...], carried: Carried | None, features: int, contex
     for part, mask in zip(parts, solved.masks, strict=True):
         shape = parameter_shapes(context.source.network)[f"{part.path}/kernel"]
         context.masks[f"{part.path}/kernel"] = from_view(mask, shape, part.stream.order)
+    if solved.own is not None:
+        context.masks[f"{parts[0].path}/bias"] = solved.own
     x, ticket = _realised(maps, carried, context)
     noise, constants, usable = solved.noise, solved.constants, solved.usable
     if carried is not None:
@@ -290,7 +313,10 @@ def _wanted(maps: tuple[_Map, ...], carried: Carried | None, features: int, cont
     size = context.needs[part.path] * 8 / max(1, min(spare, 15))
     constant = np.full(spare, np.nan if carried is not None else size)
     columns = _order(part, context)[:, None] * number + np.arange(number)
-    return Wanted(sum(biases, np.zeros(features)), columns, constant)
+    name = f"{part.path}/bias"
+    has_own = name in parameter_shapes(context.source.network)
+    own = np.asarray(parameter(context.source, name)) if has_own else None
+    return Wanted(sum(biases, np.zeros(features)), columns, constant, own)
 
 
 def _realised(
@@ -310,6 +336,9 @@ def _realised(
             mask = context.masks[f"{entry.part.path}/kernel"]
             random = from_view(entry.part.random, mask.shape, entry.part.stream.order)
             kernels.append({"kernel": np.where(mask, random, 0)})
+            if (name := f"{entry.part.path}/bias") in context.masks:
+                own = np.asarray(parameter(context.source, name))
+                kernels[-1]["bias"] = np.where(context.masks[name], own, 0)
         layers = tuple(entry.source_layer for entry in maps)
         inputs = tuple(_flattened(entry.part.stream.ticket, entry.part.stream.flat) for entry in maps)
         ticket = _linear_sum(layers, tuple(kernels), inputs, None if carried is None else carried.ticket)

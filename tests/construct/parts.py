@@ -34,4 +34,4 @@ def make_part(
     )
     layer = Conv("a", cout, (taps,), padding=((taps // 2, taps // 2),))
     safe = np.arange(taps) == taps // 2
-    return Part("a", layer, weight, random, where, safe, rng.uniform(0.5, 2, cin), 1.0)
+    return Part("a", layer, weight, random, where, safe, rng.uniform(0.5, 2, cin), np.zeros(cin), 1.0)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from slth.construct.bias import CHUNK, constant_variables, safe_taps, solve_biases
+from slth.construct.layer import empty_masks
 from slth.construct.layout import copies
 from slth.construct.node import Stream
 from slth.nn.layers import Conv, Dense
@@ -72,9 +73,9 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
     wanted = rng.uniform(-1.5, 1.5, 15)
     wanted[4] = 0
     columns = rng.permutation(part.random.shape[2])[:15]
-    masks = (np.zeros(part.random.shape, bool),)
+    masks = empty_masks((part,))
     realised, stats = solve_biases((part,), wanted, columns, masks, objective=objective, tolerance=0.01)
-    (mask,) = masks
+    (mask,) = masks.parts
     assert not mask[[0, 2]].any(), "unsafe taps"
     assert not mask[:, :10].any(), "copies"
     weights = part.random[1, 10:][:, columns].astype(np.float64)
@@ -105,10 +106,10 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
 
 def test_no_constant_leaves_all_biases_unsolved():
     part = make_part(0)
-    masks = (np.zeros(part.random.shape, bool),)
+    masks = empty_masks((part,))
     realised, stats = solve_biases(
         (part,), np.array([0.5, 0.0]), np.arange(2), masks, objective="best", tolerance=0.01
     )
     assert realised.tolist() == [0, 0]
     assert (stats.problems, stats.unsolved, stats.max_error) == (1, 1, 0.5)
-    assert not masks[0].any()
+    assert not masks.parts[0].any()

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from slth.construct import compensate
-from slth.construct.compensate import columns_of, draw_samples, moments, patches, solve_rows
+from slth.construct import moments as moments_module
+from slth.construct.compensate import solve_rows
 from slth.construct.layer import Rule, Wanted, solve_independent
+from slth.construct.moments import columns_of, draw_samples, moments, patches
 from slth.construct.residual import Carried
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
@@ -34,7 +36,7 @@ def objective(gram, kept, linear):
 
 
 def blocks_of(n, block):
-    group = block * compensate.GROUP
+    group = block * moments_module.GROUP
     return -(-n // group) * group
 
 
@@ -119,7 +121,7 @@ def test_columns_are_whole_taps_and_every_variable_once():
     assert len(places) == len(set(places))
     assert set(places) == set(expected)
     assert columns.block == 6
-    assert len(columns.part) % (columns.block * compensate.GROUP) == 0
+    assert len(columns.part) % (columns.block * moments_module.GROUP) == 0
     assert len(columns.share) == len(columns.part) // columns.block
     brought = columns.share[columns.share >= 0]
     assert sorted(brought) == list(range(3 * 2 + 3 + 1)), "each input of the target once, and the bias"
@@ -190,7 +192,7 @@ def carried(x, ticket):
 
 
 def test_moments_are_means_of_products(monkeypatch):
-    monkeypatch.setattr(compensate, "SAMPLED", 128)
+    monkeypatch.setattr(moments_module, "SAMPLED", 128)
     part = calibrated(0)
     columns = columns_of((part,), 8)
     samples = draw_samples(part.layer, part.stream.shape, 40, 300)
@@ -257,7 +259,7 @@ def test_a_skip_error_is_compensated_too():
 
 def test_layers_of_one_shape_are_compiled_once(monkeypatch):
     traced = {"sweep": [], "moments": []}
-    inner_sweep, inner_piece = compensate._sweep.__wrapped__, compensate._piece.__wrapped__
+    inner_sweep, inner_piece = compensate._sweep.__wrapped__, moments_module._piece.__wrapped__
 
     def sweep(gram, weights, *rest):
         traced["sweep"].append((gram.shape, weights.shape))
@@ -268,7 +270,7 @@ def test_layers_of_one_shape_are_compiled_once(monkeypatch):
         return inner_piece(reads, tickets, *rest)
 
     monkeypatch.setattr(compensate, "_sweep", jax.jit(sweep, static_argnums=7, donate_argnums=(2, 3)))
-    monkeypatch.setattr(compensate, "_piece", jax.jit(piece, static_argnums=0))
+    monkeypatch.setattr(moments_module, "_piece", jax.jit(piece, static_argnums=0))
     columns = np.arange(15).reshape(3, M)
     want, rule = Wanted(np.zeros(3), columns, np.full(3, np.nan)), Rule("best", 0.01, M)
     for seed in range(3):

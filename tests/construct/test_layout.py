@@ -61,12 +61,22 @@ def test_univariate_channels_go_to_the_slot_with_the_fewest_members():
         ("relu", 0, (1, -1), 1),
         ("leaky_relu", 0.25, (1, -1), 1.25),
         ("leaky_relu", 0.25, (1,), 1),
-        ("sigmoid", 0, (1, -1), 0.5),
     ],
 )
 def test_factors_undo_the_slopes_at_zero(kind, slope, signs, factor):
     slots = univariate(np.ones((2, 4)), 2, signs, activation_info(kind, slope))
     np.testing.assert_allclose(slots.factor, slots.sign / factor)
+
+
+@pytest.mark.parametrize("signs", [(1, -1), (1,)])
+def test_an_activation_of_one_slope_has_one_slot_for_both_signs_of_alpha(signs):
+    alpha = np.array([[0.5, -1, 2, -0.25, 0]])
+    slots = univariate(alpha, 3, signs, activation_info("sigmoid"))
+    assert slots.sign.tolist() == [0]
+    assert slots.factor.tolist() == [4]  # 1 / mu
+    assert slots.base == 0.5
+    assert slots.members[0][slots.gain[0] != 0].tolist() == [0, 1, 2, 3]
+    assert slots.gain[0].tolist() == [0.5, -1, 2, -0.25, 0, 0]
 
 
 def test_copies_are_slots_of_gain_one():
