@@ -161,7 +161,7 @@ def _solve_part(
     members = slots.members.shape[1]
     # A slot of the input may hold more members than one problem takes: a second group solves what is left.
     most = max(rule.multiplicity, 15)
-    if slots.base != 0:
+    if _priced(part):
         most = min(most, MAX_ENUMERATED)
     group = math.ceil(members / math.ceil(members / most))
     size = np.zeros(count, np.int64)
@@ -254,6 +254,11 @@ def deviations(
     return _tally(part, left[asked], size[asked], reachable[asked], power, columns.shape[1], rule)
 
 
+def _priced(part: Part) -> bool:
+    """Whether the members are univariate channels that are not exact."""
+    return not part.stream.slots.carried and bool(part.stream.noise.any())
+
+
 def _choose(
     x: Float[np.ndarray, "m n"],
     t: Float[np.ndarray, " n"],
@@ -265,10 +270,10 @@ def _choose(
 ) -> tuple[Bool[np.ndarray, "m n"], Bool[np.ndarray, " n"]]:
     """The kept variables of each problem, and whether some subset is within the tolerance.
 
-    Members with a base at 0 cost constants: the best subset is then the one of the least robust cost.
+    Univariate channels cost constants and remainders: the best subset of them is that of least robust cost.
     """
     tolerance = rule.tolerance * part.scale
-    if rule.objective == "smallest" or (rule.objective == "best" and part.stream.slots.base == 0):
+    if rule.objective == "smallest" or (rule.objective == "best" and not _priced(part)):
         solution = solve(x, t, rule.objective, tolerance=tolerance, progress=progress)
         return np.asarray(unpack(solution.mask, len(x))), np.array(solution.solved)
     if rule.price is None:

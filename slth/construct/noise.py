@@ -17,8 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from slth.construct.layout import Slots
-from slth.nn.activations import activation_info
+from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.layers import Activation
+
+SAMPLED = 4096
+"""Positions at which remainders are looked at."""
 
 
 def slot_values(
@@ -47,6 +50,25 @@ def _slot_size(x: Array, channel: Array, sign: Array) -> tuple[Array, Array]:
     values = slot_values(x, channel, sign)
     axes = tuple(range(values.ndim - 1))
     return (values**2).mean(axes), values.mean(axes)
+
+
+def remainder_power(
+    x: Float[Array, "n *space c"] | None, slots: Slots, info: ActivationInfo
+) -> Float[np.ndarray, "slots copies"]:
+    r"""Mean square of :math:`\phi(\alpha x) - \hat\phi(\alpha x)`, what each univariate channel misses of its
+    two lines; of the bound r at \|x\| = 1 where there are no images.
+    """
+    alpha = slots.gain * np.where(slots.sign == 0, 1, slots.sign)[:, None]
+    if info.homogeneous:
+        return np.zeros(alpha.shape)
+    if x is None:
+        return np.vectorize(lambda a: info.remainder(abs(a)) ** 2)(alpha)
+    values = np.asarray(x).reshape(-1, x.shape[-1])[:, slots.channel].T
+    values = values[:, :: max(1, values.shape[1] // SAMPLED), None].astype(np.float64)  # (slots, samples, 1)
+    u = alpha[:, None] * values
+    missed = np.asarray(info.phi(jnp.asarray(u, jnp.float32)), np.float64) - info.offset
+    missed -= np.where(u >= 0, info.mu_plus, info.mu_minus) * u
+    return (missed**2).mean(1)
 
 
 @partial(jax.jit, static_argnums=1)

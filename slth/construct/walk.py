@@ -121,8 +121,7 @@ def first_stream(context: Context, calibration: Float[Array, "n *shape"] | None)
         bias_mask = np.zeros(width, bool)
         bias_mask[channels] = True
         context.masks[f"{UNIVARIATE}/bias"] = bias_mask
-    # What a member holds at 0 is cancelled by constants, to about this share.
-    noise = np.full(slots.gain.shape, (OFFSET_ERROR * slots.base) ** 2)
+    noise = (OFFSET_ERROR * slots.base) ** 2 + noise_of.remainder_power(calibration, slots, info)
     ticket = None
     if context.runs_ticket and calibration is not None:
         first, activation = source.network.layers[:2]
