@@ -8,7 +8,7 @@ the counter-based generator of `slth.random`: any layer or slice can be drawn ag
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Literal, get_args
@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float32
 
 from slth import random
-from slth.nn.layers import Conv, Dense, Layer, Residual
+from slth.nn.layers import Layer, Residual
 from slth.nn.network import Network, init
 from slth.types import Params, Shape
 
@@ -107,22 +107,6 @@ def _fits(name: str, pattern: str) -> bool:
 def _factor(source: Source, name: str) -> float:
     assert isinstance(source.scales, tuple)  # made so when the source was
     return next((factor for pattern, factor in source.scales if _fits(name, pattern)), 1.0)
-
-
-def with_biases(network: Network) -> Network:
-    """The spec with a bias in every convolution and dense layer."""
-
-    def biased(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        return tuple(
-            replace(layer, branch=biased(layer.branch), skip=biased(layer.skip))
-            if isinstance(layer, Residual)
-            else replace(layer, use_bias=True)
-            if isinstance(layer, Conv | Dense)
-            else layer
-            for layer in layers
-        )
-
-    return replace(network, layers=biased(network.layers))
 
 
 @cache

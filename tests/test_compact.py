@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from slth import Solver, nn
 from slth.compact import compact
 from slth.construct import construct
+from slth.construct.layout import source_network
 from slth.construct.prune import count_channels, needed, prune
 from slth.interop import load_checkpoint, load_network, save_network
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.source import parameters
+from slth.source import Source, parameters
 from tests.construct.nets import PAD, PLAIN, RELU, RESIDUAL, images, source_of, target_of
 from tests.construct.reference import leaves, masked, run
 
@@ -195,6 +196,23 @@ def test_a_compact_ticket_gives_the_ticket_s_outputs(name, tmp_path):
     assert 0 < counts.constants < counts.kept
     kept = sum(int(np.asarray(leaf).sum()) for _, leaf in leaves(prune(source.network, mask)))
     assert sum(int(np.count_nonzero(leaf)) for _, leaf in leaves(small.params)) == kept
+
+
+def test_a_compact_ticket_of_a_smooth_target_with_biases_everywhere():
+    act = Activation("softplus")
+    layers = (*(Conv("a", 3, (3, 3), padding=PAD), act, Residual("r", (Conv("b", 3, (1, 1)),)), act),)
+    target = Network((4, 4, 1), (*layers, Flatten("chw"), Dense("d", 2)))
+    wide = source_network(target, 4, copies_per_sign=6, constants=8, own_biases=True)
+    source = Source(wide, 0, 4, init="he_uniform", scale=3.0)
+    params = drawn(target, np.random.default_rng(0))
+    mask = construct(target, params, source, Solver(objective="best")).mask
+    small = compact(source.network, parameters(source), mask)
+    x = images(target, 4)
+    values = jax.tree.map(lambda keep, v: jnp.where(keep, v, 0), mask, parameters(source))
+    wanted = np.asarray(apply(wide, values, x))
+    found = apply(small.network, small.params, x)
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6 * float(np.abs(wanted).max()))
+    assert nn.count(small.params) < nn.count(values)
 
 
 def test_counts_of_a_network_counted_by_hand():

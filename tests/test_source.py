@@ -23,7 +23,6 @@ from slth.source import (
     parameters,
     present,
     sha256,
-    with_biases,
 )
 
 PAD = same_padding((3, 3))
@@ -112,19 +111,12 @@ def test_weights_of_a_sparse_source_are_there_or_exactly_zero():
     assert abs(np.corrcoef(first, before[: first.size])[0, 1]) < 5 / math.sqrt(first.size)
 
 
-def test_biases_may_be_zero_and_may_be_everywhere():
+def test_biases_may_be_zero():
     source = Source(NETWORK, 0, 2, biases="zero", bias_scale=3.0)
     assert bias_scale(source, "z") == 0
     for path, values in layers(source):
         assert values.any() != path.endswith("/bias")
     assert not np.signbit(np.asarray(parameter(source, "z/bias"))).any()
-    everywhere = with_biases(NETWORK)
-    assert {path for path in parameter_shapes(everywhere) if path.endswith("bias")} == {
-        path.replace("kernel", "bias") for path in parameter_shapes(NETWORK) if path.endswith("kernel")
-    }
-    kernels = [path for path in parameter_shapes(NETWORK) if path.endswith("kernel")]
-    one, two = Source(NETWORK, 5, 2), Source(everywhere, 5, 2)
-    assert all(np.array_equal(parameter(one, path), parameter(two, path)) for path in kernels)
 
 
 @pytest.mark.parametrize("init", ["uniform", "normal", "he_uniform", "he_normal"])
