@@ -82,6 +82,30 @@ def mean(layer: Pool | GlobalMean, x: Values) -> Values:
     return total / mean_sizes(layer, x.shape[1:])
 
 
+def mean_transposed(layer: Pool | GlobalMean, y: Values, shape: tuple[int, ...]) -> Values:
+    """The transpose of mean pooling of inputs of the given shape."""
+    if isinstance(layer, GlobalMean):
+        y = y.reshape(len(y), *(1,) * (len(shape) - 1), -1)
+        return np.broadcast_to(y, (len(y), *shape)) / math.prod(shape[:-1])
+    y = y / mean_sizes(layer, shape)
+    output = layer.output_shape((*shape[:-1], 1))[:-1]
+    tops = [
+        max(low + size, (out - 1) * stride + window)
+        for size, (low, _), window, stride, out in zip(
+            shape, layer.padding, layer.window, layer.stride, output, strict=False
+        )
+    ]
+    x = np.zeros((len(y), *tops, shape[-1]))
+    for tap in np.ndindex(*layer.window):
+        place = (
+            slice(t, t + stride * (out - 1) + 1, stride)
+            for t, stride, out in zip(tap, layer.stride, output, strict=True)
+        )
+        x[(slice(None), *place)] += y
+    inside = (slice(low, low + size) for (low, _), size in zip(layer.padding, shape, strict=False))
+    return x[(slice(None), *inside)]
+
+
 def mean_sizes(layer: Pool, shape: tuple[int, ...]) -> Float[np.ndarray, "*space 1"]:
     """By what each window of mean pooling divides."""
     entries = np.ones((1, *shape[:-1], 1))

@@ -350,6 +350,31 @@ def carried(
     return x if (channels >= 0).all() else x * (channels >= 0)
 
 
+def carried_transposed(
+    stride: tuple[int, ...],
+    channels: Int[Array, " out"],
+    y: Float[Array, "n *out out"],
+    shape: tuple[int, ...],
+) -> Float[Array, "n *shape"]:
+    """The transpose of `carried`, to inputs of the given shape."""
+    x = np.zeros((len(y), *shape))
+    held = np.flatnonzero(channels >= 0)
+    place = (slice(None), *(slice(None, None, s) for s in stride))
+    wide = np.zeros((*y.shape[:-1], shape[-1]))
+    np.add.at(np.moveaxis(wide, -1, 0), channels[held], np.moveaxis(y[..., held], -1, 0))
+    x[place] = wide
+    return x
+
+
+def flattened_transposed(
+    layer: Flatten, y: Float[Array, "n features"], shape: tuple[int, ...]
+) -> Float[Array, "n *shape"]:
+    """The transpose of `flattened`."""
+    if layer.order == "hwc":
+        return y.reshape(len(y), *shape)
+    return np.moveaxis(y.reshape(len(y), shape[-1], *shape[:-1]), 1, -1)
+
+
 def flattened(layer: Flatten, x: Float[Array, "n *shape"]) -> Float[Array, "n features"]:
     """All features in one axis."""
     return (np.moveaxis(x, -1, 1) if layer.order == "chw" else x).reshape(len(x), -1)

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Bool, Float
 
 from slth import nn
-from slth.certificate import difference, interval
+from slth.certificate import difference, interval, linear
 from slth.certificate.build import build, exact
 from slth.certificate.domain import Domain
 from slth.certificate.pair import Pair, Sum
@@ -96,9 +96,9 @@ def certify(
     r"""A bound of |target - lambda ticket| over a domain.
 
     ``interval`` is Theorem 1: absolute values, layer by layer. ``linear`` propagates the difference of the
-    two networks with its signs: for a box or balls as a middle and a radius. For examples ``interval`` bounds all
-    images at once by the largest activations that any of them reaches, and ``linear`` evaluates both networks
-    in float64 at each.
+    two networks with its signs, forwards as a middle and a radius and back from the outputs as a linear form.
+    For examples ``interval`` bounds all images at once by the largest activations that any of them reaches,
+    and ``linear`` evaluates both networks in float64 at each.
 
     Args:
       target, params: without batch norm; the float32 parameters before balancing.
@@ -155,7 +155,7 @@ def _bounds(pair: Pair, kind: str, method: str, low: np.ndarray, high: np.ndarra
         errors, layers = interval.propagate(pair, ranges)
         return errors[-1], layers
     deltas, layers = difference.propagate(pair, ranges)
-    return deltas[-1].size, layers
+    return linear.bounds(pair, ranges, deltas), layers
 
 
 def _with_exact_output(pair: Pair, domain: Domain) -> Pair:

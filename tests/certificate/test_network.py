@@ -8,10 +8,11 @@ from slth import nn
 from slth.certificate import Certificate, ball, box, certify, difference, examples, interval, network
 from slth.certificate.arithmetic import correlate
 from slth.certificate.build import build, exact
-from slth.nn.layers import Activation, Conv, Dense
+from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, Pool
+from slth.nn.pooling import Flatten, GlobalMean, Pool
 from tests.certificate.pairs import largest_share, random_network, random_ticket
+from tests.construct.nets import PAD, RELU
 from tests.construct.reference import forward
 
 METHODS = ("interval", "linear")
@@ -140,7 +141,7 @@ def test_an_exact_output_layer_reads_the_best_copy_of_each_value():
     # The network that this is: the ticket's hidden layers, and the target's weights on some of their copies.
     x = rng.random((40, 6, 6, 2))
     last = network._with_exact_output(pair, domain.check((6, 6, 2))).steps[-1]
-    u, deltas = difference.at(pair, x)
+    _, deltas = difference.at(pair, x)
     off = pair.factor * np.abs(deltas[-2] @ last.maps[0].kept)
     assert (off <= hidden.bound).all()
     assert (off.max(0) > 0.01 * hidden.bound).all()
@@ -177,3 +178,21 @@ def test_errors_name_what_is_wrong():
     )
     with pytest.raises(ValueError, match="put a linear layer before it"):
         certify(pooled, other[1], type(ticket.source)(wide, 1, 3), ticket.made, box(0, 1))
+
+
+def test_small_balls_cost_little_more_than_the_error_at_their_middle():
+    """A residual network, deep enough for absolute sums to be far off."""
+    rng = np.random.default_rng(12)
+    block = Residual("r", (Conv("u", 3, (3, 3), padding=PAD), RELU, Conv("v", 3, (3, 3), padding=PAD)))
+    same = Residual("s", block.branch)
+    target = Network(
+        (6, 6, 1), (Conv("a", 3, (3, 3)), RELU, block, RELU, same, RELU, GlobalMean(), Dense("c", 3))
+    )
+    ticket = random_ticket(rng, target, "carried", solved=True)
+    x = rng.normal(size=(4, 6, 6, 1))
+    tiny, wide = (certify(*ticket[:4], ball(x, radius), "linear", slack=0.0) for radius in (1e-9, 1e-3))
+    worst = error(ticket, x)
+    np.testing.assert_allclose(tiny.bound, worst, rtol=1e-3, atol=1e-5)
+    assert (wide.bound >= worst).all()
+    absolute = certify(*ticket[:4], ball(x, 1e-3), slack=0.0)
+    assert (wide.bound < absolute.bound / 10).all()
