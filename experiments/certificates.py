@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from experiments.compose import Target, field
 from slth.certificate import Domain, ball, box, certify, examples
-from slth.certificate.nodes import input_sums, nodes_of
 from slth.certificate.theorem import theorem
 from slth.construct import Construction
 from slth.data import Data
@@ -32,6 +31,7 @@ def proofs_of(
     target: Target,
     source: Source,
     construction: Construction,
+    calibration: Images | None,
     wanted: Outputs,
     off: Outputs,
     errors: Callable[[Images], Outputs],
@@ -39,6 +39,7 @@ def proofs_of(
     """A `Proof` for each domain that ``certificate.name`` names; none for "off".
 
     Args:
+      calibration: images that the construction had.
       wanted, off: the target's outputs on the test images, and |target - ticket| there.
       errors: |target - ticket| at other inputs, by the float32 networks.
     Raises: ValueError naming the setting that is wrong.
@@ -51,15 +52,14 @@ def proofs_of(
             made = certify(
                 target.network, target.params, source, construction, domain, cfg.certificate.method
             )
-            nodes = nodes_of(target.network, construction.params, source)
-            inputs = input_sums(target.network, construction.params, nodes, domain)
             budgets = theorem(
                 target.network,
                 construction,
                 source,
-                *inputs,
+                domain,
                 epsilon=cfg.certificate.epsilon,
                 delta=cfg.certificate.delta,
+                calibration=calibration,
                 complete=cfg.solver.method == "independent",
             )
         images = slice(cfg.certificate.images)

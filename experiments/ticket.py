@@ -81,7 +81,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         outputs = np.float32(kept.factor) * evaluate.run(wide, params, x, batch=batch).logits
         return np.abs(outputs.astype(np.float64) - predict(target.network, target.params, jnp.asarray(x)))
 
-    proofs = proofs_of(cfg, data, target, source, made, wanted, off, errors)
+    proofs = proofs_of(cfg, data, target, source, made, calibration, wanted, off, errors)
     rows = report.layer_rows(made, seen, first.layers, proofs[-1] if proofs else None)
     report.write_csv(folder / "layers.csv", rows)
     _draw(folder, made, params, target.network, rows, wanted, found)

@@ -1,5 +1,6 @@
 """The linear nodes of a target as a ticket sees them: their maps, rows and problems, and what they read."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,18 +12,21 @@ from slth.certificate.arithmetic import correlate, mean, windows
 from slth.certificate.build import carried, flattened
 from slth.certificate.domain import Domain
 from slth.certificate.slopes import reach
-from slth.construct.layout import output_layer
+from slth.construct.layout import first_activation, output_layer
 from slth.construct.scale import skip_kernel
+from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Layer, Linear, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.source import Source, layer_scale, parameter
+from slth.source import Source, layer_scale, parameter, parameter_shapes
 from slth.types import Params, Shape
 
 IMAGES = 32
 """Inputs looked at together."""
 SLACK = 1 + 1e-9
 """Far above what float64 rounds away in a sum of absolute values."""
+SLACK32 = 1 + 1e-4
+"""The same for means that a construction takes in float32."""
 GRID = 2.0**-24
 """Scales are rounded to float32 and weights to this grid, which may take one above its layer's scale."""
 
@@ -42,11 +46,15 @@ class Map(NamedTuple):
     """Largest |v| that the source may have there; of a normal source, the largest it has."""
     raw: bool
     """Whether it reads the network's input, as the channels of the extra first layer carry it."""
+    signs: int
+    """Subset-sum problems of one weight: 2 for a raw input whose signs are carried by different channels."""
+    offset: bool
+    """Whether constants cancel something at every tap: phi(0) of the first layer, or activations' means."""
 
     @property
-    def problems(self) -> int:
-        """Subset-sum problems of one copy: one a weight, or one for each sign of a raw input."""
-        return int(np.count_nonzero(self.kernel)) * (2 if self.raw else 1)
+    def taps(self) -> int:
+        """Taps that may meet padding; constants are exact through all others."""
+        return math.prod(self.kernel.shape[:-2]) if isinstance(self.layer, Conv) else 0
 
     @property
     def fan_in(self) -> int:
@@ -67,8 +75,10 @@ class Node(NamedTuple):
 
     @property
     def problems(self) -> int:
-        """Subset-sum problems of one copy."""
-        return sum(entry.problems for entry in self.maps) + self.biases
+        """Subset-sum problems of one copy; at most so many where constants cancel something tap by tap."""
+        weights = sum(entry.signs * int(np.count_nonzero(entry.kernel)) for entry in self.maps)
+        offsets = [entry.taps for entry in self.maps if entry.offset]
+        return weights + (self.features * (1 + sum(offsets)) if offsets else self.biases)
 
     @property
     def features(self) -> int:
@@ -81,6 +91,17 @@ class Node(NamedTuple):
         return max(entry.scale for entry in self.maps)
 
 
+def centred(target: Network, source: Source) -> bool:
+    """Whether a construction with images counts activations about their means, which constants carry."""
+    biases = sum(path.endswith("/bias") for path in parameter_shapes(source.network))
+    return biases > 1 or not _first_info(target).homogeneous
+
+
+def _first_info(target: Network) -> ActivationInfo:
+    act = first_activation(target)
+    return activation_info(act.kind, act.slope)
+
+
 def nodes_of(target: Network, params: Params, source: Source) -> tuple[Node, ...]:
     """The nodes in the order in which a ticket is constructed.
 
@@ -88,14 +109,19 @@ def nodes_of(target: Network, params: Params, source: Source) -> tuple[Node, ...
       target, params: folded and balanced, as a construction returns it.
       source: made for this target (`slth.construct.source_network`).
     """
+    info, means = _first_info(target), centred(target, source)
+    signs = 1 if info.mu_plus == info.mu_minus else 2
     last = output_layer(target)
     found: list[Node] = []
 
     def close(entries: list[tuple[str, Linear, Params, bool]]) -> None:
         maps = tuple(
-            Map(path, layer, kernel, layer_scale(source, path), largest_weight(source, path), raw)
+            Map(
+                *(path, layer, np.asarray(values["kernel"], np.float64)),
+                *(layer_scale(source, path), largest_weight(source, path), raw),
+                *((signs, info.offset != 0) if raw else (1, means)),
+            )
             for path, layer, values, raw in entries
-            for kernel in [np.asarray(values["kernel"], np.float64)]
         )
         biases = (np.asarray(values.get("bias", 0), np.float64) for _, _, values, _ in entries)
         bias = sum(biases, np.zeros(maps[0].layer.features))
@@ -156,15 +182,21 @@ def largest_weight(source: Source, path: str) -> float:
 
 
 def input_sums(
-    target: Network, params: Params, nodes: tuple[Node, ...], domain: Domain
+    target: Network,
+    params: Params,
+    nodes: tuple[Node, ...],
+    domain: Domain,
+    calibration: Values | None = None,
 ) -> tuple[dict[str, float], float]:
     r"""What the maps read, :math:`B \ge \sup_x \max_{j,p} \sum_{i, \tau: w_{ji\tau} \ne 0} |x_i(sp + \tau)|`.
 
-    Exact where the domain is images; for a box or balls x is bounded by intervals, entry by entry.
+    Exact where the domain is images; for a box or balls x is bounded by intervals, entry by entry. Where
+    constants carry the mean of x, the error of a weight meets x less its mean, and the means' sum is added.
 
     Args:
       target, params: the balanced target.
       nodes: of `nodes_of`.
+      calibration: images that the means were taken from; None where there were none.
     Returns: B by path of each map, and the largest \|x\| of an input of the domain.
     """
     domain = domain.check(target.input_shape)
@@ -178,7 +210,31 @@ def input_sums(
             entry = maps[path]
             size = correlate(entry.layer, np.maximum(np.abs(low), np.abs(high)), 1.0 * (entry.kernel != 0))
             sums[path] = max(sums[path], float(size.max()) * SLACK)
+    if calibration is not None:
+        for path, mean in _means(target, params, maps, calibration).items():
+            entry = maps[path]
+            if entry.offset and not entry.raw:
+                read = (mean[:, None] * (entry.kernel != 0)).reshape(-1, entry.kernel.shape[-1])
+                sums[path] += float(read.sum(0).max()) * SLACK32
     return sums, float(max(np.abs(domain.low).max(), np.abs(domain.high).max()))
+
+
+def _means(
+    target: Network, params: Params, maps: dict[str, Map], images: Values
+) -> dict[str, Float[np.ndarray, " cin"]]:
+    """Magnitudes of the channels' means at each map; of a dense layer, which may read several positions of a
+    channel, at least these."""
+    totals = {path: np.zeros(entry.kernel.shape[-2]) for path, entry in maps.items()}
+    for start in range(0, len(images), IMAGES):
+        x = np.asarray(images[start : start + IMAGES], np.float64)
+        for path, (values, _) in _reads(target.layers, params, (x, x), maps, ""):
+            if path:
+                totals[path] += values.reshape(len(x), -1, values.shape[-1]).mean(1).sum(0)
+    means = {path: np.abs(total) / len(images) for path, total in totals.items()}
+    return {
+        path: mean if isinstance(maps[path].layer, Conv) else np.full_like(mean, mean.max())
+        for path, mean in means.items()
+    }
 
 
 def _reads(

@@ -24,9 +24,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from slth import nn
-from slth.certificate.nodes import Map, Node, largest_weight, nodes_of
+from slth.certificate.domain import Domain
+from slth.certificate.nodes import Map, Node, input_sums, largest_weight, nodes_of
 from slth.construct import Construction, LayerRecord
 from slth.construct.layout import UNIVARIATE, first_activation
 from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
@@ -86,11 +88,11 @@ def theorem(
     target: Network,
     construction: Construction,
     source: Source,
-    inputs: Mapping[str, float],
-    reach: float,
+    domain: Domain,
     *,
     epsilon: float,
     delta: float,
+    calibration: Float[np.ndarray, "n *shape"] | None = None,
     complete: bool = True,
 ) -> Theorem:
     r"""The budgets for a wanted error of the outputs, held against what a construction reached.
@@ -101,27 +103,28 @@ def theorem(
 
     Args:
       target: the folded target.
-      inputs: B by path of each linear map (`slth.certificate.nodes.input_sums`).
-      reach: largest |x| of an input of the domain.
+      domain: inputs to hold for; B is exact for images, and bounded by intervals for a box or balls.
       epsilon: wanted largest error of an output, in the units of the target's outputs.
       delta: accepted probability that some problem has no subset within its budget.
+      calibration: images that the construction had, None if it had none.
       complete: whether the records know of every problem; a compensated construction's do not.
     Raises: ValueError unless epsilon > 0 and 0 < delta < 1.
     """
     if not (0 < epsilon < math.inf and 0 < delta < 1):
         raise ValueError(f"expected epsilon > 0 and 0 < delta < 1, got {epsilon} and {delta}")
     nodes = nodes_of(target, construction.params, source)
+    inputs, reach = input_sums(target, construction.params, nodes, domain, calibration)
     setting = _Setting(target, nodes, source, inputs, reach, epsilon / construction.factor, delta)
     records = {record.path: record for record in construction.records} if complete else {}
     required, univariate = _required(setting)
     problems = _problems(setting, source.multiplicity if required is None else required)
     given = _log_budgets(setting, source.multiplicity)
+    wide = {} if required is None else _log_budgets(setting, required)
     layers = []
     for node in nodes:
         budget = _budget(setting, node, given[node.path], records.get(node.path))
         if required is not None:
-            log_budget = _log_budgets(setting, required)[node.path]
-            asked = max(_variables(setting, entry, log_budget, problems) for entry in node.maps)
+            asked = max(_variables(setting, entry, wide[node.path], problems) for entry in node.maps)
             width = required * (node.features + 1) if node.copied else node.features
             budget = budget._replace(required_multiplicity=asked, required_width=width)
         layers.append(budget)
@@ -155,9 +158,11 @@ def _width(node: Node, multiplicity: int | None) -> int | None:
 
 def _sizes(setting: _Setting, multiplicity: int) -> dict[str, int]:
     """q of every map: a subset can have no more members than there are, in the first layer of both signs."""
-    univariate = parameter_shapes(setting.source.network)[f"{UNIVARIATE}/kernel"][-1]
+    *_, cin, width = parameter_shapes(setting.source.network)[f"{UNIVARIATE}/kernel"]
     return {
-        entry.path: univariate if entry.raw else multiplicity for node in setting.nodes for entry in node.maps
+        entry.path: width // cin if entry.raw else multiplicity
+        for node in setting.nodes
+        for entry in node.maps
     }
 
 
@@ -211,10 +216,10 @@ def _weight(setting: _Setting, node: Node) -> float:
     info = _first_activation(setting)
     total = 1.0
     for entry in node.maps:
-        slopes = abs(info.mu_plus) + abs(info.mu_minus) if entry.raw else 1.0
-        total += slopes * setting.inputs[entry.path]
-        if entry.raw and info.offset:  # phi(0) is cancelled tap by tap, one problem each
-            total += math.prod(entry.kernel.shape[:-2])
+        slopes = (info.mu_plus, info.mu_minus)[: entry.signs] if entry.raw else (1.0,)
+        total += sum(map(abs, slopes)) * setting.inputs[entry.path]
+        if entry.offset:  # one problem more for every tap that may meet padding
+            total += entry.taps
     return total
 
 
@@ -303,7 +308,7 @@ def _guaranteed(setting: _Setting, records: Mapping[str, LayerRecord]) -> float:
     """The sum of all A_l xi_l for the errors and the largest subsets of a construction."""
     most = _sizes(setting, setting.source.multiplicity)  # those of a bias may be larger, but carry no error
     sizes = {
-        entry.path: min((2 if entry.raw else 1) * (len(records[node.path].stats.sizes) - 1), most[entry.path])
+        entry.path: min(entry.signs * (len(records[node.path].stats.sizes) - 1), most[entry.path])
         for node in setting.nodes
         for entry in node.maps
     }

@@ -136,7 +136,7 @@ def _proved(metrics: Mapping[str, Any]) -> dict[str, str]:
         met = {True: "met", False: "not met", None: "not known to be met"}[theorem["satisfied"]]
         lines["theorem 2"] = (
             f"error {_number(theorem['epsilon'])} (delta {_number(theorem['delta'])}) asks for "
-            + ("a smaller first layer" if needed is None else f"{needed:,} copies a channel")
+            + ("a phi nearer to its two lines" if needed is None else f"{needed:,} copies a channel")
             + f", budgets {met}; guaranteed by the errors reached: {_number(theorem['guaranteed'])}"
         )
     return lines
