@@ -46,17 +46,11 @@ def _spread(values: Array, order: str, positions: int) -> Array:
 
 
 def _spread_index(index: Int[Array, "... channels"], channels: int, order: str, positions: int) -> Array:
-    """Numbers of channels (-1: none) as numbers of features."""
+    """Numbers of channels as numbers of features."""
     wide = _spread(index, order, positions)
     place = np.arange(positions)
     place = np.repeat(place, index.shape[-1]) if order == "hwc" else np.tile(place, index.shape[-1])
-    feature = place * channels + wide if order == "hwc" else wide * positions + place
-    return np.where(wide < 0, -1, feature)
-
-
-def _take(kernel: Float[Array, "*taps a b"], rows: Int[Array, " r"]) -> Float[Array, "*taps r b"]:
-    """Rows of a kernel; zeros for -1."""
-    return np.where((rows >= 0)[:, None], kernel[..., np.maximum(rows, 0), :], 0.0)
+    return place * channels + wide if order == "hwc" else wide * positions + place
 
 
 class _Builder:
@@ -73,9 +67,9 @@ class _Builder:
         self.kept: list[Bool[Array, " source_channels"]] = []
         """By place, which of the source's channels something reads."""
         self.scale: list[Float[Array, " references"]] = []
-        """By place, d: the factor of each value of the target."""
+        """By place, d: the factor of each value of the target; -1 for x-."""
         self.inputs: list[Int[Array, " references"]] = []
-        """By place, which input of the target's own layers a reference is; -1 for none."""
+        """By place, which input of the target's own layers each value is, or is a part of."""
 
     def add(self, step: Step | None, place: Place, kept: Array, scale: Array, inputs: Array) -> int:
         if step is not None:
@@ -95,7 +89,7 @@ class _Builder:
         return np.where(mask, np.asarray(parameter(self.source, path)), 0).astype(np.float64)
 
     def univariate(self, signed: bool) -> Univariate:
-        """Place 0: phi(alpha x) = phi(0) + (p + q) x / 2 + (p - q) |x| / 2, p and q its slopes in x."""
+        """Place 0: phi(alpha x) = phi(0) + p x+ - q x-, with p and q its slopes in x on both sides of 0."""
         layer, activation = self.source.network.layers[:2]
         if not isinstance(layer, Conv | Dense) or not isinstance(activation, Activation):
             raise ValueError("certificate: the source does not begin with a univariate layer")
@@ -113,7 +107,7 @@ class _Builder:
         left = np.where(alpha > 0, info.mu_minus, info.mu_plus) * alpha
         owner, gain = index[None], right[None]
         if signed:
-            owner, gain = np.stack([index, cin + index]), np.stack([right + left, right - left]) / 2
+            owner, gain = np.stack([index, cin + index]), np.stack([right, -left])
         constant = evaluate(activation, bias)  # of a copy phi(0): the offset d
         shape = self.target.input_shape
         place = Place(
@@ -122,8 +116,8 @@ class _Builder:
             gain,
             np.broadcast_to(constant, (*shape[:-1], len(alpha))),
         )
-        inputs = np.where(np.arange(cin * (1 + signed)) < cin, np.arange(cin * (1 + signed)), -1)
-        self.add(None, place, kept, np.ones(cin * (1 + signed)), inputs)
+        signs = np.repeat([1.0, -1.0], cin)[: cin * (1 + signed)]
+        self.add(None, place, kept, signs, np.arange(len(signs)) % cin)
         return Univariate(activation, alpha, index, ROUNDING * np.abs(constant))
 
     def walk(
@@ -230,7 +224,7 @@ class _Builder:
         if not self.homogeneous:
             return np.ones(layer.features)
         before = np.ones(int(self.inputs[at].max()) + 1)
-        before[self.inputs[at][self.inputs[at] >= 0]] = self.scale[at][self.inputs[at] >= 0]
+        before[self.inputs[at]] = np.abs(self.scale[at])
         a, b = (np.asarray(values["kernel"], np.float64) for values in (own, balanced))
         a, b = (
             (k / d[:, None]).reshape(-1, layer.features) for k, d in ((a, before), (b, np.ones_like(before)))
@@ -256,7 +250,7 @@ class _Builder:
         kept: Array,
     ) -> Map:
         place = self.places[at]
-        wanted = _take(np.asarray(own["kernel"], np.float64), self.inputs[at])
+        wanted = np.asarray(own["kernel"], np.float64)[..., self.inputs[at], :]
         wanted = wanted / self.scale[at][:, None] * scale
         weights = self.masked(f"{name}/kernel")[..., self.kept[at], :][..., kept]
         sums = np.zeros((len(self.inputs[at]), *weights.shape[:-2], weights.shape[-1]))

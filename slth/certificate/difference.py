@@ -19,7 +19,7 @@ from slth.certificate.arithmetic import UNIT, correlate, gamma, is_max, mean, po
 from slth.certificate.build import carried, flattened
 from slth.certificate.interval import Layer, based, missed, start, summary
 from slth.certificate.pair import Map, Pair, Place, Pointwise, Pooling, Reshape, Sum
-from slth.certificate.reach import Range, between, values
+from slth.certificate.reach import Range, between, original, values
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes
 from slth.nn.layers import Activation
 from slth.nn.pooling import GlobalMean, Pool
@@ -58,7 +58,7 @@ def _start(pair: Pair, x: Range) -> Range:
     worst = start(pair, x)
     if info.homogeneous:
         return Range(np.zeros(worst.shape), np.array(worst))
-    mid, rad = (a[..., index] for a in x)
+    mid, rad = (a[..., index] for a in original(pair, x))
     argument = alpha * mid
     straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
     centre = np.where(alpha == 0, 0.0, evaluate(pair.first.layer, argument) - straight)

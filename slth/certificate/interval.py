@@ -19,7 +19,7 @@ from jaxtyping import Float
 from slth.certificate.arithmetic import correlate, gamma, pool, terms
 from slth.certificate.build import carried, flattened
 from slth.certificate.pair import Map, Pair, Place, Pointwise, Pooling, Reshape, Sum
-from slth.certificate.reach import Range
+from slth.certificate.reach import Range, original
 from slth.certificate.slopes import info_of, reach, slopes
 from slth.nn.layers import Activation
 
@@ -71,7 +71,7 @@ def start(pair: Pair, x: Range) -> Errors:
     shape = (*x.mid.shape[:-1], len(pair.first.alpha))
     if info.homogeneous:
         return np.broadcast_to(pair.first.rounding, shape)
-    most = np.abs(pair.first.alpha) * x.size[..., pair.first.input]
+    most = np.abs(pair.first.alpha) * original(pair, x).size[..., pair.first.input]
     # r grows with its argument: its value at the upper end of a cell bounds it in the cell.
     top = float(most.max(initial=0)) * (1 + 1e-12)
     table = np.array([info.remainder(top * (cell + 1) / CELLS) for cell in range(CELLS)])

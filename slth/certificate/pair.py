@@ -10,8 +10,8 @@ each input, and with the target's weights w and bias b,
 
     delta_c' = sum_j (v~ - w)_jc' u_j + (sum of the constants - b)_c' + sum_c v_cc' delta_c.
 
-At the input the target's values are x alone where no input is negative, else x and |x|: phi(alpha x) is near
-phi(0) plus a multiple of each.
+At the input the target's values are x alone where no input is negative, else x+ = max(x, 0) and
+x- = max(-x, 0): phi(alpha x) is near phi(0) plus a multiple of each.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -120,7 +120,7 @@ class Pair(NamedTuple):
     """Target and ticket; step i leads to place i + 1, and place 0 stands behind the extra first layer."""
 
     signed: bool
-    """Whether place 0 has the values x and |x|, not x alone."""
+    """Whether place 0 has the values x+ and x-, not x alone."""
     first: Univariate
     places: tuple[Place, ...]
     steps: tuple[Step, ...]

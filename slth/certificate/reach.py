@@ -45,14 +45,21 @@ def between(low: Float[np.ndarray, "n *shape"], high: Float[np.ndarray, "n *shap
 
 
 def inputs(pair: Pair, low: Float[np.ndarray, "n *shape"], high: Float[np.ndarray, "n *shape"]) -> Range:
-    """Ranges at place 0: of x, and of |x| if inputs may be negative."""
+    """Ranges at place 0: of x, or of x+ and x- if inputs may be negative."""
     if pair.signed:
-        least = np.maximum(np.maximum(low, -high), 0.0)
         low, high = (
-            np.concatenate([low, least], -1),
-            np.concatenate([high, np.maximum(np.abs(low), np.abs(high))], -1),
+            np.concatenate([np.maximum(a, 0.0), np.maximum(-b, 0.0)], -1)
+            for a, b in ((low, high), (high, low))
         )
     return between(low, high)
+
+
+def original(pair: Pair, start: Range) -> Range:
+    """The range of x itself, from that at place 0."""
+    if not pair.signed:
+        return start
+    (above, below), (most, least) = (np.split(a, 2, -1) for a in (start.low, start.high))
+    return between(above - least, most - below)
 
 
 def propagate(pair: Pair, start: Range) -> list[Range]:
