@@ -27,6 +27,8 @@ from slth.train import predict
 from slth.types import Params
 
 LOG = logging.getLogger(__name__)
+EXACT = 8
+"""Images on which the compact network is also compared in float64, where only the order of sums differs."""
 
 
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -85,15 +87,25 @@ def _export(
         save_network(path, *small, factor=kept.factor)
         network, params, factor = load_network(path)
     LOG.info("wrote %s: the ticket without its dead channels", path)
-    difference = None
+    difference = exact = None
     if data is not None and wanted is not None:
         difference = float(np.abs(_outputs(cfg, network, params, factor, data) - wanted).max())
+        images = data.test_images[:EXACT]
+        whole = _in_float64(kept.source.network, ticket.masked(kept), images)
+        exact = factor * float(np.abs(whole - _in_float64(network, params, images)).max())
     return {
         "parameters": nn.count(params),
         "nonzero": int(sum(np.count_nonzero(leaf) for leaf in jax.tree.leaves(params))),
         "bytes": path.stat().st_size,
         "difference": difference,
+        "difference_float64": exact,
     }
+
+
+def _in_float64(network: Network, params: Params, images: np.ndarray) -> np.ndarray:
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params)
+        return np.asarray(nn.apply(network, exact, jnp.asarray(images, jnp.float64)))
 
 
 def _target_outputs(cfg: DictConfig, data: Data, kept: ticket.Ticket) -> np.ndarray | None:

@@ -160,7 +160,8 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
     if (small := metrics["compact"]) is not None:
         rows["compact"] = (
             f"{small['parameters']:,} parameters ({small['nonzero']:,} not zero), "
-            f"{small['bytes'] / 1000:,.1f} kB, outputs off by {_number(small['difference'])}"
+            f"{small['bytes'] / 1000:,.1f} kB, outputs off by {_number(small['difference'])}, "
+            f"in float64 by {_number(small['difference_float64'])}"
         )
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)

@@ -70,11 +70,12 @@ def test_the_compact_network_is_written_and_gives_the_same_outputs(files, tmp_pa
     assert factor == 2.0
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6 * float(np.abs(wanted).max()))
     assert metrics["compact"]["difference"] <= 1e-5 * np.abs(wanted).max()
+    assert metrics["compact"]["difference_float64"] <= 1e-13 * np.abs(wanted).max()
     assert metrics["compact"]["parameters"] == nn.count(params) < kept.parameters
     assert metrics["compact"]["bytes"] == path.stat().st_size
     assert metrics["ticket"]["channels_kept"] <= metrics["ticket"]["channels"]
     alone = verify([f"ticket={files[0]}", f"compact={path}"], tmp_path)
-    assert alone["compact"] == metrics["compact"] | {"difference": None}
+    assert alone["compact"] == metrics["compact"] | {"difference": None, "difference_float64": None}
 
 
 REFUSED = {  # what is wrong: (overrides, message)
