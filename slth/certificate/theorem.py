@@ -28,10 +28,11 @@ from jaxtyping import Float
 
 from slth import nn
 from slth.certificate.domain import Domain
-from slth.certificate.nodes import Map, Node, input_sums, largest_weight, nodes_of
+from slth.certificate.growth import gain, log_growth, subset_sizes
+from slth.certificate.nodes import Map, Node, largest_weight, nodes_of
+from slth.certificate.reads import input_sums
 from slth.construct import Construction, LayerRecord
 from slth.construct.layout import UNIVARIATE, first_activation
-from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.source import Source, layer_scale, parameter_shapes
 from slth.subset_sum.theory import C, required_multiplicity
@@ -152,65 +153,6 @@ class _Setting(NamedTuple):
     delta: float
 
 
-def _width(node: Node, multiplicity: int | None) -> int | None:
-    return None if multiplicity is None else multiplicity * (node.features + 1)
-
-
-def _sizes(setting: _Setting, multiplicity: int) -> dict[str, int]:
-    """q of every map: a subset can have no more members than there are, in the first layer of both signs."""
-    *_, cin, width = parameter_shapes(setting.source.network)[f"{UNIVARIATE}/kernel"]
-    return {
-        entry.path: width // cin if entry.raw else multiplicity
-        for node in setting.nodes
-        for entry in node.maps
-    }
-
-
-def _gain(entry: Map, size: int) -> float:
-    """Gamma of a map: sigma q D."""
-    return entry.sigma * size * entry.fan_in
-
-
-def _log_amplification(setting: _Setting, sizes: Mapping[str, int]) -> dict[str, float]:
-    """log A: by how much an error of each node's pre-activations can grow on its way to the outputs."""
-    gains = {
-        entry.path: math.log(gain) if (gain := _gain(entry, sizes[entry.path])) else -math.inf
-        for node in setting.nodes
-        for entry in node.maps
-    }
-    by_path = {node.path: node for node in setting.nodes}
-
-    def grown(errors: Mapping[str, float], log_gain: float) -> dict[str, float]:
-        return {path: value + log_gain for path, value in errors.items()}
-
-    def walk(layers: tuple[Layer, ...], errors: dict[str, float], path: str) -> dict[str, float]:
-        for layer in layers:
-            match layer:
-                case Conv() | Dense():
-                    own = f"{path}{layer.name}"
-                    errors = grown(errors, gains[own]) | {own: 0.0}
-                case Activation(kind, slope):
-                    lipschitz = nn.activation_info(kind, slope).lipschitz
-                    errors = grown(errors, math.log(lipschitz))
-                case Residual():
-                    inside = f"{path}{layer.name}/"
-                    inner = walk(layer.branch[:-1], errors, f"{inside}branch/")
-                    own = f"{inside}branch/{getattr(layer.branch[-1], 'name', '')}"
-                    branch = grown(inner, gains[own])
-                    solved = by_path[own].maps[1:]
-                    skip = grown(errors, gains[solved[0].path] if solved else 0.0)
-                    both = {
-                        key: float(np.logaddexp(branch.get(key, -math.inf), skip.get(key, -math.inf)))
-                        for key in branch | skip
-                    }
-                    errors = both | {own: 0.0}
-                case _:
-                    pass  # pooling, flattening and subsampling enlarge no error
-        return errors
-
-    return walk(setting.target.layers, {}, "")
-
-
 def _weight(setting: _Setting, node: Node) -> float:
     """1 + B: what multiplies the error of a node's problems."""
     info = _first_activation(setting)
@@ -226,7 +168,7 @@ def _weight(setting: _Setting, node: Node) -> float:
 def _remainder(setting: _Setting, node: Node, sizes: Mapping[str, int]) -> float:
     """What the first activation deviates from its two lines, at most, in the node's pre-activations."""
     one = _first_activation(setting).remainder(largest_weight(setting.source, UNIVARIATE) * setting.reach)
-    return one and one * sum(_gain(entry, sizes[entry.path]) for entry in node.maps if entry.raw)
+    return one and one * sum(gain(entry, sizes[entry.path]) for entry in node.maps if entry.raw)
 
 
 def _first_activation(setting: _Setting) -> nn.ActivationInfo:
@@ -236,8 +178,8 @@ def _first_activation(setting: _Setting) -> nn.ActivationInfo:
 
 def _log_budgets(setting: _Setting, multiplicity: int) -> dict[str, float]:
     """log epsilon_l of each node, absolute; -inf where the first layer's remainder leaves nothing."""
-    sizes = _sizes(setting, multiplicity)
-    grown = _log_amplification(setting, sizes)
+    sizes = subset_sizes(setting.nodes, setting.source, multiplicity)
+    grown = log_growth(setting.target, setting.nodes, sizes)
     lost = sum(_product(grown[node.path], _remainder(setting, node, sizes)) for node in setting.nodes)
     if not lost < setting.epsilon:
         return dict.fromkeys(grown, -math.inf)
@@ -288,14 +230,14 @@ def _budget(setting: _Setting, node: Node, log_budget: float, record: LayerRecor
     """All but what is required."""
     tolerance = _exp(log_budget - math.log(node.scale))
     reached = None if record is None else record.stats.max_error
-    sizes = _sizes(setting, setting.source.multiplicity)
+    sizes = subset_sizes(setting.nodes, setting.source, setting.source.multiplicity)
     return Budget(
         layer=node.path,
         tolerance=tolerance,
         reached=reached,
         met=None if reached is None else reached <= tolerance,
         fan_in=sum(entry.fan_in for entry in node.maps),
-        gain=sum(_gain(entry, sizes[entry.path]) for entry in node.maps),
+        gain=sum(gain(entry, sizes[entry.path]) for entry in node.maps),
         input_sum=sum(setting.inputs[entry.path] for entry in node.maps),
         largest_weight=max(float(np.abs(entry.kernel).max()) / entry.scale for entry in node.maps),
         required_multiplicity=None,
@@ -306,13 +248,14 @@ def _budget(setting: _Setting, node: Node, log_budget: float, record: LayerRecor
 
 def _guaranteed(setting: _Setting, records: Mapping[str, LayerRecord]) -> float:
     """The sum of all A_l xi_l for the errors and the largest subsets of a construction."""
-    most = _sizes(setting, setting.source.multiplicity)  # those of a bias may be larger, but carry no error
+    # Subsets of a bias may be larger, but carry no error.
+    most = subset_sizes(setting.nodes, setting.source, setting.source.multiplicity)
     sizes = {
         entry.path: min(entry.signs * (len(records[node.path].stats.sizes) - 1), most[entry.path])
         for node in setting.nodes
         for entry in node.maps
     }
-    grown = _log_amplification(setting, sizes)
+    grown = log_growth(setting.target, setting.nodes, sizes)
     total = 0.0
     for node in setting.nodes:
         error = records[node.path].stats.max_error * node.scale * _weight(setting, node)

@@ -12,12 +12,14 @@ from flax.traverse_util import unflatten_dict
 from slth import nn
 from slth.certificate import theorem as module
 from slth.certificate.domain import box, examples
-from slth.certificate.nodes import input_sums, nodes_of
+from slth.certificate.growth import log_growth, subset_sizes
+from slth.certificate.nodes import nodes_of
+from slth.certificate.reads import input_sums
 from slth.certificate.theorem import theorem
 from slth.construct import Solver, construct, source_network
 from slth.construct.univariate import with_small_alpha
 from slth.nn.layers import Residual
-from slth.source import Source, parameters
+from slth.source import Source, layer_scale, parameters
 from slth.subset_sum.theory import required_multiplicity
 from tests.construct.nets import PLAIN, RESIDUAL, images, source_of, target_of
 from tests.construct.reference import forward, linear, masked
@@ -73,6 +75,25 @@ def test_what_is_guaranteed_on_a_box_holds_at_its_corners(name: str, seed: int):
     assert error_of(target, params, source, made, corners) <= found.guaranteed
 
 
+def test_two_layers_are_guaranteed_what_the_formula_says():
+    target, _, source, made = built("flat images")
+    x = images(target, 30)
+    first, second = made.records
+    scales = [layer_scale(source, path) for path in ("a", "b")]
+    hidden = np.maximum(forward(target, made.params, x)["a"], 0)
+    read = [np.abs(x).reshape(len(x), -1).sum(1).max(), hidden.sum(1).max()]  # no weight is zero
+    errors = [record.stats.max_error * scale for record, scale in zip(made.records, scales, strict=True)]
+    gain = scales[1] * min(len(second.stats.sizes) - 1, M) * 6
+    wanted = errors[0] * (1 + read[0]) * gain + errors[1] * (1 + read[1])
+    found = theorem(target, made, source, examples(x), epsilon=1.0, delta=0.01)
+    assert found.guaranteed == pytest.approx(made.factor * wanted, rel=1e-6)
+    assert found.layers[0].reached == first.stats.max_error
+    budgets = [layer.tolerance * scale for layer, scale in zip(found.layers, scales, strict=True)]
+    share = 1 / made.factor / 2
+    assert budgets[1] == pytest.approx(share / (1 + read[1]), rel=1e-6)
+    assert budgets[0] == pytest.approx(share / (1 + read[0]) / (scales[1] * M * 6), rel=1e-6)
+
+
 @pytest.mark.parametrize("kind, own_biases", [("relu", True), ("tanh", True), ("sigmoid", False)])
 def test_offsets_and_means_that_constants_carry_are_counted(kind: str, own_biases: bool):
     act = nn.Activation(kind)
@@ -124,9 +145,8 @@ def test_no_error_grows_more_than_the_amplification_and_the_worst_network_attain
     target, params = target_of(network)
     source = source_of(target, 3, skip=skip)
     nodes = nodes_of(target, params, source)
-    setting = module._Setting(target, nodes, source, {}, 1.0, 1.0, 0.01)
-    sizes = module._sizes(setting, 3)
-    grown = module._log_amplification(setting, sizes)
+    sizes = subset_sizes(nodes, source, 3)
+    grown = log_growth(target, nodes, sizes)
     assert list(grown) == [node.path for node in nodes]
     worst, flat = worst_case(target, nodes, sizes)
     x = np.zeros((1, *target.input_shape))
