@@ -5,12 +5,13 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,12 +20,14 @@ from slth.certificate.network import Method
 from slth.construct import Solver
 from slth.construct.compensate import Compensation
 from slth.construct.layout import first_activation, source_network
-from slth.construct.univariate import with_small_alpha
+from slth.construct.presets import Depth, Inputs, Preset, Subset
+from slth.construct.presets import check as check_preset
+from slth.construct.univariate import Range, input_ranges, with_small_alpha
 from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
-from slth.source import Biases, Init, Source
+from slth.source import Biases, Init, Source, parameter_shapes
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.train import SETTINGS, TARGET, Settings, train
 from slth.types import Params
@@ -48,6 +51,7 @@ INTEGERS = {
     "source.seed": (0, 2**64 - 1),
     "source.univariate": (1, math.inf),
     "source.constants": (0, math.inf),
+    "solver.size": (0, MAX_ENUMERATED),
     "solver.calibration": (0, math.inf),
     "solver.compensation.sweeps": (1, math.inf),
     "solver.compensation.block": (1, MAX_ENUMERATED),
@@ -62,9 +66,12 @@ CHOICES = {
     "source.biases": get_args(Biases),
     "source.skip": ("carried", "random"),
     "solver.method": ("independent", "compensated"),
-    "solver.objective": ("smallest", "best", "robust"),
+    "solver.objective": ("smallest", "best", "robust", "single"),
     "solver.noise": ("propagated", "measured", "fixed"),
     "solver.inputs": ("signed", "nonnegative"),
+    "construction.depth": get_args(Depth),
+    "construction.subset": get_args(Subset),
+    "construction.inputs": get_args(Inputs),
     "certificate.method": get_args(Method),
 }
 NUMBERS = (
@@ -173,10 +180,56 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Target:
     return Target(cfg.target.name, folded, folded_params, seconds)
 
 
-def source_of(cfg: DictConfig, target: Network, data: Data) -> Source:
+def refuse_uncovered(cfg: DictConfig, target: Network, data: Data) -> None:
+    """Refuse a target that the theorem of the group ``construction`` does not cover, and certificates of 2L.
+
+    Raises: ValueError that names a construction which covers it.
+    """
+    chosen = {**_plain(cfg.construction)}
+    for key in ("layers", "activations"):
+        chosen[key] = None if chosen[key] is None else tuple(chosen[key])
+    preset = Preset(**chosen)
+    lowest = float(((0.0 - data.mean) / data.std).min())  # pixels are in [0, 1]
+    check_preset(preset, target, "nonnegative" if lowest >= 0 else "any")
+    if preset.depth == "2L" and cfg.certificate.name != "off":
+        raise ValueError(
+            f"certificate: {cfg.certificate.name} bounds tickets of L+1 layers: choose certificate=off, or"
+            " construction.depth=L+1"
+        )
+
+
+def _largest_input(data: Data) -> float:
+    ends = np.abs((np.array([[0.0], [1.0]]) - data.mean) / data.std)  # pixels are in [0, 1]
+    return float(ends.max())
+
+
+def ranges_of(cfg: DictConfig, target: Target, data: Data) -> dict[str, Range]:
+    """What the source of 2L must know of the target's activations where phi is no cone: their ranges.
+
+    Those that no bounded activation gives are seen on training images.
+    """
+    first = first_activation(target.network)
+    if cfg.construction.depth != "2L" or nn.activation_info(first.kind, first.slope).homogeneous:
+        return {}
+    count = min(CALIBRATION["independent"], len(data.train_images))
+    reach = _largest_input(data)
+    images = data.calibration(count) if count else np.full((1, *data.shape), reach, np.float32)
+    found = input_ranges(target.network, target.params, jnp.asarray(images), reach)
+    if not count and not all(one.exact for one in found.values()):
+        raise ValueError(
+            f"construction.depth: 2L takes the ranges of {first.kind} from training images, and data"
+            f" {data.name} have none: choose construction.depth=L+1"
+        )
+    return found
+
+
+def source_of(
+    cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str, Range] | None = None
+) -> Source:
     """The source of the group ``source``, wide enough for the target.
 
-    What is null depends on the activation, and on the range of the images where that is not homogeneous.
+    What is null depends on the activation, and on the range of the images where that is not homogeneous; in
+    2L on all ``ranges`` (`ranges_of`).
     """
     asked, m = cfg.source, cfg.source.multiplicity
     first = first_activation(target)
@@ -193,6 +246,7 @@ def source_of(cfg: DictConfig, target: Network, data: Data) -> Source:
         constants=least if asked.constants is None else asked.constants,
         skip=asked.skip,
         own_biases=not info.homogeneous if asked.own_biases is None else asked.own_biases,
+        depth=cfg.construction.depth,
     )
     scales = {} if asked.scales is None else OmegaConf.to_container(asked.scales)
     assert isinstance(scales, dict | list)
@@ -212,8 +266,11 @@ def source_of(cfg: DictConfig, target: Network, data: Data) -> Source:
         )
         if info.homogeneous:
             return source
-        ends = np.abs((np.array([[0.0], [1.0]]) - data.mean) / data.std)  # pixels are in [0, 1]
-        return with_small_alpha(source, info, float(ends.max()))
+        if cfg.construction.depth == "L+1":
+            return with_small_alpha(source, info, _largest_input(data))
+        named = {path.removesuffix("/kernel") for path in parameter_shapes(network)}
+        reaches = {path: one.reach for path, one in (ranges or {}).items() if path in named}
+        return with_small_alpha(source, info, reaches)
 
 
 def solver_of(cfg: DictConfig) -> Solver:
@@ -221,6 +278,15 @@ def solver_of(cfg: DictConfig) -> Solver:
     asked = _plain(cfg.solver)
     given: dict[str, Any] = {f.name: asked[f.name] for f in fields(Solver) if asked.get(f.name) is not None}
     given["compensation"] = Compensation(**asked["compensation"])
+    if cfg.construction.subset == "one":
+        given["objective"] = "single"
+        if given["method"] != "independent":
+            raise ValueError(
+                f"construction={cfg.construction.name} takes one variable for each weight: choose "
+                "solver=independent"
+            )
+    if cfg.construction.inputs == "nonnegative":
+        given["inputs"] = "nonnegative"
     solver = Solver(**given)
     most = MAX_ENUMERATED if solver.method == "compensated" or solver.objective == "robust" else MAX_VARIABLES
     if cfg.source.multiplicity > most:

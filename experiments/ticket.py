@@ -13,7 +13,16 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.certificates import names_of, proofs_of
-from experiments.compose import calibration_of, check, data_of, solver_of, source_of, target_of
+from experiments.compose import (
+    calibration_of,
+    check,
+    data_of,
+    ranges_of,
+    refuse_uncovered,
+    solver_of,
+    source_of,
+    target_of,
+)
 from experiments.run_folder import main
 from slth import evaluate, report, ticket
 from slth.compile_cache import use_compile_cache
@@ -40,7 +49,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     data = data_of(cfg)
     calibration = calibration_of(cfg, data, solver)
     target = target_of(cfg, data, folder)
-    source = source_of(cfg, target.network, data)
+    refuse_uncovered(cfg, target.network, data)
+    ranges = ranges_of(cfg, target, data)
+    source = source_of(cfg, target.network, data, ranges)
 
     begun = time.perf_counter()
     with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:
@@ -87,7 +98,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     _draw(folder, made, params, target.network, rows, wanted, found)
     metrics = {
         "target": report.target_metrics(target.name, target.network, target.params, _accuracy(wanted, data)),
-        "source": report.source_metrics(kept),
+        "source": report.source_metrics(kept, knows_target=not all(one.exact for one in ranges.values())),
         "ticket": report.ticket_metrics(
             kept, _accuracy(found, data), comparison, (folder / FILE).stat().st_size
         ),

@@ -44,6 +44,8 @@ class Rule(NamedTuple):
     multiplicity: int
     price: float | None = None
     """robust only: a fixed price of v², in place of the members' noise over R²."""
+    size: int | None = None
+    """Exactly so many variables a problem; None: any number."""
 
 
 def solve_independent(
@@ -161,8 +163,10 @@ def _solve_part(
     members = slots.members.shape[1]
     # A slot of the input may hold more members than one problem takes: a second group solves what is left.
     most = max(rule.multiplicity, 15)
-    if _priced(part):
+    if _priced(part) or rule.size is not None:
         most = min(most, MAX_ENUMERATED)
+    if rule.objective == "single":
+        most = members
     group = math.ceil(members / math.ceil(members / most))
     size = np.zeros(count, np.int64)
     noise, power, total = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -173,10 +177,14 @@ def _solve_part(
         v = part.random[taps, source, column]
         x = v * slots.gain[which, chosen].T
         error = v.astype(np.float64) ** 2 * part.stream.noise[which, chosen].T
-        usable = slots.usable[which, chosen].T
+        usable = slots.usable[which, chosen].T | (rule.size is not None)
         kept, reached = _choose(np.where(usable, x, 0), left, part, error, which, rule, progress)
+        if rule.size is not None:
+            kept &= x != 0  # a member that is missing fills the number and is none
         again = np.flatnonzero(~reached & ~usable.all(0))
-        if len(again):  # copies set aside are still better than a weight missed, at the price of their noise
+        if (
+            len(again) and rule.objective != "single"
+        ):  # copies set aside are still better than a weight missed, at the price of their noise
             only = Rule("robust", rule.tolerance, rule.multiplicity)
             kept[:, again], reached[again] = _choose(
                 x[:, again], left[again], part, error[:, again], which[again], only, None
@@ -273,17 +281,30 @@ def _choose(
     Univariate channels cost constants and remainders: the best subset of them is that of least robust cost.
     """
     tolerance = rule.tolerance * part.scale
+    if rule.objective == "single":
+        return _single(x, t, tolerance)
     if rule.objective == "smallest" or (rule.objective == "best" and not _priced(part)):
-        solution = solve(x, t, rule.objective, tolerance=tolerance, progress=progress)
+        solution = solve(x, t, rule.objective, tolerance=tolerance, size=rule.size, progress=progress)
         return np.asarray(unpack(solution.mask, len(x))), np.array(solution.solved)
     if rule.price is None:
         # Only the ratio to R² matters: activations of any size give prices in the solver's range.
         price = np.minimum(error / np.maximum(part.rms[which] ** 2, 1e-30), 2.0**40)
     else:
         price = rule.price * x**2
-    solution = solve(x, t, "robust", tolerance=tolerance, price=price, progress=progress)
+    solution = solve(x, t, "robust", tolerance=tolerance, size=rule.size, price=price, progress=progress)
     solved = np.asarray(solution.solved).copy()
     far = np.flatnonzero(~solved)
     if len(far):
-        solved[far] = solve(x[:, far], t[far], "best", tolerance=tolerance).solved
+        solved[far] = solve(x[:, far], t[far], "best", tolerance=tolerance, size=rule.size).solved
     return np.asarray(unpack(solution.mask, len(x))), solved
+
+
+def _single(
+    x: Float[np.ndarray, "m n"], t: Float[np.ndarray, " n"], tolerance: float
+) -> tuple[Bool[np.ndarray, "m n"], Bool[np.ndarray, " n"]]:
+    """The nearest variable of each problem, or none where 0 is nearer; the first of equals."""
+    nearest = np.abs(t - x).argmin(0)
+    error = np.abs(t - x[nearest, np.arange(len(t))])
+    kept = np.zeros(x.shape, bool)
+    kept[nearest, np.arange(len(t))] = error < np.abs(t)
+    return kept, np.minimum(error, np.abs(t)) <= tolerance

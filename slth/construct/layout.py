@@ -1,4 +1,4 @@
-"""Which source channel stands for what: copies of target channels, signs of inputs, constants.
+r"""Which source channel stands for what: copies of target channels, signs of inputs, constants.
 
 The source of a target mirrors its layers and adds one in front (L + 1):
 
@@ -9,6 +9,10 @@ The source of a target mirrors its layers and adds one in front (L + 1):
 * the last linear layer keeps its width: one copy of each output.
 
 Source: Burkholz, ICML 2022, theorem on L + 1 layers: widths m (c + 1), which is K = m.
+
+Or it has two layers for each linear one (2L): a univariate layer of its inputs, 1x1, then the layer itself
+with the target's own width. Univariate layers make constants afresh, so none is carried. Source: Malach et
+al. 2020, Pensia et al. 2020 and da Cunha et al. 2022, who have two layers for each.
 """
 
 from dataclasses import replace
@@ -20,10 +24,13 @@ from jaxtyping import Bool, Float, Int
 from slth.nn.activations import ActivationInfo
 from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
-from slth.nn.pooling import Subsample
+from slth.nn.pooling import Flatten, Subsample
+from slth.types import Shape
 
 UNIVARIATE = "univariate"
 SKIP = "skip"
+MOST_CONSTANTS = 32
+"""K of a univariate layer of 2L is the number of channels of an input and sign, and no more than this."""
 
 
 class Slots(NamedTuple):
@@ -77,25 +84,22 @@ def univariate(
       per_slot: members wanted in each slot.
       signs: (1, -1), or (1,) for an input known to be non-negative.
     """
-    cin, width = alpha.shape
+    cin = len(alpha)
     if info.mu_plus == info.mu_minus:
         signs, per_slot = (0,), 2 * per_slot
-    slots = [(i, sign) for i in range(cin) for sign in signs]
-    dealt: list[list[int]] = [[] for _ in slots]
-    for n in range(width):
-        fitting = [
-            (len(have), s)
-            for s, ((i, sign), have) in enumerate(zip(slots, dealt, strict=True))
-            if len(have) < per_slot and alpha[i, n] != 0 and sign * alpha[i, n] >= 0
-        ]
-        if fitting:
-            dealt[min(fitting)[1]].append(n)
-    members = np.zeros((len(slots), per_slot), int)
-    gain = np.zeros((len(slots), per_slot))
-    for s, ((i, sign), have) in enumerate(zip(slots, dealt, strict=True)):
-        members[s, : len(have)] = have
-        gain[s, : len(have)] = alpha[i, have] * (sign or 1)
-    channel, sign = np.array(slots).T
+    channel = np.repeat(np.arange(cin), len(signs))
+    sign = np.tile(np.array(signs), cin)
+    members = np.zeros((len(channel), per_slot), int)
+    gain = np.zeros(members.shape)
+    have = np.zeros(len(channel), int)
+    for n, own in enumerate(alpha.T):
+        value = own[channel]
+        fits = (have < per_slot) & (value != 0) & (sign * value >= 0)
+        s = int(np.argmin(np.where(fits, have, per_slot)))
+        if fits[s]:
+            members[s, have[s]] = n
+            gain[s, have[s]] = value[s] * (sign[s] or 1)
+            have[s] += 1
     mu = info.mu_plus + (info.mu_minus if len(signs) == 2 else 0)
     factor = np.where(sign == 0, 1, sign) / mu
     return Slots(members, gain, channel, factor, sign, gain != 0, info.offset)
@@ -109,6 +113,7 @@ def source_network(
     constants: int,
     skip: str = "carried",
     own_biases: bool = False,
+    depth: str = "L+1",
 ) -> Network:
     """The spec of a source wide enough for ``target`` (see the module).
 
@@ -116,18 +121,24 @@ def source_network(
       target: spec without batch norm.
       multiplicity: m >= 1, copies of each hidden channel.
       copies_per_sign: univariate channels wanted for each input channel and sign.
-      constants: K, constant channels of each hidden layer; 0 makes a source without any bias.
+      constants: K, constant channels of each hidden layer; 0 makes a source without any bias. In 2L no other
+        number counts: see `MOST_CONSTANTS`.
       skip: "carried" (identity and option A are carried from copy to copy) or "random" (every skip is a
         random 1x1 convolution, to be pruned).
       own_biases: whether every layer has random biases, so that constants are made afresh and a neuron's own
-        bias is one more variable; else the extra first layer alone has, and constants are carried from there.
+        bias is one more variable; else univariate layers alone have, and constants come from there.
+      depth: "L+1", or "2L": every linear layer, in skips too, behind a layer "<name>.univariate".
     Raises: ValueError if m < 1 or the target does not end in a linear layer.
     """
     if multiplicity < 1:
         raise ValueError(f"source.multiplicity must be at least 1, got {multiplicity}")
     if skip not in ("carried", "random"):
         raise ValueError(f"source.skip is carried or random, got {skip!r}")
+    if depth not in ("L+1", "2L"):
+        raise ValueError(f"solver.depth is L+1 or 2L, got {depth!r}")
     last = output_layer(target)
+    if depth == "2L":
+        return _two_layers(target, copies_per_sign, constants > 0, skip, own_biases)
     cin = target.input_shape[-1]
     # Signs are random and half of the biases are negative: twice as many channels as slots can use.
     width = 2 * copies_per_sign * cin + 2 * constants
@@ -172,6 +183,66 @@ def source_network(
         return (Conv(SKIP, wide, (1,) * len(last.kernel), use_bias=False),)
 
     return Network(target.input_shape, (first, first_activation(target), *widen(target.layers, cin)))
+
+
+def split(width: int, cin: int, biases: bool) -> tuple[int, int]:
+    """Channels for each input and sign, and K, of a univariate layer of 2L that has this width."""
+    if not biases:
+        return width // (2 * cin), 0
+    if width <= 2 * MOST_CONSTANTS * (cin + 1):
+        return width // (2 * (cin + 1)), width // (2 * (cin + 1))
+    return (width - 2 * MOST_CONSTANTS) // (2 * cin), MOST_CONSTANTS
+
+
+def _two_layers(target: Network, copies_per_sign: int, biases: bool, skip: str, own_biases: bool) -> Network:
+    act = first_activation(target)
+
+    def linear(layer: Conv | Dense, shape: Shape, flat: Flatten | None, bias: bool) -> tuple[Layer, ...]:
+        """A univariate layer reads channels, so it stands before the flattening."""
+        rank, cin = len(shape) - 1, shape[-1]
+        constants = min(copies_per_sign, MOST_CONSTANTS) if biases else 0
+        width, name = 2 * (copies_per_sign * cin + constants), f"{layer.name}.{UNIVARIATE}"
+        first = (
+            Conv(name, width, (1,) * rank, use_bias=biases) if rank else Dense(name, width, use_bias=biases)
+        )
+        return first, act, *(() if flat is None else (flat,)), replace(layer, use_bias=bias)
+
+    def double(layers: tuple[Layer, ...], shape: Shape) -> tuple[Layer, ...]:
+        out: list[Layer] = []
+        flat = None
+        for layer in layers:
+            match layer:
+                case Flatten():
+                    flat = layer
+                    continue
+                case Conv() | Dense():
+                    out += linear(layer, shape, flat, own_biases)
+                    shape = (layer.features,) if isinstance(layer, Dense) else layer.output_shape(shape)
+                    flat = None
+                    continue
+                case Residual():
+                    doubled = double(layer.branch, shape)
+                    out.append(replace(layer, branch=doubled, skip=double_skip(layer, shape)))
+                case _:
+                    out.append(layer)
+            shape = layer.output_shape(shape)
+        return (*out, *(() if flat is None else (flat,)))
+
+    def double_skip(block: Residual, shape: Shape) -> tuple[Layer, ...]:
+        match block.skip:
+            case () if skip == "carried":
+                return ()
+            case (Subsample(),) if skip == "carried":
+                return block.skip
+            case (Conv() | Dense() as projection,):
+                return linear(projection, shape, None, False)
+            case (Subsample(stride, channels),):
+                return linear(Conv(SKIP, len(channels), (1,) * len(stride), stride), shape, None, False)
+        features, rank = _features(block.branch), len(shape) - 1
+        layer = Conv(SKIP, features, (1,) * rank) if rank else Dense(SKIP, features)
+        return linear(layer, shape, None, False)
+
+    return Network(target.input_shape, double(target.layers, target.input_shape))
 
 
 def carried_channels(channels: tuple[int, ...], cin: int, m: int, constants: int) -> tuple[int, ...]:

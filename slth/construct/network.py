@@ -13,12 +13,16 @@ from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float
 
 from slth import nn
-from slth.construct.layout import first_activation, output_layer
+from slth.construct.context import Context, Report
+from slth.construct.front import input_stream, paired, univariate_stream
+from slth.construct.layout import UNIVARIATE, first_activation, output_layer
 from slth.construct.prune import prune
 from slth.construct.scale import Balanced, balance
 from slth.construct.solver import LayerRecord, Solver
-from slth.construct.walk import Context, Report, first_stream, walk
-from slth.source import Source, layer_scale, parameter_shapes
+from slth.construct.univariate import weight_scale
+from slth.construct.walk import walk
+from slth.nn.layers import Activation, Conv, Dense
+from slth.source import Source, parameter_shapes
 from slth.types import Mask, Params
 
 
@@ -58,7 +62,7 @@ def construct(
     first = first_activation(target)
     info = nn.activation_info(first.kind, first.slope)
     scales = {
-        path.removesuffix("/kernel"): layer_scale(source, path.removesuffix("/kernel"))
+        path.removesuffix("/kernel"): weight_scale(source, path.removesuffix("/kernel"))
         for path in parameter_shapes(source.network)
         if path.endswith("/kernel")
     }
@@ -68,6 +72,11 @@ def construct(
         raise ValueError(
             f"solver.method={solver.method}, objective={solver.objective}, noise={solver.noise} needs"
             " calibration images: set solver.calibration, or solver.noise=fixed"
+        )
+    if solver.size is not None and (solver.method != "independent" or solver.objective == "single"):
+        raise ValueError(
+            f"solver.size={solver.size} needs solver.method=independent and objective smallest, best or"
+            f" robust, got {solver.method}, {solver.objective}"
         )
     balanced = balance(target, params, scales, fit=solver.fit) if info.homogeneous else Balanced(params, 1.0)
     context = Context(
@@ -84,9 +93,13 @@ def construct(
         [],
         {},
     )
-    stream = first_stream(context, calibration)
-    hidden = source.network.layers[2:]
-    walk(target.layers, hidden, balanced.params, stream, "", context)
+    stream, layers = input_stream(context, calibration), source.network.layers
+    if not context.two_layers:
+        univariate, act, *hidden = layers
+        assert isinstance(univariate, Conv | Dense)
+        assert isinstance(act, Activation)
+        stream, layers = univariate_stream(stream, univariate, act, UNIVARIATE, context), tuple(hidden)
+    walk(paired(target.layers, layers), balanced.params, stream, "", context)
     mask = prune(source.network, unflatten_dict(context.masks, sep="/"))
     return Construction(mask, balanced.factor, tuple(context.records), balanced.params, context.columns)
 

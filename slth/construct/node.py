@@ -30,6 +30,8 @@ class Stream(NamedTuple):
     ticket: Float[Array, "n *source_shape"] | None = None
     flat: Flatten | None = None
     """Set once the network is flattened: a dense layer then reads (positions, channels) in this order."""
+    nonnegative: bool = False
+    """Whether no value of the target's can be below 0: x⁻ is then nothing to carry."""
 
     @property
     def positions(self) -> int:

@@ -53,7 +53,7 @@ def solved_skip(
     block: Residual, values: Params, source_skip: tuple[Layer, ...], stream: Stream
 ) -> tuple[Linear, Params]:
     """The target's skip as a 1x1 convolution (or dense layer) with its parameters, named as the source's."""
-    (source_layer,) = source_skip
+    source_layer = source_skip[-1]  # in 2L behind a univariate layer
     assert isinstance(source_layer, Conv | Dense)
     match block.skip:
         case (Conv() | Dense() as projection,):

@@ -1,7 +1,6 @@
 """The walk over a target's layers: streams of source channels in, masks out, node by node."""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -9,70 +8,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from slth import nn
 from slth.construct import noise as noise_of
 from slth.construct.assign import order_for_output
 from slth.construct.bias import safe_taps
 from slth.construct.compensate import solve_compensated
+from slth.construct.context import Context
+from slth.construct.front import Pair, paired, univariate_stream
 from slth.construct.layer import Rule, Wanted, solve_independent
-from slth.construct.layout import UNIVARIATE, copies, univariate
+from slth.construct.layout import copies
 from slth.construct.node import Part, Stream, from_view, kernel_view
 from slth.construct.residual import Carried, carried_skip, solved_skip
-from slth.construct.solver import LayerRecord, Solver
+from slth.construct.solver import LayerRecord
+from slth.construct.univariate import weight_scale
 from slth.nn.layers import Activation, Conv, Dense, Layer, Linear, Residual
 from slth.nn.pooling import Flatten, GlobalMean, Pool
-from slth.source import Source, layer_scale, parameter, parameter_shapes
+from slth.source import parameter, parameter_shapes
 from slth.types import Params
-
-Report = Callable[[str, int, int], None]
-"""Called with (path of the layer, problems done, problems of the layer)."""
-
 
 IMAGES = 32
 """Calibration images that go through a layer at a time."""
-
-
-OFFSET_ERROR = 2e-5
-"""Share of what univariate channels hold at 0 that their constants leave."""
-
-
-class Context(NamedTuple):
-    """What the walk reads everywhere, and what it fills in: masks, records, columns."""
-
-    target: nn.Network
-    source: Source
-    solver: Solver
-    info: nn.ActivationInfo
-    last: Linear
-    needs: dict[str, float]
-    output_kernel: Float[np.ndarray, "..."]
-    report: Report
-    ended: Callable[[LayerRecord], None]
-    masks: dict[str, np.ndarray]
-    records: list[LayerRecord]
-    columns: dict[str, np.ndarray]
-
-    @property
-    def center(self) -> bool:
-        """Whether activations count about their means, which constants carry.
-
-        So it is where phi(0) may differ from 0 and where a layer has biases of its own.
-        """
-        return not self.info.homogeneous or self.own_biases
-
-    @property
-    def own_biases(self) -> bool:
-        """Whether the source's hidden layers have random biases."""
-        return sum(path.endswith("/bias") for path in parameter_shapes(self.source.network)) > 1
-
-    @property
-    def runs_ticket(self) -> bool:
-        """Whether the ticket itself goes through the calibration images, layer by layer."""
-        return self.solver.method == "compensated" or (
-            self.solver.objective == "robust" and self.solver.noise == "measured"
-        )
 
 
 def _order(part: Part, context: Context) -> np.ndarray:
@@ -80,7 +37,8 @@ def _order(part: Part, context: Context) -> np.ndarray:
     target, last = context.target, context.last
     named = [layer for layer in target.layers if getattr(layer, "name", None)]
     features = part.layer.features
-    if len(named) < 2 or part.layer is not named[-2] or context.solver.method == "compensated":
+    tied = context.two_layers or context.solver.method == "compensated"
+    if len(named) < 2 or part.layer is not named[-2] or tied:
         return np.arange(features)
     shape, positions, order = target.input_shape, 1, "hwc"
     for layer in target.layers[: target.layers.index(last)]:
@@ -97,75 +55,21 @@ def _order(part: Part, context: Context) -> np.ndarray:
     )
 
 
-def first_stream(context: Context, calibration: Float[Array, "n *shape"] | None) -> Stream:
-    """The extra first layer: univariate channels of both signs and the first constants (biases)."""
-    source, target = context.source, context.target
-    kernel = np.asarray(parameter(source, f"{UNIVARIATE}/kernel"))
-    cin, width = kernel.shape[-2:]
-    constants = _constant_count(context)
-    info = context.info
-    signs = (1, -1) if context.solver.inputs == "signed" else (1,)
-    alpha = kernel.reshape(cin, width)[:, : width - 2 * constants]
-    slots = univariate(alpha, alpha.shape[1] // (2 * cin), signs, info)
-    mask = np.zeros((cin, width), bool)
-    used = slots.gain != 0
-    mask[np.broadcast_to(slots.channel[:, None], used.shape)[used], slots.members[used]] = True
-    context.masks[f"{UNIVARIATE}/kernel"] = mask.reshape(kernel.shape)
-    channels, values = np.zeros(0, int), np.zeros(0)
-    if constants:
-        bias = np.asarray(parameter(source, f"{UNIVARIATE}/bias"))
-        most = constants if info.homogeneous else 2 * constants  # of ReLU's, half are 0
-        value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
-        channels = width - 2 * constants + np.flatnonzero(value[-2 * constants :] != 0)[:most]
-        values = value[channels]
-        bias_mask = np.zeros(width, bool)
-        bias_mask[channels] = True
-        context.masks[f"{UNIVARIATE}/bias"] = bias_mask
-    noise = (OFFSET_ERROR * slots.base) ** 2 + noise_of.remainder_power(calibration, slots, info)
-    ticket = None
-    if context.runs_ticket and calibration is not None:
-        first, activation = source.network.layers[:2]
-        assert isinstance(first, Conv | Dense)
-        assert isinstance(activation, Activation)
-        masked = {"kernel": jnp.where(context.masks[f"{UNIVARIATE}/kernel"], kernel, 0)}
-        if constants:
-            masked["bias"] = jnp.where(context.masks[f"{UNIVARIATE}/bias"], bias, 0)
-        ticket = activation.apply({}, first.apply(masked, calibration))
-    return Stream(target.input_shape, slots, channels, values, noise, calibration, ticket)
-
-
-def _constant_count(context: Context) -> int:
-    """K: what the widths of the source leave beside the copies."""
-    hidden = next(layer for layer in context.source.network.layers[2:] if isinstance(layer, Conv | Dense))
-    target = next(layer for layer in context.target.layers if isinstance(layer, Conv | Dense))
-    if f"{UNIVARIATE}/bias" not in parameter_shapes(context.source.network):
-        return 0
-    if target is context.last:
-        return context.source.multiplicity
-    return hidden.features - context.source.multiplicity * target.features
-
-
-def walk(
-    layers: tuple[Layer, ...],
-    source_layers: tuple[Layer, ...],
-    params: Params,
-    stream: Stream,
-    path: str,
-    context: Context,
-) -> Stream:
+def walk(pairs: tuple[Pair, ...], params: Params, stream: Stream, path: str, context: Context) -> Stream:
     """Through target and source layer by layer; fills in the context's masks, records and columns."""
-    for layer, source_layer in zip(layers, source_layers, strict=True):
+    for pair in pairs:
+        layer = pair.target
         shape = (
             stream.shape if stream.flat or isinstance(layer, Flatten) else layer.output_shape(stream.shape)
         )
         match layer:
             case Conv() | Dense():
                 values = params[layer.name]
-                part = _part(layer, values, f"{path}{layer.name}", stream, context)
-                stream = _node((_Map(part, layer, values, source_layer),), None, layer.features, context)
+                one = _map(pair, layer, values, stream, path, context)
+                stream = _node((one,), None, layer.features, context)
             case Residual():
                 stream = _block(
-                    layer, source_layer, params[layer.name], stream, f"{path}{layer.name}/", context
+                    layer, pair.source, params[layer.name], stream, f"{path}{layer.name}/", context
                 )
             case Flatten():
                 stream = stream._replace(flat=layer)
@@ -178,11 +82,12 @@ def walk(
 
 def _pointwise(layer: Layer, stream: Stream) -> Stream:
     """Activations and pooling: the same function on every channel of target and ticket."""
-    noise, constants = stream.noise, stream.constants
+    noise, constants, nonnegative = stream.noise, stream.constants, stream.nonnegative
     match layer:
         case Activation(kind, slope):
-            phi = nn.activation_info(kind, slope).phi
-            constants = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
+            info = nn.activation_info(kind, slope)
+            nonnegative = info.homogeneous and info.mu_plus >= 0 >= info.mu_minus
+            constants = np.asarray(info.phi(jnp.asarray(constants, jnp.float32)), np.float64)
             if stream.x is not None:
                 noise = noise * np.asarray(noise_of.slope_power(stream.x, layer))[stream.slots.channel, None]
         case Pool(kind="mean", window=window):
@@ -194,8 +99,7 @@ def _pointwise(layer: Layer, stream: Stream) -> Stream:
     run = partial(_apply, layer, {})
     x = None if stream.x is None else run(stream.x)
     ticket = None if stream.ticket is None else run(stream.ticket)
-    stream = stream._replace(noise=noise, constants=constants, x=x, ticket=ticket)
-    return stream
+    return stream._replace(noise=noise, constants=constants, x=x, ticket=ticket, nonnegative=nonnegative)
 
 
 def _block(
@@ -203,23 +107,38 @@ def _block(
 ) -> Stream:
     """A residual block: its branch up to the last layer, then that layer and the skip as one sum."""
     assert isinstance(source_block, Residual)
-    last = block.branch[-1]
+    *front, end = paired(block.branch, source_block.branch)
+    last = end.target
     if not isinstance(last, Conv | Dense):
         raise ValueError(
             f"{block.name}: a branch must end in a convolution or dense layer (after folding), got {last}"
         )
-    inner = walk(
-        block.branch[:-1], source_block.branch[:-1], values["branch"], stream, f"{path}branch/", context
-    )
-    own = values["branch"][last.name]
-    part = _part(last, own, f"{path}branch/{last.name}", inner, context)
-    branch = _Map(part, last, own, source_block.branch[-1])
+    inner = walk(tuple(front), values["branch"], stream, f"{path}branch/", context)
+    branch = _map(end, last, values["branch"][last.name], inner, f"{path}branch/", context)
     carried = carried_skip(block, source_block.skip, stream)
     if carried is not None:
         return _node((branch,), carried, last.features, context)
     layer, skip_values = solved_skip(block, values, source_block.skip, stream)
-    part = _part(layer, skip_values, f"{path}skip/{layer.name}", stream, context)
-    return _node((branch, _Map(part, layer, skip_values, source_block.skip[0])), None, last.features, context)
+    (pair,) = paired((layer,), source_block.skip)
+    skip = _map(pair, layer, skip_values, stream, f"{path}skip/", context)
+    return _node((branch, skip), None, last.features, context)
+
+
+class _Map(NamedTuple):
+    """One linear map of a node: its subset-sum view, the target's layer with values, the source's layer."""
+
+    part: Part
+    layer: Linear
+    values: Params
+    source_layer: Layer
+
+
+def _map(pair: Pair, layer: Linear, values: Params, stream: Stream, path: str, context: Context) -> _Map:
+    """A linear layer of the target as its source layer is to realise it, behind a univariate layer in 2L."""
+    if pair.front is not None:
+        stream = univariate_stream(stream, *pair.front, f"{path}{pair.front[0].name}", context)
+    part = _part(layer, values, f"{path}{layer.name}", stream, context)
+    return _Map(part, layer, values, pair.source)
 
 
 def _part(layer: Linear, values: Params, path: str, stream: Stream, context: Context) -> Part:
@@ -237,17 +156,8 @@ def _part(layer: Linear, values: Params, path: str, stream: Stream, context: Con
         safe_taps(layer, stream),
         rms,
         mean,
-        layer_scale(context.source, path),
+        weight_scale(context.source, path),
     )
-
-
-class _Map(NamedTuple):
-    """One linear map of a node: its subset-sum view, the target's layer with values, the source's layer."""
-
-    part: Part
-    layer: Linear
-    values: Params
-    source_layer: Layer
 
 
 def _node(maps: tuple[_Map, ...], carried: Carried | None, features: int, context: Context) -> Stream:
@@ -261,6 +171,7 @@ def _node(maps: tuple[_Map, ...], carried: Carried | None, features: int, contex
         solver.tolerance,
         context.source.multiplicity,
         solver.price if solver.noise == "fixed" else None,
+        solver.size,
     )
     smooth_input = not (context.info.homogeneous or parts[0].stream.slots.carried)
     if solver.method == "compensated" and not smooth_input:
@@ -305,7 +216,7 @@ def _node(maps: tuple[_Map, ...], carried: Carried | None, features: int, contex
 def _wanted(maps: tuple[_Map, ...], carried: Carried | None, features: int, context: Context) -> Wanted:
     """What the rows of a node should be beside the weights: biases, places of the copies, constants."""
     part = maps[0].part
-    number = 1 if maps[0].layer is context.last else context.source.multiplicity
+    number = 1 if context.two_layers or maps[0].layer is context.last else context.source.multiplicity
     spare = part.random.shape[2] - features * number
     biases = (np.asarray(entry.values.get("bias", 0.0), np.float64) for entry in maps)
     # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.

@@ -49,7 +49,8 @@ def realised_kernels(target: Network, construction: Construction, masked: Params
     kernel = np.asarray(masked[layer.name]["kernel"], np.float64)
     first = construction.columns[layer.name][:, 0]
     v = kernel_view(kernel, positions, order)[:, :, first]
-    alpha = np.asarray(masked[UNIVARIATE]["kernel"], np.float64).reshape(-1, v.shape[1])
+    before = UNIVARIATE if UNIVARIATE in masked else f"{layer.name}.{UNIVARIATE}"
+    alpha = np.asarray(masked[before]["kernel"], np.float64).reshape(-1, v.shape[1])
     act = first_activation(target)
     info = nn.activation_info(act.kind, act.slope)
     views = [wanted]

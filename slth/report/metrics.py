@@ -61,9 +61,11 @@ def target_metrics(name: str, network: Network, params: Params, accuracy: float 
     }
 
 
-def source_metrics(ticket: Ticket) -> dict[str, Any]:
-    """Section ``source``; its scale was chosen without looking at the target. ``present`` counts the weights
-    and biases that a sparse source has."""
+def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, Any]:
+    """Section ``source``; ``knows_target``: whether its scales were chosen by looking at the target.
+
+    ``present`` counts the weights and biases that a sparse source has.
+    """
     source = ticket.source
     return {
         "parameters": ticket.parameters,
@@ -76,7 +78,7 @@ def source_metrics(ticket: Ticket) -> dict[str, Any]:
         "presence": source.presence,
         "present": present(source),
         "biases": source.biases,
-        "knows_target": False,
+        "knows_target": knows_target,
         "seed": source.seed,
         "sha256": ticket.source_sha256,
     }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import erf
 
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
@@ -76,6 +77,14 @@ def phi(kind, slope, x):
             return np.tanh(x)
         case "sigmoid":
             return 1 / (1 + np.exp(-x))
+        case "gelu":
+            return x * (1 + erf(x / np.sqrt(2))) / 2
+        case "silu":
+            return x / (1 + np.exp(-x))
+        case "softplus":
+            return np.logaddexp(x, 0)
+        case "elu":
+            return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
     raise AssertionError(kind)
 
 

@@ -1,0 +1,94 @@
+"""The constructions of the literature as points of one space, and what each of their theorems covers."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
+from slth.nn.network import Network
+
+Depth = Literal["2L", "L+1"]
+Subset = Literal["any", "one"]
+Inputs = Literal["any", "nonnegative"]
+
+
+class Preset(NamedTuple):
+    """A construction and the targets that its theorem covers."""
+
+    name: str
+    depth: Depth
+    """Layers of the source for a target of L: two for each, or one more."""
+    subset: Subset
+    """Variables of a weight: any subset of them, or at most one."""
+    inputs: Inputs
+    """What the network may read."""
+    layers: tuple[str, ...]
+    """Kinds of layers, of dense, conv and residual."""
+    activations: tuple[str, ...] | None
+    """None: all that the table knows."""
+
+
+_DENSE, _ALL = ("dense",), ("dense", "conv", "residual")
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("malach2020", "2L", "one", "any", _DENSE, ("relu",)),
+        Preset("pensia2020", "2L", "any", "any", _DENSE, ("relu",)),
+        Preset("dacunha2021", "2L", "any", "nonnegative", ("dense", "conv"), ("relu",)),
+        Preset("burkholz2022_fc", "L+1", "any", "any", _DENSE, None),
+        Preset("burkholz2022", "L+1", "any", "any", _ALL, None),
+    )
+}
+"""Malach et al., ICML 2020; Pensia et al., NeurIPS 2020; da Cunha et al., ICLR 2022; Burkholz, NeurIPS 2022
+and ICML 2022."""
+
+
+def missing(preset: Preset, target: Network, inputs: Inputs) -> str | None:
+    """What a target has that the preset's theorem does not cover; None if it covers all."""
+    kinds, activations = set(), set()
+    for layer in _layers(target.layers):
+        match layer:
+            case Dense():
+                kinds.add("dense")
+            case Conv():
+                kinds.add("conv")
+            case Residual():
+                kinds.add("residual")
+            case Activation(kind):
+                activations.add(kind)
+    names = {"dense": "dense layers", "conv": "convolutions", "residual": "residual blocks"}
+    for kind in sorted(kinds - set(preset.layers)):
+        return names[kind]
+    if preset.activations is not None:
+        for kind in sorted(activations - set(preset.activations)):
+            return f"the activation {kind}"
+    if preset.inputs == "nonnegative" and inputs == "any":
+        return "inputs below 0"
+    return None
+
+
+def check(preset: Preset, target: Network, inputs: Inputs) -> None:
+    """Refuse a target that the preset's theorem does not cover, naming a construction that would.
+
+    Args:
+      inputs: "nonnegative" where no input of the network can be below 0.
+    Raises: ValueError of one line.
+    """
+    lacking = missing(preset, target, inputs)
+    if lacking is None:
+        return
+    which = "ReLU networks" if preset.activations == ("relu",) else "networks"
+    of = " and ".join(preset.layers)
+    reads = " that read no input below 0" if preset.inputs == "nonnegative" else ""
+    other = next(one.name for one in PRESETS.values() if missing(one, target, inputs) is None)
+    raise ValueError(
+        f"construction={preset.name} covers {which} of {of} layers{reads}, and this target has {lacking}: "
+        f"choose construction={other}"
+    )
+
+
+def _layers(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    for layer in layers:
+        yield layer
+        if isinstance(layer, Residual):
+            yield from _layers(layer.branch)
+            yield from _layers(layer.skip)
