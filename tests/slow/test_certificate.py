@@ -1,4 +1,4 @@
-"""Ten thousand random tickets: no error that ascent finds exceeds a bound; a wrong proof is refuted. MNIST."""
+"""10,000 random tickets: no error that ascent finds exceeds a bound, a wrong proof is refuted. MNIST."""
 
 import jax
 import numpy as np
