@@ -41,7 +41,7 @@ LEAST_UNIVARIATE = 16
 LEAST_CONSTANTS = 24
 
 # Where phi is no cone, no channel can be scaled to fit: a wider source, and more constants for larger biases.
-SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 6.0, 12.0, 60
+SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 2.0, 12.0, 60
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {

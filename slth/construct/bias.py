@@ -7,6 +7,7 @@ tap, so that it vanishes at the borders exactly where its cause does.
 """
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from slth.construct.node import Part, Stats, Stream
 from slth.nn.layers import Conv, Dense
-from slth.subset_sum import solve, unpack
+from slth.subset_sum import Solution, solve, unpack
+from slth.subset_sum.solve import Progress
 
 CHUNK = 15
 """Most variables of one bias problem; further, smaller ones solve what the first ones left."""
@@ -73,6 +75,23 @@ class Masks(NamedTuple):
     own: Bool[np.ndarray, " source_cout"]
 
 
+def solve_in_units(
+    x: Float[np.ndarray, "m n"],
+    t: Float[np.ndarray, " n"],
+    objective: str,
+    *,
+    tolerance: float,
+    size: int | None = None,
+    price: Float[np.ndarray, "m n"] | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """`slth.subset_sum.solve` for values of any size, in units of a power of 2 that suit it."""
+    unit = 2.0 ** max(0, math.ceil(math.log2(max(tolerance, 1e-30))))
+    if unit > 1:
+        x, t, price = x / unit, t / unit, None if price is None else price / unit**2
+    return solve(x, t, objective, tolerance=tolerance / unit, size=size, price=price, progress=progress)
+
+
 def solve_biases(
     parts: tuple[Part, ...],
     wanted: Float[np.ndarray, " rows"],
@@ -116,7 +135,7 @@ def solve_biases(
             chunk = order[start : start + CHUNK]
             here = np.zeros((CHUNK, len(wanted)))
             here[: len(chunk)] = np.take_along_axis(x, chunk, 0)
-            solution = solve(here, np.where(asked, left, 0), objective, tolerance=tolerance * scale)
+            solution = solve_in_units(here, np.where(asked, left, 0), objective, tolerance=tolerance * scale)
             chosen = np.asarray(unpack(solution.mask, CHUNK))[: len(chunk)]
             np.put_along_axis(kept, chunk, chosen, 0)
             left -= (chosen * here[: len(chunk)]).sum(0)

@@ -265,13 +265,17 @@ def _mean(x: Float[Array, "n *space c"]) -> Float[Array, " c"]:
     return x.mean(tuple(range(x.ndim - 1)))
 
 
+def _about_mean(x: Float[Array, "n *space c"]) -> Float[Array, "n *space c"]:
+    return x - x.mean(tuple(range(x.ndim - 1)), keepdims=True)
+
+
 def _centered(stream: Stream) -> Stream:
     """The stream about its channels' means, constants left out."""
     assert stream.x is not None
     assert stream.ticket is not None
     return stream._replace(
-        x=stream.x - _mean(stream.x),
-        ticket=stream.ticket - _mean(stream.ticket),
+        x=_about_mean(stream.x),
+        ticket=_about_mean(stream.ticket),
         constants=np.zeros_like(stream.constants),
     )
 
@@ -279,7 +283,7 @@ def _centered(stream: Stream) -> Stream:
 def _centered_skip(skip: Carried | None) -> Carried | None:
     if skip is None or skip.x is None or skip.ticket is None:
         return skip
-    return skip._replace(x=skip.x - _mean(skip.x), ticket=skip.ticket - _mean(skip.ticket))
+    return skip._replace(x=_about_mean(skip.x), ticket=_about_mean(skip.ticket))
 
 
 def _mean_error(skip: Carried, wanted: Wanted) -> Float[np.ndarray, " rows"]:

@@ -15,12 +15,10 @@ from slth.construct import noise as noise_of
 from slth.construct.context import Context
 from slth.construct.layout import UNIVARIATE, copies, split, univariate
 from slth.construct.node import Stream
+from slth.construct.univariate import OFFSET_ERROR
 from slth.nn.layers import Activation, Conv, Dense, Layer, Linear
 from slth.nn.pooling import Flatten
 from slth.source import parameter, parameter_shapes
-
-OFFSET_ERROR = 2e-5
-"""Share of what univariate channels hold at 0 that their constants leave."""
 
 
 class Pair(NamedTuple):

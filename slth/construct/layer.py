@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slth.construct.bias import Masks, constant_variables, solve_biases
+from slth.construct.bias import Masks, constant_variables, solve_biases, solve_in_units
 from slth.construct.node import Part, Solved, Stats
-from slth.subset_sum import solve, unpack
+from slth.subset_sum import unpack
 from slth.subset_sum.problem import MAX_ENUMERATED
 
 Progress = Callable[[int, int], None]
@@ -257,7 +257,9 @@ def deviations(
     if len(taps):
         x = part.random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T
         m = min(len(x), 15)  # a subset of the first 15 members is a subset of all
-        reachable[far] = solve(x[:m], target[far], "best", tolerance=rule.tolerance * part.scale).solved
+        reachable[far] = solve_in_units(
+            x[:m], target[far], "best", tolerance=rule.tolerance * part.scale
+        ).solved
     asked = target != 0
     return _tally(part, left[asked], size[asked], reachable[asked], power, columns.shape[1], rule)
 
@@ -284,18 +286,22 @@ def _choose(
     if rule.objective == "single":
         return _single(x, t, tolerance)
     if rule.objective == "smallest" or (rule.objective == "best" and not _priced(part)):
-        solution = solve(x, t, rule.objective, tolerance=tolerance, size=rule.size, progress=progress)
+        solution = solve_in_units(
+            x, t, rule.objective, tolerance=tolerance, size=rule.size, progress=progress
+        )
         return np.asarray(unpack(solution.mask, len(x))), np.array(solution.solved)
     if rule.price is None:
         # Only the ratio to R² matters: activations of any size give prices in the solver's range.
         price = np.minimum(error / np.maximum(part.rms[which] ** 2, 1e-30), 2.0**40)
     else:
         price = rule.price * x**2
-    solution = solve(x, t, "robust", tolerance=tolerance, size=rule.size, price=price, progress=progress)
+    solution = solve_in_units(
+        x, t, "robust", tolerance=tolerance, size=rule.size, price=price, progress=progress
+    )
     solved = np.asarray(solution.solved).copy()
     far = np.flatnonzero(~solved)
     if len(far):
-        solved[far] = solve(x[:, far], t[far], "best", tolerance=tolerance, size=rule.size).solved
+        solved[far] = solve_in_units(x[:, far], t[far], "best", tolerance=tolerance, size=rule.size).solved
     return np.asarray(unpack(solution.mask, len(x))), solved
 
 

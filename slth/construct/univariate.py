@@ -20,41 +20,47 @@ from slth.nn.network import Network
 from slth.source import Source, layer_scale, parameter_shapes
 from slth.types import Params
 
-REMAINDER = 0.01
-"""Largest share of a univariate channel's value that phi may miss."""
-WIDE = 4.0
-"""Size of the weights that read univariate channels, in units of their layer's scale over alpha's."""
-SMALLEST = 2.0**-12
+REMAINDER = 1e-3
+"""Share of a univariate channel's value that phi may miss, where no smaller alpha is the better one."""
+OFFSET_ERROR = 2e-5
+"""Share of what univariate channels hold at 0 that their constants leave."""
+STEPS = 80
 MARGIN = 1.25
 """Room above the largest input seen."""
 LARGEST = {"sigmoid": 1.0, "tanh": 1.0, "hard_tanh": 1.0}
 """Largest |phi| of the bounded activations."""
 
 
-def largest_alpha(info: ActivationInfo, reach: float, share: float = REMAINDER) -> float:
-    r"""The largest a = :math:`2^{-k/4}` in :math:`[2^{-12}, 1]` with :math:`r(a R) \le share\, \mu a R`.
+def smaller_slope(info: ActivationInfo) -> float:
+    """The smaller non-zero one of |mu+| and |mu-|."""
+    return min(abs(mu) for mu in (info.mu_plus, info.mu_minus) if mu != 0)
+
+
+def choose_alpha(info: ActivationInfo, reach: float) -> float:
+    r"""The scale a of the weights alpha for inputs in [-R, R].
+
+    A channel misses :math:`r(a R)` of :math:`\mu a R`, and what it holds at 0, d, is cancelled to a part in
+    50,000: the largest :math:`a = 2^{-k/4} \le 1` whose share of both is near the least or below 1/1000.
 
     Args:
       info: of phi; mu is the smaller non-zero slope.
       reach: R > 0, the largest |input|.
-    Raises: ValueError if no such a is as large as that.
     """
-    slope = min(abs(mu) for mu in (info.mu_plus, info.mu_minus) if mu != 0)
-    for step in range(48):
-        alpha = 2.0 ** (-step / 4)
-        if info.remainder(alpha * reach) <= share * slope * alpha * reach:
-            return alpha
-    raise ValueError(
-        f"inputs up to {reach:g} need weights below {SMALLEST:g} in the first layer for phi to be linear to "
-        f"{share:g}: scale the inputs down"
-    )
+    slope = smaller_slope(info)
+    alphas = [2.0 ** (-step / 4) for step in range(STEPS)]
+    missed = [
+        (info.remainder(a * reach) + OFFSET_ERROR * abs(info.offset)) / (slope * a * reach) for a in alphas
+    ]
+    accepted = max(REMAINDER, 1.1 * min(missed))
+    return next(a for a, share in zip(alphas, missed, strict=True) if share <= accepted)
 
 
 def with_small_alpha(source: Source, info: ActivationInfo, reach: float | Mapping[str, float]) -> Source:
     """The source with the scales of its univariate layers, and of those that read them, made for phi.
 
-    alpha's scale is `largest_alpha`; the layer behind has `WIDE` over that times the scale it would have if
-    it read copies of the inputs. Scales that were asked for stay.
+    alpha's scale is `choose_alpha`; the layer behind has 1 / (mu a) times the scale it would have if it
+    read copies of the inputs, so that the products v alpha mu are as large as its weights would be. Scales
+    that were asked for stay.
 
     Args:
       reach: R of the network's inputs; in 2L, of the inputs of each linear layer by its path.
@@ -68,10 +74,13 @@ def with_small_alpha(source: Source, info: ActivationInfo, reach: float | Mappin
         chosen = [(first, second, reach)]
     scales = list(source.scales)
     for first, second, r in chosen:
-        alpha = largest_alpha(info, r)
+        alpha = choose_alpha(info, r)
         *_, cin, width = shapes[f"{first}/kernel"]
         copied = math.sqrt(width / (source.multiplicity * cin)) if source.init.startswith("he") else 1.0
-        scales += [(first, alpha / layer_scale(source, first)), (second, copied * WIDE / alpha)]
+        scales += [
+            (first, alpha / layer_scale(source, first)),
+            (second, copied / (smaller_slope(info) * alpha)),
+        ]
     return replace(source, scales=tuple(scales))
 
 
