@@ -22,7 +22,7 @@ from slth.construct.compensate import Compensation
 from slth.construct.layout import first_activation, source_network
 from slth.construct.presets import Depth, Inputs, Preset, Subset
 from slth.construct.presets import check as check_preset
-from slth.construct.univariate import Range, input_ranges, with_small_alpha
+from slth.construct.univariate import Range, input_ranges, smaller_slope, with_small_alpha
 from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
@@ -40,8 +40,9 @@ CALIBRATION = {"independent": 256, "compensated": 512}
 LEAST_UNIVARIATE = 16
 LEAST_CONSTANTS = 24
 
-# Where phi is no cone, no channel can be scaled to fit: a wider source, and more constants for larger biases.
-SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 2.0, 12.0, 60
+# Where phi is no cone, no channel can be scaled to fit: a wider source (times 1 / mu, as the weights that training
+# finds behind a flat phi), and more constants for larger biases.
+SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 1.5, 12.0, 60
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {
@@ -237,7 +238,7 @@ def source_of(
     scale, bias_scale, least = (
         (1.0, 4.0, max(2 * m, LEAST_CONSTANTS))
         if info.homogeneous
-        else (SMOOTH_SCALE, SMOOTH_BIAS_SCALE, max(4 * m, SMOOTH_CONSTANTS))
+        else (SMOOTH_SCALE / smaller_slope(info), SMOOTH_BIAS_SCALE, max(4 * m, SMOOTH_CONSTANTS))
     )
     network = source_network(
         target,
