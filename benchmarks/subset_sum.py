@@ -1,4 +1,4 @@
-"""Speed of the subset-sum engine: ``python -m benchmarks.subset_sum [--problems N] [--sweep DIR]``.
+"""Speed of the subset-sum engine: ``python -m benchmarks.subset_sum [--sweep DIR] [--layer SETTINGS]``.
 
 Prints a table and, as the last line, one JSON object. Every figure is the best of several runs; compile
 time is measured apart, in a process of its own with an empty compilation cache, and so is the peak memory.
@@ -67,11 +67,13 @@ def published_rate(objective: str, seconds: float = 6.0) -> float:
     return count / (time.perf_counter() - start)
 
 
-def rate(objective: str, m: int, n: int, repeats: int = 12, tolerance: float = EPSILON) -> float:
+def rate(
+    objective: str, m: int, n: int, repeats: int = 12, tolerance: float = EPSILON, data: dict | None = None
+) -> float:
     """Problems per second, the best of several runs, compilation excluded."""
     from slth.subset_sum import solve
 
-    data = problems(objective, m, n)
+    data = problems(objective, m, n) if data is None else data
     solve(**data, objective=objective, tolerance=tolerance)
     best = np.inf
     for _ in range(repeats):
@@ -79,6 +81,34 @@ def rate(objective: str, m: int, n: int, repeats: int = 12, tolerance: float = E
         solve(**data, objective=objective, tolerance=tolerance)
         best = min(best, time.perf_counter() - start)
     return n / best
+
+
+def layer_problems(overrides: list[str]) -> dict:
+    """The largest batch of ``robust`` problems of a construction: x, t and prices of a real layer."""
+    import jax.numpy as jnp
+    from hydra import compose, initialize_config_dir
+
+    from experiments.compose import calibration_of, data_of, solver_of, source_of, target_of
+    from slth.construct import bias, construct
+
+    with initialize_config_dir(str(Path(__file__).parents[1].resolve() / "conf"), version_base=None):
+        cfg = compose("ticket", [*overrides, "solver=robust"])
+    found: dict = {"x": np.zeros((1, 0))}
+    solve = bias.solve
+
+    def remember(x, t, objective, **options):
+        if objective == "robust" and x.shape[1] > found["x"].shape[1]:
+            found.update(x=x, t=t, price=options["price"])
+        return solve(x, t, objective, **options)
+
+    bias.solve = remember
+    data, solver = data_of(cfg), solver_of(cfg)
+    with tempfile.TemporaryDirectory() as folder:
+        target = target_of(cfg, data, Path(folder))
+    calibration = jnp.asarray(calibration_of(cfg, data, solver))
+    construct(target.network, target.params, source_of(cfg, target.network, data), solver, calibration)
+    bias.solve = solve
+    return {key: np.asarray(value, np.float32) for key, value in found.items()}
 
 
 def first_call(objective: str, m: int, n: int) -> None:
@@ -208,12 +238,25 @@ def main() -> None:
     parser.add_argument(
         "--sweep", type=Path, help="folder for the table and figure of cost against m and epsilon"
     )
+    parser.add_argument(
+        "--layer",
+        nargs="+",
+        metavar="SETTING",
+        help="time robust on the largest layer of this experiments.ticket, such as target=digits_resnet",
+    )
     parser.add_argument("--first", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.first:
         return first_call(options.first[0], int(options.first[1]), int(options.first[2]))
     if options.sweep:
         return sweep(options.sweep)
+    if options.layer:
+        data = layer_problems(options.layer)
+        m, n = data["x"].shape
+        print(
+            f"robust, a real layer: m = {m}, {n:,} problems, {rate('robust', m, n, data=data):,.0f} a second"
+        )
+        return None
     result, n = {}, options.problems
     base = {"smallest": published_rate("smallest"), "best": published_rate("best")}
     print(f"{'objective':>10} {'m':>3} {'problems/s':>12} {'ratio':>10} {'compile s':>10} {'peak MB':>8}")
