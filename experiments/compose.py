@@ -40,8 +40,8 @@ CALIBRATION = {"independent": 256, "compensated": 512}
 LEAST_UNIVARIATE = 16
 LEAST_CONSTANTS = 24
 
-# Where phi is no cone, no channel can be scaled to fit: a wider source (times 1 / mu, as the weights that training
-# finds behind a flat phi), and more constants for larger biases.
+# Where phi is no cone, no channel can be scaled to fit: a wider source (times 1 / mu, as are the weights that
+# training finds behind a flat phi), and more constants for larger biases.
 SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 1.5, 12.0, 60
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.

@@ -38,7 +38,7 @@ def solve(
       t: targets, shape ``(n,)``, in the same units; may be out of reach. Magnitudes at most ``2**20``.
       tolerance: a problem is solved if its error is at most this, in the same units, 0 to 32.
       size: only subsets of exactly this many variables (random fixed-size subset sum, Natale et al. 2024).
-        With ``robust`` the cheapest of them must cost less than the 60 bits of exact costs, about 4,000 ``r``.
+        With ``robust`` the cheapest of them must cost less than exact costs have room for, about 4,000 r.
       residual_price, price: ``r``, shape ``(n,)``, and ``q``, shape ``(m, n)``, of ``robust``; default 1
       and 0.
       gram, linear: ``G``, shape ``(m, m, n)``, symmetric, and ``c``, shape ``(m, n)``, of ``quadratic``. With
