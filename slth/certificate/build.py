@@ -7,6 +7,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Bool, Float, Int
 
 from slth.certificate.arithmetic import UNIT, correlate, gamma, is_max, pool, terms
+from slth.certificate.moves import carried, flattened, spread, spread_index
 from slth.certificate.pair import Carry, Map, Pair, Place, Pointwise, Pooling, Reshape, Step, Sum, Univariate
 from slth.certificate.slopes import ROUNDING, evaluate, info_of
 from slth.construct import Construction
@@ -37,20 +38,6 @@ def build(
     layers = source.network.layers[2:]
     builder.walk(target.layers, layers, params, construction.params, 0, "")
     return Pair(signed, first, tuple(builder.places), tuple(builder.steps), construction.factor)
-
-
-def _spread(values: Array, order: str, positions: int) -> Array:
-    """What each channel has, for each feature of a flattened array."""
-    repeats = (1,) * (values.ndim - 1)
-    return np.tile(values, (*repeats, positions)) if order == "hwc" else np.repeat(values, positions, -1)
-
-
-def _spread_index(index: Int[Array, "... channels"], channels: int, order: str, positions: int) -> Array:
-    """Numbers of channels as numbers of features."""
-    wide = _spread(index, order, positions)
-    place = np.arange(positions)
-    place = np.repeat(place, index.shape[-1]) if order == "hwc" else np.tile(place, index.shape[-1])
-    return place * channels + wide if order == "hwc" else wide * positions + place
 
 
 class _Builder:
@@ -98,7 +85,7 @@ class _Builder:
         kernel = kernel.reshape(-1, kernel.shape[-1])[:, kept]
         bias = self.masked(f"{layer.name}/bias")[kept] if layer.use_bias else np.zeros(kernel.shape[1])
         if ((kernel != 0).sum(0) + (bias != 0) > 1).any():
-            raise ValueError("certificate: a channel of the first source layer reads more than one number")
+            raise ValueError("certificate: a channel of the first source layer is not univariate")
         cin = len(kernel)
         index = np.abs(kernel).argmax(0)
         alpha = kernel[index, np.arange(kernel.shape[1])]
@@ -110,12 +97,8 @@ class _Builder:
             owner, gain = np.stack([index, cin + index]), np.stack([right, -left])
         constant = evaluate(activation, bias)  # of a copy phi(0): the offset d
         shape = self.target.input_shape
-        place = Place(
-            (*shape[:-1], cin * (1 + signed)),
-            owner,
-            gain,
-            np.broadcast_to(constant, (*shape[:-1], len(alpha))),
-        )
+        constants = np.broadcast_to(constant, (*shape[:-1], len(alpha)))
+        place = Place((*shape[:-1], cin * (1 + signed)), owner, gain, constants)
         signs = np.repeat([1.0, -1.0], cin)[: cin * (1 + signed)]
         self.add(None, place, kept, signs, np.arange(len(signs)) % cin)
         return Univariate(activation, alpha, index, ROUNDING * np.abs(constant))
@@ -240,14 +223,7 @@ class _Builder:
         return scale
 
     def _map(
-        self,
-        name: str,
-        layer: Conv | Dense,
-        at: int,
-        own: Params,
-        scale: Array,
-        owner: Array,
-        kept: Array,
+        self, name: str, layer: Conv | Dense, at: int, own: Params, scale: Array, owner: Array, kept: Array
     ) -> Map:
         place = self.places[at]
         wanted = np.asarray(own["kernel"], np.float64)[..., self.inputs[at], :]
@@ -283,16 +259,16 @@ class _Builder:
         inputs, own = self.inputs[at], int(self.inputs[at].max()) + 1
         flat = Place(
             (positions * channels,),
-            _spread_index(place.owner, channels, order, positions),
-            _spread(place.gain, order, positions),
+            spread_index(place.owner, channels, order, positions),
+            spread(place.gain, order, positions),
             flattened(layer, place.constant[None])[0],
         )
         return self.add(
             Reshape(at, layer),
             flat,
-            _spread(self.kept[at], order, positions),
-            _spread(self.scale[at], order, positions),
-            _spread_index(inputs, own, order, positions),
+            spread(self.kept[at], order, positions),
+            spread(self.scale[at], order, positions),
+            spread_index(inputs, own, order, positions),
         )
 
     def pointwise(self, layer: Activation | Pool | GlobalMean, at: int) -> int:
@@ -309,69 +285,6 @@ class _Builder:
         shape = (*constant.shape[:-1], place.shape[-1])
         place = place._replace(shape=shape, constant=constant)
         return self.add(step, place, self.kept[at], self.scale[at], self.inputs[at])
-
-
-def exact(step: Sum, places: tuple[Place, ...], errors: list[Float[Array, "*space channels"]]) -> Sum:
-    """The sum with the target's own weights, each on the copy with the least of the given errors.
-
-    Raises: ValueError where it reads the network's input, or a value of which no copy is read.
-    """
-    maps = []
-    for one in step.maps:
-        place = places[one.reads]
-        if len(place.owner) > 1 or one.reads == 0:
-            raise ValueError("certificate: exact_output needs a layer before the output layer")
-        error = errors[one.reads].reshape(-1, len(place.owner[0])).mean(0)
-        order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
-        best = np.full(place.shape[-1], -1)
-        best[place.owner[0][order]] = np.where(place.owned[order], order, -1)
-        needed = (one.wanted != 0).reshape(-1, *one.wanted.shape[-2:]).any((0, 2))
-        if (best[needed] < 0).any():
-            raise ValueError(
-                "certificate: exact_output needs a copy of every value that the output layer reads"
-            )
-        kept = np.zeros_like(one.kept)
-        kept[..., best[needed], :] = one.wanted[..., needed, :]
-        maps.append(one._replace(kept=kept, error=np.zeros_like(one.error)))
-    return step._replace(maps=tuple(maps), offset=np.zeros_like(step.offset))
-
-
-def carried(
-    stride: tuple[int, ...], channels: Int[Array, " out"], x: Float[Array, "n *space c"]
-) -> Float[Array, "n *out out"]:
-    """Every stride-th position of the given channels, 0 for -1."""
-    x = x[(slice(None), *(slice(None, None, s) for s in stride))][..., channels]
-    return x if (channels >= 0).all() else x * (channels >= 0)
-
-
-def carried_transposed(
-    stride: tuple[int, ...],
-    channels: Int[Array, " out"],
-    y: Float[Array, "n *out out"],
-    shape: tuple[int, ...],
-) -> Float[Array, "n *shape"]:
-    """The transpose of `carried`, to inputs of the given shape."""
-    x = np.zeros((len(y), *shape))
-    held = np.flatnonzero(channels >= 0)
-    place = (slice(None), *(slice(None, None, s) for s in stride))
-    wide = np.zeros((*y.shape[:-1], shape[-1]))
-    np.add.at(np.moveaxis(wide, -1, 0), channels[held], np.moveaxis(y[..., held], -1, 0))
-    x[place] = wide
-    return x
-
-
-def flattened_transposed(
-    layer: Flatten, y: Float[Array, "n features"], shape: tuple[int, ...]
-) -> Float[Array, "n *shape"]:
-    """The transpose of `flattened`."""
-    if layer.order == "hwc":
-        return y.reshape(len(y), *shape)
-    return np.moveaxis(y.reshape(len(y), shape[-1], *shape[:-1]), 1, -1)
-
-
-def flattened(layer: Flatten, x: Float[Array, "n *shape"]) -> Float[Array, "n features"]:
-    """All features in one axis."""
-    return (np.moveaxis(x, -1, 1) if layer.order == "chw" else x).reshape(len(x), -1)
 
 
 def _activations(layers: tuple[Layer, ...]) -> list[Activation]:

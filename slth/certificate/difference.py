@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.certificate.arithmetic import UNIT, correlate, gamma, is_max, mean, pool, terms, windows
-from slth.certificate.build import carried, flattened
 from slth.certificate.interval import Layer, based, missed, start, summary
+from slth.certificate.moves import carried, flattened
 from slth.certificate.pair import Map, Pair, Place, Pointwise, Pooling, Reshape, Sum
 from slth.certificate.reach import Range, between, original, values
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.certificate.arithmetic import correlate, gamma, pool, terms
-from slth.certificate.build import carried, flattened
+from slth.certificate.moves import carried, flattened
 from slth.certificate.pair import Map, Pair, Place, Pointwise, Pooling, Reshape, Sum
 from slth.certificate.reach import Range, original
 from slth.certificate.slopes import info_of, reach, slopes

@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.certificate.arithmetic import UNIT, gamma, is_max, mean_transposed, transposed
-from slth.certificate.build import carried_transposed, flattened_transposed
 from slth.certificate.interval import based
+from slth.certificate.moves import carried_transposed, flattened_transposed
 from slth.certificate.pair import Carry, Map, Pair, Pointwise, Sum
 from slth.certificate.reach import Range, between
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, slopes

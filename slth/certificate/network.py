@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float
 
 from slth import nn
 from slth.certificate import difference, interval, linear
-from slth.certificate.build import build, exact
+from slth.certificate.build import build
 from slth.certificate.domain import Domain
-from slth.certificate.pair import Pair, Sum
+from slth.certificate.pair import Pair, Place, Sum
 from slth.certificate.reach import Range, hull, inputs
 from slth.certificate.reach import propagate as reach_of
 from slth.construct import Construction
@@ -166,6 +166,31 @@ def _with_exact_output(pair: Pair, domain: Domain) -> Pair:
     errors, _ = interval.propagate(hidden, reach_of(hidden, inputs(pair, *whole)))
     assert isinstance(last, Sum)
     return pair._replace(steps=(*steps, exact(last, pair.places, [error[0] for error in errors])))
+
+
+def exact(step: Sum, places: tuple[Place, ...], errors: list[Float[np.ndarray, "*space channels"]]) -> Sum:
+    """The sum with the target's own weights, each on the copy with the least of the given errors.
+
+    Raises: ValueError where it reads the network's input, or a value of which no copy is read.
+    """
+    maps = []
+    for one in step.maps:
+        place = places[one.reads]
+        if len(place.owner) > 1 or one.reads == 0:
+            raise ValueError("certificate: exact_output needs a layer before the output layer")
+        error = errors[one.reads].reshape(-1, len(place.owner[0])).mean(0)
+        order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
+        best = np.full(place.shape[-1], -1)
+        best[place.owner[0][order]] = np.where(place.owned[order], order, -1)
+        needed = (one.wanted != 0).reshape(-1, *one.wanted.shape[-2:]).any((0, 2))
+        if (best[needed] < 0).any():
+            raise ValueError(
+                "certificate: exact_output needs a copy of every value that the output layer reads"
+            )
+        kept = np.zeros_like(one.kept)
+        kept[..., best[needed], :] = one.wanted[..., needed, :]
+        maps.append(one._replace(kept=kept, error=np.zeros_like(one.error)))
+    return step._replace(maps=tuple(maps), offset=np.zeros_like(step.offset))
 
 
 def _exact(pair: Pair, x: np.ndarray):

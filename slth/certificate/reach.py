@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.certificate.arithmetic import UNIT, correlate, gamma, is_max, mean, pool, terms
-from slth.certificate.build import carried, flattened
+from slth.certificate.moves import carried, flattened
 from slth.certificate.pair import Pair, Pointwise, Pooling, Reshape, Step, Sum
 from slth.certificate.slopes import evaluate, reach
 

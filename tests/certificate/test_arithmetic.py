@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slth.certificate.arithmetic import correlate, mean_transposed, pool, transposed
-from slth.certificate.build import carried, carried_transposed, flattened, flattened_transposed
+from slth.certificate.moves import carried, carried_transposed, flattened, flattened_transposed
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 

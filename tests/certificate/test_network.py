@@ -7,7 +7,8 @@ import pytest
 from slth import nn
 from slth.certificate import Certificate, ball, box, certify, difference, examples, interval, network
 from slth.certificate.arithmetic import correlate
-from slth.certificate.build import build, exact
+from slth.certificate.build import build
+from slth.certificate.network import exact
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool
