@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from slth.construct.layout import first_activation, output_layer
+from slth.construct.layout import UNIVARIATE, first_activation, output_layer
 from slth.construct.scale import skip_kernel
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.layers import Conv, Dense, Layer, Linear, Residual
@@ -78,8 +78,10 @@ class Node(NamedTuple):
 
 def centred(target: Network, source: Source) -> bool:
     """Whether a construction with images counts activations about their means, which constants carry."""
-    biases = sum(path.endswith("/bias") for path in parameter_shapes(source.network))
-    return biases > 1 or not _first_info(target).homogeneous
+    names = {
+        path.removesuffix("/bias") for path in parameter_shapes(source.network) if path.endswith("/bias")
+    }
+    return bool(names - {UNIVARIATE}) or not _first_info(target).homogeneous
 
 
 def _first_info(target: Network) -> ActivationInfo:
@@ -92,8 +94,11 @@ def nodes_of(target: Network, params: Params, source: Source) -> tuple[Node, ...
 
     Args:
       target, params: folded and balanced, as a construction returns it.
-      source: made for this target (`slth.construct.source_network`).
+      source: made for this target (`slth.construct.source_network`), with one layer in front (L + 1).
+    Raises: ValueError for a source with two layers for each of the target's.
     """
+    if getattr(source.network.layers[0], "name", None) != UNIVARIATE:
+        raise ValueError("theorem: budgets are those of the L+1 construction, this source has 2L layers")
     info, means = _first_info(target), centred(target, source)
     signs = 1 if info.mu_plus == info.mu_minus else 2
     last = output_layer(target)

@@ -256,6 +256,13 @@ def test_what_the_first_activation_deviates_is_taken_off_epsilon():
     assert set(large.values()) == {-math.inf}
 
 
+def test_sources_of_two_layers_for_each_are_refused():
+    target, params = target_of(PLAIN["vectors"])
+    wide = source_network(target, 2, copies_per_sign=4, constants=4, depth="2L")
+    with pytest.raises(ValueError, match="L\\+1 construction"):
+        nodes_of(target, params, Source(wide, 0, 2))
+
+
 BAD = [(0.0, 0.1), (-1.0, 0.1), (1.0, 0.0), (1.0, 1.0), (math.inf, 0.5)]
 
 
