@@ -76,8 +76,8 @@ def covered_share(rank: int, trials: int, confidence: float = CONFIDENCE) -> flo
 def quantile_bound(errors: Float[np.ndarray, " n"], level: float, confidence: float = CONFIDENCE) -> Quantile:
     r"""A bound of the error that at least a share ``level`` of all images keep, with the confidence wanted.
 
-    The rank-th smallest :math:`X_{(r)}` of n errors is below the quantile :math:`q_p` only if r or more errors
-    do, and each does with probability at most p: the least r with
+    The rank-th smallest :math:`X_{(r)}` of n errors is below the quantile :math:`q_p` only if r or more
+    errors do, and each does with probability at most p: the least r with
     :math:`P[\mathrm{Bin}(n, p) \ge r] \le \alpha` serves, for every distribution, ties included.
 
     Args:
