@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from slth import nn
 from slth.certificate.network import Method
@@ -181,17 +181,30 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Target:
     return Target(cfg.target.name, folded, folded_params, seconds)
 
 
+def preset_of(construction: Mapping[str, Any]) -> Preset:
+    """The preset that a file of the group ``construction`` describes."""
+    given: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list | ListConfig) else v for k, v in construction.items()
+    }
+    with field("construction"):
+        unknown = set(given) ^ set(Preset._fields)
+        if unknown:
+            raise ValueError(f"its settings are {', '.join(Preset._fields)}, got {', '.join(given)}")
+    return Preset(**given)
+
+
+def inputs_of(data: Data) -> Inputs:
+    """Whether no input of a network can be below 0: pixels are in [0, 1] before normalisation."""
+    return "nonnegative" if float(((0.0 - data.mean) / data.std).min()) >= 0 else "any"
+
+
 def refuse_uncovered(cfg: DictConfig, target: Network, data: Data) -> None:
     """Refuse a target that the theorem of the group ``construction`` does not cover, and certificates of 2L.
 
     Raises: ValueError that names a construction which covers it.
     """
-    chosen = {**_plain(cfg.construction)}
-    for key in ("layers", "activations"):
-        chosen[key] = None if chosen[key] is None else tuple(chosen[key])
-    preset = Preset(**chosen)
-    lowest = float(((0.0 - data.mean) / data.std).min())  # pixels are in [0, 1]
-    check_preset(preset, target, "nonnegative" if lowest >= 0 else "any")
+    preset = preset_of(cfg.construction)
+    check_preset(preset, target, inputs_of(data))
     if preset.depth == "2L" and cfg.certificate.name != "off":
         raise ValueError(
             f"certificate: {cfg.certificate.name} bounds tickets of L+1 layers: choose certificate=off, or"
@@ -233,6 +246,11 @@ def source_of(
     2L on all ``ranges`` (`ranges_of`).
     """
     asked, m = cfg.source, cfg.source.multiplicity
+    if cfg.construction.depth == "2L" and asked.constants not in (None, 0):
+        raise ValueError(
+            f"source.constants: {asked.constants} is of L+1; in 2L univariate layers have as many constants as"
+            " channels of an input and sign, at most 32: choose null, or 0 for none"
+        )
     first = first_activation(target)
     info = nn.activation_info(first.kind, first.slope)
     scale, bias_scale, least = (

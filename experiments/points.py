@@ -13,7 +13,7 @@ from experiments import ticket
 from experiments.run_folder import execute
 
 LOG = logging.getLogger(__name__)
-OWN = ("solvers", "seeds", "multiplicities", "tolerances")
+OWN = ("solvers", "seeds", "multiplicities", "tolerances", "constructions", "error")
 
 
 def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int, tolerance: float | None = None) -> Path:
@@ -21,16 +21,26 @@ def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int, tolerance:
 
     The settings are those of ``python -m experiments.ticket`` with the same values, and so is the folder.
     """
+    known = OmegaConf.to_container(cfg.solvers, resolve=True)
+    assert isinstance(known, dict)
+    unknown = sorted(set(known[solver]) - set(cfg.solver))
+    if unknown:
+        raise ValueError(f"solvers.{solver}.{unknown[0]}: no such setting of a solver")
+    LOG.info("%s, m = %d, seed %d", solver, multiplicity, seed)
+    return ticket_run(
+        cfg,
+        solver=known[solver] | ({} if tolerance is None else {"tolerance": tolerance}),
+        source={"seed": seed, "multiplicity": multiplicity},
+    )
+
+
+def ticket_run(cfg: DictConfig, **changes: Mapping[str, Any]) -> Path:
+    """The finished folder of the ticket run with these changes, by group, of what a sweep's config says."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     chosen: dict[str, Any] = {str(k): v for k, v in plain.items() if k not in OWN}
-    known = plain["solvers"]
-    unknown = sorted(set(known[solver]) - set(chosen["solver"]))
-    if unknown:
-        raise ValueError(f"solvers.{solver}.{unknown[0]}: no such setting of a solver")
-    chosen["solver"] |= known[solver] | ({} if tolerance is None else {"tolerance": tolerance})
-    chosen["source"] |= {"seed": seed, "multiplicity": multiplicity}
-    LOG.info("%s, m = %d, seed %d", solver, multiplicity, seed)
+    for group, values in changes.items():
+        chosen[group] |= values
     return execute(ticket.run, OmegaConf.create(chosen), "ticket")
 
 

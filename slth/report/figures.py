@@ -146,6 +146,7 @@ def draw_curves(
     title: str,
     names: Sequence[str] = (),
     log: bool = False,
+    log_x: bool = False,
     level: tuple[str, float] | None = None,
     spread: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> None:
@@ -154,7 +155,7 @@ def draw_curves(
     Args:
       curves: (x, y) by label.
       names: what stands under x = 0, 1, ... in place of numbers.
-      log: logarithmic y axis.
+      log, log_x: logarithmic y and x axis.
       level: a horizontal line, (label, y).
       spread: least and largest y of each curve, drawn as a band.
     """
@@ -170,5 +171,7 @@ def draw_curves(
         if names:
             _layer_axis(axes, names)
         axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log else "linear")
+        if log_x:
+            axes.set_xscale("log")
         axes.legend(fontsize=8)
         save(figure, path)

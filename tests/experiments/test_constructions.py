@@ -1,0 +1,109 @@
+"""Constructions from the command line: what they make of a source, what they refuse, how they compare."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from experiments import compare_constructions
+from experiments import compose as settings
+from experiments.run_folder import CONF
+from slth.nn.fold import fold_batch_norm
+from tests.construct.nets import random_params
+
+PIXELS = ("data.mean=[0.0]", "data.std=[1.0]")
+
+
+def composed(*overrides: str, name: str = "ticket"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(name, list(overrides))
+    settings.check(cfg)
+    data = settings.data_of(cfg)
+    return cfg, settings.spec_of(cfg, data), data
+
+
+def test_one_variable_a_weight_is_the_preset_of_malach():
+    cfg, spec, data = composed("target=mlp", "construction=malach2020", "source.univariate=70")
+    settings.refuse_uncovered(cfg, spec, data)
+    assert settings.solver_of(cfg).objective == "single"
+    names = [
+        layer.name for layer in settings.source_of(cfg, spec, data).network.layers if hasattr(layer, "name")
+    ]
+    assert names == [f"{name}{end}" for name in ("dense1", "dense2", "linear") for end in (".univariate", "")]
+    with pytest.raises(ValueError, match="construction=malach2020 takes one variable for each weight"):
+        settings.solver_of(composed("target=mlp", "construction=malach2020", "solver=compensated")[0])
+
+
+def test_inputs_not_below_0_are_what_the_pixels_say():
+    cfg, spec, data = composed("target=digits_cnn", "construction=dacunha2021")
+    with pytest.raises(ValueError, match="inputs below 0: choose construction=burkholz2022"):
+        settings.refuse_uncovered(cfg, spec, data)
+    cfg, spec, data = composed("target=digits_cnn", "construction=dacunha2021", *PIXELS)
+    settings.refuse_uncovered(cfg, spec, data)
+    assert settings.solver_of(cfg).inputs == "nonnegative"
+
+
+def test_constants_of_two_layers_cannot_be_asked_for():
+    cfg, spec, data = composed("target=mlp", "construction.depth=2L", "source.constants=9")
+    with pytest.raises(ValueError, match="source.constants: 9 is of L\\+1"):
+        settings.source_of(cfg, spec, data)
+
+
+def test_certificates_of_two_layers_are_refused():
+    cfg, spec, data = composed("target=mlp", "construction.depth=2L", "certificate=box")
+    with pytest.raises(ValueError, match="certificate: box bounds tickets of L\\+1 layers"):
+        settings.refuse_uncovered(cfg, spec, data)
+
+
+@pytest.mark.parametrize("kind, exact", [("sigmoid", True), ("gelu", False)])
+def test_small_alpha_of_each_layer_fits_the_range_of_its_inputs(kind: str, exact: bool):
+    cfg, spec, data = composed("target=digits_cnn", f"target.activation={kind}", "construction.depth=2L")
+    network, params = fold_batch_norm(spec, random_params(spec, np.random.default_rng(0)))
+    ranges = settings.ranges_of(cfg, settings.Target("t", network, params, None), data)
+    assert list(ranges) == ["conv1", "conv2", "linear"]
+    assert ranges["conv1"].exact
+    assert [ranges[name].exact for name in ("conv2", "linear")] == [exact, exact]
+    scales = dict(settings.source_of(cfg, network, data, ranges).scales)
+    assert set(scales) == {name + end for name in ranges for end in ("", ".univariate")}
+
+
+def test_a_cone_needs_no_ranges():
+    cfg, spec, data = composed("target=mlp", "construction.depth=2L")
+    target = settings.Target("t", spec, random_params(spec, np.random.default_rng(0)), None)
+    assert settings.ranges_of(cfg, target, data) == {}
+    assert settings.source_of(cfg, spec, data).scales == ()
+
+
+def test_the_smallest_source_that_reaches_the_error_is_chosen(tmp_path, monkeypatch):
+    """Errors of 1 / width for L+1 and 10 / width for 2L, and twice that with seed 1."""
+
+    def run(cfg, construction, source):
+        width = source.get("univariate") or source["multiplicity"]
+        error = (1 if construction["depth"] == "L+1" else 10) / width * (1 + source["seed"])
+        where = tmp_path / f"{construction['name']}-{width}-{source['seed']}"
+        where.mkdir()
+        metrics = {
+            "source": {"depth": 4, "parameters": 100 * width},
+            "ticket": {"nonzero": width, "agreement": 1.0},
+            "subset_sum": {"problems": 7, "unsolved": 1},
+            "error": {"max": error, "relative": error},
+            "seconds": {"construct": 2.0},
+        }
+        (where / "metrics.json").write_text(json.dumps(metrics))
+        return where
+
+    monkeypatch.setattr(compare_constructions, "ticket_run", run)
+    cfg, *_ = composed("target=digits_cnn", "seeds=[0,1]", "error=0.25", name="compare_constructions")
+    metrics = compare_constructions.run(cfg, tmp_path)
+    assert set(metrics["uncovered"]) == {"malach2020", "pensia2020", "burkholz2022_fc"}
+    found = {row["construction"]: row for row in metrics["constructions"]}
+    widest = max(cfg.constructions.dacunha2021.widths)
+    assert (found["dacunha2021"]["width"], found["dacunha2021"]["reached"]) == (widest, False)
+    assert (found["burkholz2022"]["width"], found["burkholz2022"]["reached"]) == (8, True)
+    assert found["burkholz2022"]["max_error"] == pytest.approx(1.5 / 8)
+    with open(tmp_path / "points.csv", newline="") as file:
+        points = list(csv.DictReader(file))
+    assert len(points) == 2 * sum(len(cfg.constructions[name].widths) for name in found)
+    assert (tmp_path / "constructions.png").stat().st_size > 0
