@@ -248,8 +248,8 @@ def source_of(
     asked, m = cfg.source, cfg.source.multiplicity
     if cfg.construction.depth == "2L" and asked.constants not in (None, 0):
         raise ValueError(
-            f"source.constants: {asked.constants} is of L+1; in 2L univariate layers have as many constants"
-            " as channels of an input and sign, at most 32: choose null, or 0 for none"
+            f"source.constants: {asked.constants} is of L+1; in 2L univariate layers have twice as many"
+            " constants as channels of an input and sign, at most 64: choose null, or 0 for none"
         )
     first = first_activation(target)
     info = nn.activation_info(first.kind, first.slope)

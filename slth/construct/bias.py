@@ -21,6 +21,8 @@ from slth.subset_sum.solve import Progress
 CHUNK = 15
 """Most variables of one bias problem; further, smaller ones solve what the first ones left."""
 CHUNKS = 16
+FINE = 22
+"""Variables of one more problem, the smallest ones, for a row that the chunks have left unsolved."""
 OWN = -1
 """In place of a part's number: the row's own bias."""
 
@@ -106,7 +108,8 @@ def solve_biases(
     r"""Subsets of :math:`u \hat c` (random weight times exact constant) that sum to the wanted biases.
 
     A row's variables are taken in chunks from the largest to the smallest; each chunk solves what the ones
-    before it left. The chosen weights are set in ``masks``.
+    before it left. Rows that are still unsolved choose among their `FINE` smallest variables again, all at
+    once: where constants are large, 15 variables are too coarse. The chosen weights are set in ``masks``.
 
     Args:
       wanted: bias of each source output channel of ``columns``.
@@ -129,16 +132,28 @@ def solve_biases(
             for p, t, c in places
         ]
         x = np.stack(rows) * values[:, None]
-        order = np.argsort(-np.abs(x), 0, kind="stable")
+        # What is far below the tolerance would only take the place of a small one that helps.
+        idle = np.abs(x) < tolerance * scale / 64
+        order = np.argsort(np.where(idle, -np.inf, -np.abs(x)), 0, kind="stable")
         kept = np.zeros(x.shape, bool)
+
+        def choose(chunk: Int[np.ndarray, "k n"], size: int, some: Int[np.ndarray, " n"]) -> None:
+            here = np.zeros((size, len(some)))
+            here[: len(chunk)] = np.take_along_axis(x[:, some], chunk, 0)
+            before = np.take_along_axis(kept[:, some], chunk, 0)
+            aim = left[some] + (before * here[: len(chunk)]).sum(0)
+            aimed = np.where(asked[some], aim, 0)
+            solution = solve_in_units(here, aimed, objective, tolerance=tolerance * scale)
+            chosen = np.asarray(unpack(solution.mask, size))[: len(chunk)]
+            kept[chunk, some] = chosen
+            left[some] = aim - (chosen * here[: len(chunk)]).sum(0)
+
+        every = np.arange(len(wanted))
         for start in range(0, len(places), CHUNK):
-            chunk = order[start : start + CHUNK]
-            here = np.zeros((CHUNK, len(wanted)))
-            here[: len(chunk)] = np.take_along_axis(x, chunk, 0)
-            solution = solve_in_units(here, np.where(asked, left, 0), objective, tolerance=tolerance * scale)
-            chosen = np.asarray(unpack(solution.mask, CHUNK))[: len(chunk)]
-            np.put_along_axis(kept, chunk, chosen, 0)
-            left -= (chosen * here[: len(chunk)]).sum(0)
+            choose(order[start : start + CHUNK], CHUNK, every)
+        unsolved = np.flatnonzero(asked & (np.abs(left) > tolerance * scale))
+        if tap is None and len(unsolved) and len(places) > CHUNK:
+            choose(order[-FINE:, unsolved], FINE, unsolved)
         for (p, t, c), chosen in zip(places, kept, strict=True):
             if p == OWN:
                 masks.own[columns] |= chosen

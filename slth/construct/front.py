@@ -88,7 +88,7 @@ def univariate_stream(
     channels, values = np.zeros(0, int), np.zeros(0)
     if constants:
         bias = np.asarray(parameter(source, f"{path}/bias"))
-        most = constants if info.homogeneous else 2 * constants  # of ReLU's, half are 0
+        most = 2 * constants if info.mu_plus * info.mu_minus else constants  # of ReLU's, half are 0
         value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
         channels = width - 2 * constants + np.flatnonzero(value[-2 * constants :] != 0)[:most]
         values = value[channels]

@@ -29,8 +29,8 @@ from slth.types import Shape
 
 UNIVARIATE = "univariate"
 SKIP = "skip"
-MOST_CONSTANTS = 32
-"""K of a univariate layer of 2L is the number of channels of an input and sign, and no more than this."""
+MOST_CONSTANTS = 64
+"""K of a univariate layer of 2L is twice the number of channels of an input and sign, and at most this."""
 
 
 class Slots(NamedTuple):
@@ -189,8 +189,9 @@ def split(width: int, cin: int, biases: bool) -> tuple[int, int]:
     """Channels for each input and sign, and K, of a univariate layer of 2L that has this width."""
     if not biases:
         return width // (2 * cin), 0
-    if width <= 2 * MOST_CONSTANTS * (cin + 1):
-        return width // (2 * (cin + 1)), width // (2 * (cin + 1))
+    if width <= MOST_CONSTANTS * (cin + 2):
+        copies = width // (2 * (cin + 2))
+        return copies, 2 * copies
     return (width - 2 * MOST_CONSTANTS) // (2 * cin), MOST_CONSTANTS
 
 
@@ -200,7 +201,7 @@ def _two_layers(target: Network, copies_per_sign: int, biases: bool, skip: str, 
     def linear(layer: Conv | Dense, shape: Shape, flat: Flatten | None, bias: bool) -> tuple[Layer, ...]:
         """A univariate layer reads channels, so it stands before the flattening."""
         rank, cin = len(shape) - 1, shape[-1]
-        constants = min(copies_per_sign, MOST_CONSTANTS) if biases else 0
+        constants = min(2 * copies_per_sign, MOST_CONSTANTS) if biases else 0
         width, name = 2 * (copies_per_sign * cin + constants), f"{layer.name}.{UNIVARIATE}"
         first = (
             Conv(name, width, (1,) * rank, use_bias=biases) if rank else Dense(name, width, use_bias=biases)

@@ -104,6 +104,20 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
         assert off.max() < 0.01
 
 
+@pytest.mark.parametrize("useless", [0, 25])
+def test_constants_much_larger_than_the_bias_solve_it_together(useless):
+    """Behind small alpha weights are thousands, and so are their products with constants."""
+    rng = np.random.default_rng(7)
+    constants = (*rng.uniform(-3000, 3000, 40), *rng.uniform(-1e-7, 1e-7, useless))
+    part, wanted = make_part(3, constants=constants), rng.uniform(-1, 1, 12)
+    masks = empty_masks((part,))
+    realised, stats = solve_biases((part,), wanted, np.arange(12), masks, objective="best", tolerance=0.01)
+    assert stats.unsolved == 0
+    kept = masks.parts[0][1, 10:, :12]
+    sums = (kept * part.random[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
+    np.testing.assert_allclose(realised, sums, atol=1e-9)
+
+
 def test_no_constant_leaves_all_biases_unsolved():
     part = make_part(0)
     masks = empty_masks((part,))

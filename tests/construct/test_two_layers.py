@@ -39,8 +39,8 @@ def test_each_linear_layer_stands_behind_a_univariate_one(name):
             if isinstance(layer, Conv | Dense):
                 front, act = pair.front
                 assert front.name == f"{layer.name}.univariate"
-                assert front.features == 2 * 3 * (shape[-1] + 1)
-                assert split(front.features, shape[-1], True) == (3, 3)
+                assert front.features == 2 * 3 * (shape[-1] + 2)
+                assert split(front.features, shape[-1], True) == (3, 6)
                 assert (isinstance(act, Activation), front.use_bias) == (True, True)
                 assert pair.source == replace(layer, use_bias=False)
                 shape = (layer.features,) if isinstance(layer, Dense) else layer.output_shape(shape)
@@ -62,7 +62,7 @@ def test_each_linear_layer_stands_behind_a_univariate_one(name):
 
 @pytest.mark.parametrize("copies, cin", [(1, 1), (32, 3), (33, 3), (400, 1)])
 def test_widths_say_how_they_are_split(copies, cin):
-    constants = min(copies, MOST_CONSTANTS)
+    constants = min(2 * copies, MOST_CONSTANTS)
     assert split(2 * (copies * cin + constants), cin, True) == (copies, constants)
     assert split(2 * copies * cin, cin, False) == (copies, 0)
 
@@ -136,7 +136,8 @@ def test_a_layer_is_within_the_bound_of_what_its_sums_miss(kind):
     source = doubled(target, scale=1.0)
     if not info.homogeneous:
         ranges = input_ranges(target, params, x, reach)
-        source = with_small_alpha(doubled(target, scale=3.0), info, {k: r.reach for k, r in ranges.items()})
+        smooth = doubled(target, scale=3.0)
+        source = with_small_alpha(smooth, info, {k: r.reach for k, r in ranges.items()})
     made = construct(target, params, source, Solver(objective="robust"), x)
     kept = masked(made.mask, parameters(source))
     seen = forward(source.network, kept, x)
