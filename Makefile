@@ -9,7 +9,8 @@ BIN := $(VENV)/bin/python
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PIP := $(BIN) -m pip --disable-pip-version-check --no-input install --quiet
-PYTEST := $(BIN) -m pytest
+# A test compiles more than it computes, on one core: a process for each, as long as memory goes round.
+PYTEST := $(BIN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 ARGS ?=
 
 help: ## list the targets
