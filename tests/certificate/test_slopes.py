@@ -6,7 +6,7 @@ import pytest
 from slth.certificate.slopes import evaluate, reach, slopes
 from slth.nn.activations import ACTIVATIONS
 from slth.nn.layers import Activation
-from tests.construct.reference import phi
+from tests.nn.functions import phi
 
 COUNT = 20_000
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import erf
 
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from tests.nn.functions import phi
 
 
 def forward(network, params, x):
@@ -65,27 +65,6 @@ def flat(image, order):
     return np.array(
         [image[place][c] for c in range(image.shape[-1]) for place in np.ndindex(image.shape[:-1])]
     )
-
-
-def phi(kind, slope, x):
-    match kind:
-        case "relu":
-            return np.where(x > 0, x, 0)
-        case "leaky_relu":
-            return np.where(x > 0, x, slope * x)
-        case "tanh":
-            return np.tanh(x)
-        case "sigmoid":
-            return 1 / (1 + np.exp(-x))
-        case "gelu":
-            return x * (1 + erf(x / np.sqrt(2))) / 2
-        case "silu":
-            return x / (1 + np.exp(-x))
-        case "softplus":
-            return np.logaddexp(x, 0)
-        case "elu":
-            return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
-    raise AssertionError(kind)
 
 
 def linear(layer, kernel, x):

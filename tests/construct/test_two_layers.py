@@ -19,7 +19,7 @@ from tests.construct.nets import PLAIN, RESIDUAL, images, target_of
 from tests.construct.reference import forward, linear, masked, run
 
 M = 15
-KINDS = ("relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "softplus", "elu")
+KINDS = tuple(nn.ACTIVATIONS)
 
 
 def doubled(target, *, copies=2 * M, constants=1, skip="carried", **options):
