@@ -85,14 +85,9 @@ def rate(
 
 def layer_problems(overrides: list[str]) -> dict:
     """The largest batch of ``robust`` problems of a construction: x, t and prices of a real layer."""
-    import jax.numpy as jnp
-    from hydra import compose, initialize_config_dir
+    from benchmarks.built import built
+    from slth.construct import bias
 
-    from experiments.compose import calibration_of, data_of, solver_of, source_of, target_of
-    from slth.construct import bias, construct
-
-    with initialize_config_dir(str(Path(__file__).parents[1].resolve() / "conf"), version_base=None):
-        cfg = compose("ticket", [*overrides, "solver=robust"])
     found: dict = {"x": np.zeros((1, 0))}
     solve = bias.solve
 
@@ -102,11 +97,7 @@ def layer_problems(overrides: list[str]) -> dict:
         return solve(x, t, objective, **options)
 
     bias.solve = remember
-    data, solver = data_of(cfg), solver_of(cfg)
-    with tempfile.TemporaryDirectory() as folder:
-        target = target_of(cfg, data, Path(folder))
-    calibration = jnp.asarray(calibration_of(cfg, data, solver))
-    construct(target.network, target.params, source_of(cfg, target.network, data), solver, calibration)
+    built([*overrides, "solver=robust"])
     bias.solve = solve
     return {key: np.asarray(value, np.float32) for key, value in found.items()}
 
