@@ -34,7 +34,7 @@ def built(overrides: list[str]) -> Built:
     with tempfile.TemporaryDirectory() as folder:
         target = target_of(cfg, data, Path(folder))
     calibration = calibration_of(cfg, data, solver)
-    source = source_of(cfg, target.network, data)
+    source = source_of(cfg, target, data)
     images = None if calibration is None else jnp.asarray(calibration)
     made = construct(target.network, target.params, source, solver, images)
     return Built(cfg, data, target, source, made)

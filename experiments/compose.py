@@ -22,6 +22,7 @@ from slth.construct.compensate import Compensation
 from slth.construct.layout import first_activation, source_network
 from slth.construct.presets import Depth, Inputs, Preset, Subset
 from slth.construct.presets import check as check_preset
+from slth.construct.scale import with_target_scales
 from slth.construct.univariate import Range, input_ranges, smaller_slope, with_small_alpha
 from slth.data import Data, load
 from slth.interop import load_checkpoint
@@ -78,6 +79,7 @@ CHOICES = {
 NUMBERS = (
     "source.scale",
     "source.bias_scale",
+    "source.target_scale",
     "source.presence",
     "solver.tolerance",
     "solver.price",
@@ -238,13 +240,20 @@ def ranges_of(cfg: DictConfig, target: Target, data: Data) -> dict[str, Range]:
 
 
 def source_of(
-    cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str, Range] | None = None
+    cfg: DictConfig, target: Target, data: Data, ranges: Mapping[str, Range] | None = None
 ) -> Source:
     """The source of the group ``source``, wide enough for the target.
 
     What is null depends on the activation, and on the range of the images where that is not homogeneous; in
-    2L on all ``ranges`` (`ranges_of`).
+    2L on all ``ranges`` (`ranges_of`). With ``source.target_scale`` it depends on the target's weights.
     """
+    source = _source_of(cfg, target.network, data, ranges)
+    if cfg.source.target_scale is None:
+        return source
+    return with_target_scales(source, target.network, target.params, cfg.source.target_scale)
+
+
+def _source_of(cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str, Range] | None) -> Source:
     asked, m = cfg.source, cfg.source.multiplicity
     if cfg.construction.depth == "2L" and asked.constants not in (None, 0):
         raise ValueError(

@@ -51,7 +51,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     target = target_of(cfg, data, folder)
     refuse_uncovered(cfg, target.network, data)
     ranges = ranges_of(cfg, target, data)
-    source = source_of(cfg, target.network, data, ranges)
+    source = source_of(cfg, target, data, ranges)
 
     begun = time.perf_counter()
     with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:
@@ -96,9 +96,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     rows = report.layer_rows(made, seen, first.layers, proofs[-1] if proofs else None)
     report.write_csv(folder / "layers.csv", rows)
     _draw(folder, made, params, target.network, rows, wanted, found)
+    read_off = cfg.source.target_scale is not None or not all(one.exact for one in ranges.values())
     metrics = {
         "target": report.target_metrics(target.name, target.network, target.params, _accuracy(wanted, data)),
-        "source": report.source_metrics(kept, knows_target=not all(one.exact for one in ranges.values())),
+        "source": report.source_metrics(kept, knows_target=read_off),
         "ticket": report.ticket_metrics(
             kept, _accuracy(found, data), comparison, (folder / FILE).stat().st_size
         ),

@@ -6,6 +6,7 @@ their scale :math:`1/\lambda`. Channels joined by a carried skip share one d; th
 outputs share one.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int
 from slth.nn.layers import ChannelScale, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
+from slth.source import Source, layer_scale
 from slth.types import Params, Shape
 
 SWEEPS = 60
@@ -74,6 +76,28 @@ def balance(target: Network, params: Params, scales: dict[str, float], *, fit: f
             log[fit_in] += (column[fit_in] - row[fit_in]) / 2
             np.clip(log, -LIMIT, LIMIT, out=log)
     return _rescaled(params, edges, np.exp(log))
+
+
+def with_target_scales(source: Source, target: Network, params: Params, share: float) -> Source:
+    r"""The source with every layer's scale read off the target: s is ``share`` times its largest \|w\|.
+
+    Layers of products (behind univariate channels) keep their proportion to the others. Such a source knows
+    its target; one that does not needs `balance` alone. Scales that were asked for stay.
+
+    Args:
+      source: of L + 1 or 2L for this target.
+      target, params: without batch norm.
+      share: positive; 1/2 leaves the largest weight to two variables.
+    """
+    like = replace(source, network=target, multiplicity=1, scales=())
+    flat = flatten_dict(params, sep="/")
+    largest = {
+        path.removesuffix("/kernel"): float(np.abs(np.asarray(kernel)).max())
+        for path, kernel in flat.items()
+        if path.endswith("/kernel")
+    }
+    read = tuple((path, share * w / layer_scale(like, path)) for path, w in largest.items() if w > 0)
+    return replace(source, scales=(*source.scales, *read))
 
 
 def _groups(edges: list[Edge], count: int, fixed: tuple[int, ...]) -> list[tuple[Ids, list[Edge]]]:

@@ -1,17 +1,19 @@
 """Balancing changes no output: checked with the NumPy evaluator on random networks with every skip."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slth.construct.layout import source_network
-from slth.construct.scale import balance
+from slth.construct.scale import balance, with_target_scales
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.source import parameter_shapes
-from tests.construct.nets import PLAIN, RESIDUAL, images, random_params, target_of
+from slth.source import layer_scale, parameter_shapes
+from tests.construct.nets import PLAIN, RESIDUAL, images, random_params, source_of, target_of
 from tests.construct.reference import forward, leaves
 
 
@@ -78,3 +80,21 @@ def test_random_residual_networks_keep_their_function(network, seed, fit):
     assert [path for path, _ in leaves(balanced.params)] == [path for path, _ in leaves(params)]
     last = np.abs(np.asarray(balanced.params["d"]["kernel"])).max()
     np.testing.assert_allclose(last / scales["d"], fit, rtol=0.1)  # sweeps end before all is equal
+
+
+@pytest.mark.parametrize("init", ["he_uniform", "uniform"])
+def test_scales_read_off_the_target_are_shares_of_its_largest_weights(init):
+    target, params = target_of(RESIDUAL["dense block, projection"][0])
+    plain = source_of(target, 4, init=init, constants=0, scales={"d": 0.25})
+    fitted = with_target_scales(plain, target, params, 0.5)
+    ratios = {}
+    for path, values in leaves(params):
+        if path.endswith("/kernel") and (layer := path.removesuffix("/kernel")) != "d":
+            ratios[layer] = layer_scale(fitted, layer) / (0.5 * np.abs(values).max())
+    first, *others = ratios
+    assert len(others) > 2
+    np.testing.assert_allclose([ratios[name] for name in others], 1, rtol=1e-6)
+    like = replace(plain, network=target, multiplicity=1, scales=())
+    products = layer_scale(plain, first) / layer_scale(like, first)
+    assert ratios[first] == pytest.approx(products)  # as much smaller as products of two layers ask for
+    assert layer_scale(fitted, "d") == layer_scale(plain, "d"), "what was asked for stays"
