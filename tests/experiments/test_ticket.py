@@ -129,6 +129,15 @@ def test_equal_settings_are_skipped(root: Path, finished: Path):
     assert (finished / "metrics.json").stat().st_mtime_ns == before
 
 
+def test_scales_read_off_the_target_are_said_to_be(root: Path, finished: Path):
+    lines = command(root, f"output_dir={finished.parents[1]}", *SMALL, "source=target_scaled").stdout
+    folder = Path(lines.splitlines()[-1])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["source"]["knows_target"] is True
+    assert metrics["ticket"]["agreement"] > 0.9
+    assert len(ticket.load(folder / "ticket.safetensors").source.scales) == 3
+
+
 def test_the_same_run_elsewhere_gives_equal_bytes(root: Path, finished: Path, tmp_path: Path):
     folder = Path(command(root, f"output_dir={tmp_path}", *SMALL).stdout.splitlines()[-1])
     assert folder.name == finished.name
