@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments.compose import Target, calibration_of, data_of, solver_of, source_of, target_of
+from experiments.compose import Target, calibration_of, data_of, scaled, solver_of, source_of, target_of
 from slth.construct import Construction, construct
 from slth.data import Data
 from slth.source import Source
@@ -34,7 +34,7 @@ def built(overrides: list[str]) -> Built:
     with tempfile.TemporaryDirectory() as folder:
         target = target_of(cfg, data, Path(folder))
     calibration = calibration_of(cfg, data, solver)
-    source = source_of(cfg, target, data)
+    source = scaled(cfg, source_of(cfg, target.network, data), target)
     images = None if calibration is None else jnp.asarray(calibration)
     made = construct(target.network, target.params, source, solver, images)
     return Built(cfg, data, target, source, made)

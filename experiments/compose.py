@@ -240,20 +240,13 @@ def ranges_of(cfg: DictConfig, target: Target, data: Data) -> dict[str, Range]:
 
 
 def source_of(
-    cfg: DictConfig, target: Target, data: Data, ranges: Mapping[str, Range] | None = None
+    cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str, Range] | None = None
 ) -> Source:
-    """The source of the group ``source``, wide enough for the target.
+    """The source of the group ``source``, wide enough for the target, whose weights it does not know.
 
     What is null depends on the activation, and on the range of the images where that is not homogeneous; in
-    2L on all ``ranges`` (`ranges_of`). With ``source.target_scale`` it depends on the target's weights.
+    2L on all ``ranges`` (`ranges_of`).
     """
-    source = _source_of(cfg, target.network, data, ranges)
-    if cfg.source.target_scale is None:
-        return source
-    return with_target_scales(source, target.network, target.params, cfg.source.target_scale)
-
-
-def _source_of(cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str, Range] | None) -> Source:
     asked, m = cfg.source, cfg.source.multiplicity
     if cfg.construction.depth == "2L" and asked.constants not in (None, 0):
         raise ValueError(
@@ -299,6 +292,12 @@ def _source_of(cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str
         named = {path.removesuffix("/kernel") for path in parameter_shapes(network)}
         reaches = {path: one.reach for path, one in (ranges or {}).items() if path in named}
         return with_small_alpha(source, info, reaches)
+
+
+def scaled(cfg: DictConfig, source: Source, target: Target) -> Source:
+    """The source with scales read off the target where ``source.target_scale`` asks for them."""
+    share = cfg.source.target_scale
+    return source if share is None else with_target_scales(source, target.network, target.params, share)
 
 
 def solver_of(cfg: DictConfig) -> Solver:

@@ -19,8 +19,10 @@ from experiments.compose import (
     data_of,
     ranges_of,
     refuse_uncovered,
+    scaled,
     solver_of,
     source_of,
+    spec_of,
     target_of,
 )
 from experiments.run_folder import main
@@ -48,10 +50,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     solver = solver_of(cfg)
     data = data_of(cfg)
     calibration = calibration_of(cfg, data, solver)
+    refuse_uncovered(cfg, spec_of(cfg, data), data)  # before anything is trained
     target = target_of(cfg, data, folder)
-    refuse_uncovered(cfg, target.network, data)
     ranges = ranges_of(cfg, target, data)
-    source = source_of(cfg, target, data, ranges)
+    source = scaled(cfg, source_of(cfg, target.network, data, ranges), target)
 
     begun = time.perf_counter()
     with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:
