@@ -70,6 +70,17 @@ def test_the_published_rule_does_not_survive_depth(root: Path, data_dir: Path, t
     assert metrics["error"]["relative"] > 10
 
 
+def test_the_sigmoid_resnet20_has_a_ticket(root: Path, data_dir: Path, tmp_path: Path) -> None:
+    checkpoint = data_dir / "targets" / "resnet20_cifar10_sigmoid.safetensors"
+    target = ("target=resnet20_sigmoid", f"target.checkpoint={checkpoint}", "data.limit=128")
+    metrics, _ = run(
+        root, tmp_path, *resnet20(data_dir)[:2], *target, "solver=robust", "evaluation.layers=32"
+    )
+    assert metrics["target"]["activation"] == "sigmoid"
+    assert metrics["ticket"]["agreement"] >= 0.97
+    assert metrics["error"]["mean"] < 0.1
+
+
 def test_the_whole_mnist_network_is_a_ticket(root: Path, data_dir: Path, tmp_path: Path) -> None:
     checkpoint = data_dir / "targets" / "conv_mnist_relu.safetensors"
     data = ("data=mnist", f"data.dir={data_dir / 'mnist_test.npz'}", "data.limit=500")
