@@ -150,7 +150,7 @@ def draw_curves(
     level: tuple[str, float] | None = None,
     spread: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> None:
-    """Several curves in one picture.
+    """Several curves in one picture; one that equals an earlier one is dashed over it.
 
     Args:
       curves: (x, y) by label.
@@ -164,8 +164,14 @@ def draw_curves(
         axes = figure.subplots()
         if level is not None:
             axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
+        drawn: list[tuple[list[float], list[float]]] = []
         for colour, (label, (x, y)) in zip(COLOURS * len(curves), curves.items(), strict=False):
-            axes.plot(x, y, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=label)
+            line = (list(x), list(y))
+            dashes = (0, (4, 4)) if line in drawn else "-"  # the equal one shows through
+            drawn.append(line)
+            axes.plot(
+                x, y, color=colour, marker="o", markersize=3.5, linewidth=1.2, linestyle=dashes, label=label
+            )
             if spread is not None and label in spread:
                 axes.fill_between(x, *spread[label], color=colour, alpha=0.18, linewidth=0)
         if names:
