@@ -18,6 +18,7 @@ SMALL = (
     "train.epochs=4",
     "solver.calibration=32",
     "~solvers.compensated",
+    "~solvers.smallest",
 )
 
 
@@ -53,7 +54,7 @@ def test_width_has_a_point_for_each_solver_and_multiplicity(root: Path, outputs:
 
 
 def test_depth_has_the_errors_of_every_layer(root: Path, outputs: Path):
-    cfg = config(root, "depth", outputs, "source.multiplicity=6", "~solvers.smallest")
+    cfg = config(root, "depth", outputs, "source.multiplicity=6")
     folder = execute(depth.run, cfg, "depth")
     rows = rows_of(folder / "depth.csv")
     for solver in ("best", "robust"):
