@@ -35,6 +35,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One verification: the metrics that a ticket file alone allows, and those that data and target add."""
     use_compile_cache()
     check(cfg)
+    if cfg.ticket is None:
+        raise ValueError("ticket: name a file, such as ticket=outputs/ticket/RUN/ticket.safetensors")
     path = Path(cfg.ticket).expanduser()
     begun = time.perf_counter()
     kept = ticket.load(path)

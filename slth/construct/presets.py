@@ -79,10 +79,11 @@ def check(preset: Preset, target: Network, inputs: Inputs) -> None:
     which = "ReLU networks" if preset.activations == ("relu",) else "networks"
     of = " and ".join(preset.layers)
     reads = " that read no input below 0" if preset.inputs == "nonnegative" else ""
-    other = next(one.name for one in PRESETS.values() if missing(one, target, inputs) is None)
+    covering = [one for one in PRESETS.values() if missing(one, target, inputs) is None]
+    other = next((one for one in covering if one.subset == preset.subset), covering[0])
     raise ValueError(
         f"construction={preset.name} covers {which} of {of} layers{reads}, and this target has {lacking}: "
-        f"choose construction={other}"
+        f"choose construction={other.name}"
     )
 
 

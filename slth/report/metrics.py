@@ -9,6 +9,7 @@ import numpy as np
 
 from slth import nn
 from slth.construct import Construction, Solver
+from slth.construct.layout import UNIVARIATE, split
 from slth.construct.node import Stats
 from slth.construct.prune import count_channels
 from slth.evaluate import Comparison
@@ -71,6 +72,7 @@ def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, A
         "parameters": ticket.parameters,
         "depth": depth(source.network),
         "multiplicity": source.multiplicity,
+        "univariate": _univariate(source.network),
         "init": source.init,
         "scale": source.scale,
         "bias_scale": source.bias_scale,
@@ -82,6 +84,14 @@ def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, A
         "seed": source.seed,
         "sha256": ticket.source_sha256,
     }
+
+
+def _univariate(source: Network) -> int | None:
+    """In 2L, the univariate channels for each input and sign; None in L + 1."""
+    first = next(layer for layer in source.layers if isinstance(layer, Conv | Dense))
+    if not first.name.endswith(f".{UNIVARIATE}"):
+        return None
+    return split(first.features, source.input_shape[-1], first.use_bias)[0]
 
 
 def _channels(ticket: Ticket) -> dict[str, int]:

@@ -90,7 +90,7 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
     rows = {
         "target": f"{target['name']}, {target['nonzero']:,} of {target['parameters']:,} weights, "
         f"accuracy {_percent(target['accuracy'])}{images}",
-        "source": f"seed {source['seed']}, {source['init']}, {source['multiplicity']} copies a channel, "
+        "source": f"seed {source['seed']}, {source['init']}, {_width(source)}, "
         f"{source['parameters']:,} parameters",
         "ticket": f"accuracy {_percent(ticket['accuracy'])}, agreement {_percent(ticket['agreement'])}"
         f"{_interval(ticket['agreement_interval'])}, "
@@ -105,6 +105,12 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table
+
+
+def _width(source: Mapping[str, Any]) -> str:
+    if source["univariate"] is None:
+        return f"{source['multiplicity']} copies a channel"
+    return f"{source['univariate']} univariate channels for each input and sign"
 
 
 def _interval(interval: Sequence[float] | None) -> str:
