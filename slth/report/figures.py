@@ -29,6 +29,8 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+BESIDE: dict[str, Any] = {"fontsize": 8, "loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+"""A legend to the right of its axes, where no curve runs."""
 
 
 def figure_of(width: float, height: float) -> Figure:
@@ -75,7 +77,7 @@ def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
         ),
     }
     with matplotlib.rc_context(STYLE):
-        figure = figure_of(max(4.5, 1.8 + 0.32 * len(rows)), 3.6)
+        figure = figure_of(max(6.5, 3.8 + 0.32 * len(rows)), 3.6)
         axes = figure.subplots()
         for name, (label, style) in series.items():
             values = [row[name] for row in rows]
@@ -83,7 +85,7 @@ def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
                 axes.plot(range(len(rows)), values, label=label, markersize=3.5, linewidth=1.2, **style)
         _layer_axis(axes, [str(row["layer"]) for row in rows])
         axes.set(yscale="log", ylabel="relative error", title="Error of the copies by layer")
-        axes.legend(fontsize=8)
+        axes.legend(**BESIDE)
         save(figure, path)
 
 
@@ -160,7 +162,7 @@ def draw_curves(
       spread: least and largest y of each curve, drawn as a band.
     """
     with matplotlib.rc_context(STYLE):
-        figure = figure_of(max(5.5, 1.8 + 0.32 * len(names)), 3.8)
+        figure = figure_of(max(6.8, 3.1 + 0.32 * len(names)), 3.8)
         axes = figure.subplots()
         if level is not None:
             axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
@@ -179,5 +181,5 @@ def draw_curves(
         axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log else "linear")
         if log_x:
             axes.set_xscale("log")
-        axes.legend(fontsize=8)
+        axes.legend(**BESIDE)
         save(figure, path)
