@@ -50,7 +50,7 @@ REFUSED = {
     "convolutions": ("pensia2020", CONV, "convolutions", "burkholz2022"),
     "dense tanh": ("malach2020", SMOOTH, "the activation tanh", "burkholz2022_fc"),
     "blocks": ("burkholz2022_fc", BLOCKS, "residual blocks", "burkholz2022"),
-    "signed dense": ("dacunha2021", DENSE, "inputs below 0", "malach2020"),
+    "signed dense": ("dacunha2021", DENSE, "inputs below 0", "pensia2020"),
 }
 
 
