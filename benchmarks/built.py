@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments.compose import Target, calibration_of, data_of, scaled, solver_of, source_of, target_of
+from experiments.compose import Target, ingredients_of
 from slth.construct import Construction, construct
 from slth.data import Data
 from slth.source import Source
@@ -17,7 +17,7 @@ CONF = Path(__file__).parents[1].resolve() / "conf"
 
 
 class Built(NamedTuple):
-    """A ticket of L + 1 layers in memory, and what it was made from."""
+    """A ticket in memory, and what it was made from."""
 
     cfg: DictConfig
     data: Data
@@ -30,11 +30,8 @@ def built(overrides: list[str]) -> Built:
     """The ticket of these settings of `experiments.ticket`."""
     with initialize_config_dir(str(CONF), version_base=None):
         cfg = compose("ticket", overrides)
-    data, solver = data_of(cfg), solver_of(cfg)
     with tempfile.TemporaryDirectory() as folder:
-        target = target_of(cfg, data, Path(folder))
-    calibration = calibration_of(cfg, data, solver)
-    source = scaled(cfg, source_of(cfg, target.network, data), target)
+        solver, data, calibration, target, source, _ = ingredients_of(cfg, Path(folder))
     images = None if calibration is None else jnp.asarray(calibration)
     made = construct(target.network, target.params, source, solver, images)
     return Built(cfg, data, target, source, made)

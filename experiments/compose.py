@@ -19,7 +19,7 @@ from slth import nn
 from slth.certificate.network import Method
 from slth.construct import Solver
 from slth.construct.compensate import Compensation
-from slth.construct.layout import first_activation, source_network
+from slth.construct.layout import first_activation, first_info, source_network
 from slth.construct.presets import Depth, Inputs, Preset, Subset
 from slth.construct.presets import check as check_preset
 from slth.construct.scale import with_target_scales
@@ -224,8 +224,7 @@ def ranges_of(cfg: DictConfig, target: Target, data: Data) -> dict[str, Range]:
 
     Those that no bounded activation gives are seen on training images.
     """
-    first = first_activation(target.network)
-    if cfg.construction.depth != "2L" or nn.activation_info(first.kind, first.slope).homogeneous:
+    if cfg.construction.depth != "2L" or first_info(target.network).homogeneous:
         return {}
     count = min(CALIBRATION["independent"], len(data.train_images))
     reach = _largest_input(data)
@@ -233,8 +232,8 @@ def ranges_of(cfg: DictConfig, target: Target, data: Data) -> dict[str, Range]:
     found = input_ranges(target.network, target.params, jnp.asarray(images), reach)
     if not count and not all(one.exact for one in found.values()):
         raise ValueError(
-            f"construction.depth: 2L takes the ranges of {first.kind} from training images, and data"
-            f" {data.name} have none: choose construction.depth=L+1"
+            f"construction.depth: 2L takes the ranges of {first_activation(target.network).kind} from training"
+            f" images, and data {data.name} have none: choose construction.depth=L+1"
         )
     return found
 
@@ -253,8 +252,7 @@ def source_of(
             f"source.constants: {asked.constants} is of L+1; in 2L univariate layers have twice as many"
             " constants as channels of an input and sign, at most 64: choose null, or 0 for none"
         )
-    first = first_activation(target)
-    info = nn.activation_info(first.kind, first.slope)
+    info = first_info(target)
     scale, bias_scale, least = (
         (1.0, 4.0, max(2 * m, LEAST_CONSTANTS))
         if info.homogeneous
@@ -336,6 +334,30 @@ def calibration_of(cfg: DictConfig, data: Data, solver: Solver) -> np.ndarray | 
         count = min(CALIBRATION[solver.method], len(data.train_images)) if needed else 0
     with field("solver.calibration"):
         return data.calibration(count) if count else None
+
+
+class Ingredients(NamedTuple):
+    """What a construction takes."""
+
+    solver: Solver
+    data: Data
+    calibration: np.ndarray | None
+    target: Target
+    source: Source
+    knows_target: bool
+    """Whether the source's scales were read off the target."""
+
+
+def ingredients_of(cfg: DictConfig, folder: Path) -> Ingredients:
+    """All that the settings ask for, a target in ``folder`` if it is trained; refusals come before that."""
+    solver, data = solver_of(cfg), data_of(cfg)
+    calibration = calibration_of(cfg, data, solver)
+    refuse_uncovered(cfg, spec_of(cfg, data), data)
+    target = target_of(cfg, data, folder)
+    ranges = ranges_of(cfg, target, data)
+    source = scaled(cfg, source_of(cfg, target.network, data, ranges), target)
+    knows = cfg.source.target_scale is not None or not all(one.exact for one in ranges.values())
+    return Ingredients(solver, data, calibration, target, source, knows)
 
 
 def _plain(cfg: Any) -> dict[str, Any]:

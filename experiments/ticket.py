@@ -13,18 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.certificates import names_of, proofs_of
-from experiments.compose import (
-    calibration_of,
-    check,
-    data_of,
-    ranges_of,
-    refuse_uncovered,
-    scaled,
-    solver_of,
-    source_of,
-    spec_of,
-    target_of,
-)
+from experiments.compose import check, ingredients_of
 from experiments.run_folder import main
 from slth import evaluate, report, ticket
 from slth.compile_cache import use_compile_cache
@@ -47,13 +36,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     use_compile_cache()
     check(cfg)
     names_of(cfg)
-    solver = solver_of(cfg)
-    data = data_of(cfg)
-    calibration = calibration_of(cfg, data, solver)
-    refuse_uncovered(cfg, spec_of(cfg, data), data)  # before anything is trained
-    target = target_of(cfg, data, folder)
-    ranges = ranges_of(cfg, target, data)
-    source = scaled(cfg, source_of(cfg, target.network, data, ranges), target)
+    solver, data, calibration, target, source, knows_target = ingredients_of(cfg, folder)
 
     begun = time.perf_counter()
     with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:
@@ -98,10 +81,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     rows = report.layer_rows(made, seen, first.layers, proofs[-1] if proofs else None)
     report.write_csv(folder / "layers.csv", rows)
     _draw(folder, made, params, target.network, rows, wanted, found)
-    read_off = cfg.source.target_scale is not None or not all(one.exact for one in ranges.values())
     metrics = {
         "target": report.target_metrics(target.name, target.network, target.params, _accuracy(wanted, data)),
-        "source": report.source_metrics(kept, knows_target=read_off),
+        "source": report.source_metrics(kept, knows_target=knows_target),
         "ticket": report.ticket_metrics(
             kept, _accuracy(found, data), comparison, (folder / FILE).stat().st_size
         ),

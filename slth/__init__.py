@@ -1,9 +1,36 @@
-"""Strong lottery tickets, constructed: masks of a random network that make it compute a trained one."""
+"""Strong lottery tickets, constructed: masks of a random network that make it compute a trained one.
 
-from slth import evaluate, nn, ticket
-from slth.construct import Construction, Solver
-from slth.construct.layout import source_network
+target = slth.load("net.pth", spec)
+source = slth.Source.of(target, copies=15, seed=0)
+made = slth.construct(target, source, slth.Robust(), images)
+made.ticket.save("net.ticket")
+outputs = slth.Ticket.load("net.ticket")(images)
+"""
+
+from slth import compact, evaluate, interop, nn, subset_sum, ticket
+from slth.construction import Best, Compensated, Construction, Robust, Single, Smallest, Solver, construct
+from slth.interop import load_target as load
 from slth.source import Source
+from slth.target import Target
 from slth.ticket import Ticket
 
-__all__ = ["Construction", "Solver", "Source", "Ticket", "evaluate", "nn", "source_network", "ticket"]
+__all__ = [
+    "Best",
+    "Compensated",
+    "Construction",
+    "Robust",
+    "Single",
+    "Smallest",
+    "Solver",
+    "Source",
+    "Target",
+    "Ticket",
+    "compact",
+    "construct",
+    "evaluate",
+    "interop",
+    "load",
+    "nn",
+    "subset_sum",
+    "ticket",
+]

@@ -1,16 +1,17 @@
 """A masked network without the channels that its outputs do not depend on: smaller, the same function."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Int
 
-from slth.construct.prune import Channels, needed
+from slth.construction.prune import Channels, needed
+from slth.nn.graph import Sum, by_layer, graph, nested, value_shapes
 from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
+from slth.nn.rewrite import Place, rewrite
 from slth.types import Mask, Params, Shape
 
 Held = Int[np.ndarray, " channels"]
@@ -40,87 +41,96 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
     Raises: ValueError for a network with batch norm.
     """
     found = needed(network, mask)
-    kept: dict[str, Any] = flatten_dict(found.mask, sep="/")
-    values: dict[str, Any] = {
-        path: np.asarray(leaf, np.float32) for path, leaf in flatten_dict(params, sep="/").items()
+    kept = by_layer(found.mask)
+    values: dict[str, Params] = {
+        path: {name: np.asarray(leaf, np.float32) for name, leaf in own.items()}
+        for path, own in by_layer(params).items()
     }
-    values |= {path: np.where(keep, values[path], 0) for path, keep in kept.items()}
-    walk = _Walk(found.read, kept, values, {})
-    inputs = np.arange(network.input_shape[-1])
-    layers, _ = _compact(network.layers, inputs, network.input_shape, "", walk)
-    return Compact(replace(network, layers=tuple(layers)), unflatten_dict(walk.out, sep="/"))
+    for path, own in kept.items():
+        values[path] |= {name: np.where(keep, values[path][name], 0) for name, keep in own.items()}
+    held = _held(network, found.read)
+    columns = {
+        entry.path: number
+        for number, step in enumerate(graph(network), start=1)
+        if isinstance(step, Sum)
+        for entry in step.maps
+    }
+    out: dict[str, Params] = {}
 
-
-class _Walk(NamedTuple):
-    read: dict[str, Channels]
-    kept: dict[str, np.ndarray]
-    values: dict[str, np.ndarray]
-    out: dict[str, np.ndarray]
-
-
-def _compact(
-    layers: tuple[Layer, ...], held: Held, shape: Shape, path: str, walk: _Walk
-) -> tuple[list[Layer], Held]:
-    """The layers for a stream that holds the channels ``held``, and what the stream holds behind them."""
-    out: list[Layer] = []
-    for layer in layers:
+    def smaller(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        layer, path, inputs = place.layer, place.path, held[place.reads]
         match layer:
             case Conv() | Dense():
-                made, held = _linear(layer, held, f"{path}{layer.name}", walk)
-                out.append(made)
-            case Residual():
-                wanted = _indices(walk.read[f"{path}{layer.name}"])
-                parts = {}
-                for part in ("branch", "skip"):
-                    inside = f"{path}{layer.name}/{part}/"
-                    inner, has = _compact(getattr(layer, part), held, shape, inside, walk)
-                    parts[part] = tuple(_joined(inner, has, wanted, len(shape) - 1))
-                out.append(replace(layer, **parts))
-                held = wanted
-            case Flatten(order):
-                held = _features(held, shape, order)
-                out.append(layer)
+                outputs, own = held[columns[path]], values[path]
+                out[path] = {"kernel": own["kernel"][..., inputs, :][..., outputs]}
+                biased = layer.use_bias and bool(kept[path]["bias"][outputs].any())
+                if biased:
+                    out[path]["bias"] = own["bias"][outputs]
+                layer = replace(layer, features=len(outputs), use_bias=biased)
             case Subsample(stride, channels):
-                place = {channel: at for at, channel in enumerate(held)}
-                fed = [(j, place[i]) for j, i in enumerate(channels) if i in place] or [(0, -1)]
-                held = np.array([j for j, _ in fed])
-                out.append(Subsample(stride, tuple(at for _, at in fed)))
-            case ChannelScale(name):
-                walk.out[f"{path}{name}/scale"] = walk.values[f"{path}{name}/scale"][held]
-                out.append(layer)
-            case BatchNorm(name):
-                raise ValueError(f"{path}{name}: fold batch norm before a network is made compact")
+                layer = Subsample(stride, _places(inputs, _subsampled(inputs, channels), channels))
+            case ChannelScale():
+                out[path] = {"scale": values[path]["scale"][inputs]}
+            case BatchNorm():
+                raise ValueError(f"{path}: fold batch norm before a network is made compact")
+        return (*done, layer)
+
+    def joined(place: Place, block: Residual, value: int) -> Residual:
+        """The block with its skip's channels brought to those that its sum has."""
+        step = graph(network)[value - 1]
+        assert isinstance(step, Sum)
+        sides = {"branch": block.branch, "skip": block.skip}
+        for skip, side in zip(step.skips, _skip_sides(step), strict=True):
+            inputs, channels = held[skip.reads], None
+            if isinstance(skip.layer, Subsample):
+                channels = skip.layer.channels
+            before = sides[side][:-1] if channels is not None else sides[side]
+            stride = skip.layer.stride if isinstance(skip.layer, Subsample) else (1,) * (len(step.shape) - 1)
+            if channels is None and np.array_equal(inputs, held[value]):
+                continue
+            sides[side] = (*before, Subsample(stride, _places(inputs, held[value], channels)))
+        return replace(block, branch=sides["branch"], skip=sides["skip"])
+
+    return Compact(rewrite(network, smaller, joined), nested(out))
+
+
+def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:
+    """The channels of every value that the compact network holds; a sum without any keeps its first one."""
+    shapes = value_shapes(network)
+    held: list[Held] = [np.arange(network.input_shape[-1])]
+    for number, step in enumerate(graph(network)):
+        if isinstance(step, Sum):
+            channels = read[number + 1]
+            held.append(np.flatnonzero(channels) if channels.any() else np.zeros(1, int))
+            continue
+        before = held[step.value]
+        match step.layer:
+            case Flatten(order):
+                held.append(_features(before, shapes[step.value], order))
+            case Subsample(_, channels):
+                held.append(_subsampled(before, channels))
             case _:
-                out.append(layer)
-        shape = layer.output_shape(shape)
-    return out, held
+                held.append(before)
+    return held
 
 
-def _linear(layer: Conv | Dense, held: Held, path: str, walk: _Walk) -> tuple[Conv | Dense, Held]:
-    """The layer from the channels held to those that are read; its bias goes if no entry of it is kept."""
-    columns = _indices(walk.read[path])
-    walk.out[f"{path}/kernel"] = walk.values[f"{path}/kernel"][..., held, :][..., columns]
-    biased = layer.use_bias and bool(walk.kept[f"{path}/bias"][columns].any())
-    if biased:
-        walk.out[f"{path}/bias"] = walk.values[f"{path}/bias"][columns]
-    return replace(layer, features=len(columns), use_bias=biased), columns
+def _skip_sides(step: Sum) -> list[str]:
+    """The side of its block on which each of a sum's skips stands: the branch first, where it is no map."""
+    mapped = any(entry.path.startswith(f"{step.name}/branch/") for entry in step.maps)
+    return ["skip"] if mapped else ["branch", "skip"][: len(step.skips)]
 
 
-def _indices(read: Channels) -> Held:
-    """The channels that are read; the first one, which then holds zero, where none is."""
-    return np.flatnonzero(read) if read.any() else np.zeros(1, int)
+def _subsampled(held: Held, channels: tuple[int, ...]) -> Held:
+    """Outputs of a subsampling that read a channel held; the first one where none does."""
+    fed = [j for j, i in enumerate(channels) if i in set(held.tolist())]
+    return np.array(fed or [0])
 
 
-def _joined(layers: list[Layer], held: Held, wanted: Held, rank: int) -> list[Layer]:
-    """The layers with their channels brought to those that a block's sum has; an absent one is zero."""
-    if np.array_equal(held, wanted):
-        return layers
-    place = {channel: at for at, channel in enumerate(held)}
-    channels = tuple(place.get(channel, -1) for channel in wanted)
-    if layers and isinstance(before := layers[-1], Subsample):
-        channels = tuple(before.channels[at] if at >= 0 else -1 for at in channels)
-        return [*layers[:-1], Subsample(before.stride, channels)]
-    return [*layers, Subsample((1,) * rank, channels)]
+def _places(held: Held, outputs: Held, channels: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Where among the channels held each output is read from; -1 for one that is zero."""
+    place = {int(channel): at for at, channel in enumerate(held)}
+    reads = outputs if channels is None else [channels[j] for j in outputs]
+    return tuple(place.get(int(i), -1) for i in reads)
 
 
 def _features(held: Held, shape: Shape, order: str) -> Held:

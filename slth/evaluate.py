@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slth import nn
-from slth.nn.layers import Conv, Dense, Layer, Residual
+from slth.nn.graph import sums as sums_of
 from slth.nn.network import Network
 from slth.types import Batch, Params
 
@@ -27,7 +27,7 @@ class Copies(NamedTuple):
     columns: Mapping[str, Int[np.ndarray, "cout copies"]]
     """Source channels of the copies of each linear layer's outputs (`slth.construct`)."""
     reads: Mapping[str, Bool[np.ndarray, " channels"]]
-    """Which source channels are read by what follows (`slth.construct.prune.read_channels`)."""
+    """Which source channels are read by what follows (`slth.construction.prune.read_channels`)."""
 
 
 class LayerError(NamedTuple):
@@ -88,36 +88,26 @@ def run(
       batch: images at a time; wide sources need memory of about 6 times their largest layer's activations.
     Raises: ValueError if there is no image.
     """
-    if len(images) == 0:
-        raise ValueError("there are no images to evaluate")
+    if copies is None or len(images) == 0:
+        return Outputs(nn.predict(network, params, images, batch), {})
     size = min(batch, len(images))
-    columns = {} if copies is None else dict(copies.columns)
-    used = (
-        {} if copies is None else {path: copies.reads[path][channels] for path, channels in columns.items()}
-    )
+    columns = dict(copies.columns)
+    used = {path: copies.reads[path][channels] for path, channels in columns.items()}
     logits, sums = [], []
     for start in range(0, len(images), size):
         block = np.asarray(images[start : start + size])
-        held = len(block)
-        block = np.pad(block, ((0, size - held), *((0, 0),) * (block.ndim - 1)))
-        if copies is None:
-            y, layers = _outputs(network, params, block), {}
-        else:
-            y, layers = _compared(network, copies.target, params, copies.params, columns, used, block)
-        logits.append(np.asarray(y)[:held])
+        count = len(block)
+        block = np.pad(block, ((0, size - count), *((0, 0),) * (block.ndim - 1)))
+        y, layers = _compared(network, copies.target, params, copies.params, columns, used, block)
+        logits.append(np.asarray(y)[:count])
         sums.append(
-            {path: np.asarray(values, np.float64)[:, :held].sum(1) for path, values in layers.items()}
+            {path: np.asarray(values, np.float64)[:, :count].sum(1) for path, values in layers.items()}
         )
     errors = {
-        path: _layer_error(np.sum([one[path] for one in sums], axis=0), int((~used[path]).sum()))
+        path: _layer_error(np.sum([batch[path] for batch in sums], axis=0), int((~used[path]).sum()))
         for path in columns
     }
     return Outputs(np.concatenate(logits), errors)
-
-
-@partial(jax.jit, static_argnums=0)
-def _outputs(network: Network, params: Params, x: Batch) -> Array:
-    return nn.apply(network, params, x)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -125,23 +115,23 @@ def _compared(
     network: Network,
     target: Network,
     params: Params,
-    wanted: Params,
+    goal: Params,
     columns: dict[str, Array],
     used: dict[str, Array],
     x: Batch,
 ) -> tuple[Array, dict[str, Float[Array, "4 n"]]]:
     """Outputs, and by layer and image the squared norms for `_layer_error`."""
     y, values = nn.trace(network, params, x)
-    _, goal = nn.trace(target, wanted, x)
+    _, right = nn.trace(target, goal, x)
     names = carried_values(target)
     sums = {}
     for path, channels in columns.items():
         carried = values[names[path]][..., channels]  # (n, *space, cout, copies)
-        right = goal[names[path]]
-        off = jnp.where(_behind(used[path], carried), carried - right[..., None], 0)
-        count = _behind(used[path].sum(-1), right)
+        x_j = right[names[path]]
+        off = jnp.where(_behind(used[path], carried), carried - x_j[..., None], 0)
+        count = _behind(used[path].sum(-1), x_j)
         mean_off = off.sum(-1) / jnp.maximum(count, 1)
-        parts = (off, right * jnp.sqrt(count.astype(x.dtype)), mean_off, jnp.where(count > 0, right, 0))
+        parts = (off, x_j * jnp.sqrt(count.astype(x.dtype)), mean_off, jnp.where(count > 0, x_j, 0))
         sums[path] = jnp.stack([(part**2).reshape(len(x), -1).sum(1) for part in parts])
     return y, sums
 
@@ -157,20 +147,5 @@ def _layer_error(sums: Float[np.ndarray, "4"], unread: int) -> LayerError:
 
 
 def carried_values(target: Network) -> dict[str, str]:
-    """For every linear layer, the value of `slth.nn.trace` that its copies carry.
-
-    That is its own output, except for the last layer of a block's branch, whose copies carry the block's sum.
-    """
-    names: dict[str, str] = {}
-
-    def walk(layers: tuple[Layer, ...], path: str, last: str | None) -> None:
-        linear = [layer for layer in layers if isinstance(layer, Conv | Dense)]
-        for layer in layers:
-            if isinstance(layer, Residual):
-                walk(layer.branch, f"{path}{layer.name}/branch/", f"{path}{layer.name}")
-            elif isinstance(layer, Conv | Dense):
-                own = f"{path}{layer.name}"
-                names[own] = last if last is not None and layer is linear[-1] else own
-
-    walk(target.layers, "", None)
-    return names
+    """For every node by its path, the value of `slth.nn.trace` that its copies carry: the node's sum."""
+    return {step.path: step.name for step in sums_of(target)}

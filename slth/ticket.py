@@ -13,21 +13,20 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from slth import nn
+from slth.nn import by_layer, nested, parameter_shapes
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
-from slth.source import Source, parameter, parameter_shapes
+from slth.source import Source, parameter
 from slth.source import sha256 as sha256_of
 from slth.types import Batch, Mask, Params
 
@@ -69,6 +68,14 @@ class Ticket:
       target: spec of the network that the ticket computes, for information (None: not said).
     Raises: ValueError for a mask of another length, unused bits that are set, or a factor that is not
       positive.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> half = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
+      >>> half(np.ones((4, 2), np.float32)).shape, half.nonzero
+      ((4, 3), 2)
     """
 
     source: Source
@@ -112,8 +119,48 @@ class Ticket:
         flat = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.parameters).astype(bool)
         ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
         parts = np.split(flat, ends)
-        leaves = {path: part.reshape(shapes[path]) for path, part in zip(shapes, parts, strict=True)}
-        return unflatten_dict(leaves, sep="/")
+        return _tree({path: part.reshape(shapes[path]) for path, part in zip(shapes, parts, strict=True)})
+
+    @cached_property
+    def params(self) -> Params:
+        """mask * source, the parameters for `slth.nn.apply` of ``source.network``."""
+        kept = _leaves(self.mask)
+        return _tree({path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept.items()})
+
+    def __call__(self, images: Batch) -> Float[np.ndarray, "n *out"]:
+        r"""The outputs, :math:`\lambda f(\mathrm{mask} \odot \mathrm{source}; x)`, in batches.
+
+        Args:
+          images: any number of them, shape (n, *input_shape).
+        """
+        return np.float32(self.factor) * nn.predict(self.source.network, self.params, images, BATCH)
+
+    def save(self, path: str | Path) -> None:
+        """Write the ticket's file, whole or not at all; equal tickets give equal bytes."""
+        save(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path, *, check_source: bool = True) -> "Ticket":
+        """Read a ticket file and check all of it: see `slth.ticket.load`."""
+        return load(path, check_source=check_source)
+
+
+BATCH = 64
+"""Images that go through a wide source at a time."""
+
+
+def _leaves(tree: Params) -> dict[str, Any]:
+    """The arrays of a tree by the path of each parameter."""
+    return {f"{path}/{name}": leaf for path, own in by_layer(tree).items() for name, leaf in own.items()}
+
+
+def _tree(leaves: dict[str, Any]) -> Params:
+    """The inverse of `_leaves`."""
+    layers: dict[str, Params] = {}
+    for path, leaf in leaves.items():
+        layer, _, name = path.rpartition("/")
+        layers.setdefault(layer, {})[name] = leaf
+    return nested(layers)
 
 
 def make(source: Source, mask: Mask, factor: float, target: Network | None = None) -> Ticket:
@@ -124,37 +171,13 @@ def make(source: Source, mask: Mask, factor: float, target: Network | None = Non
     Raises: ValueError if the mask's names, shapes or types are not those of the source's parameters.
     """
     shapes = parameter_shapes(source.network)
-    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(mask, sep="/").items()}
+    flat = {path: np.asarray(leaf) for path, leaf in _leaves(mask).items()}
     for path in [*shapes, *flat]:
         found = (flat[path].shape, flat[path].dtype) if path in flat else None
         if found != (shapes.get(path), np.dtype(bool)):
             raise ValueError(f"mask {path}: expected boolean {shapes.get(path)}, got {found}")
     bits = np.packbits(np.concatenate([flat[path].reshape(-1) for path in shapes])).tobytes()
     return Ticket(source, bits, float(factor), sha256_of(source), target)
-
-
-def masked(ticket: Ticket) -> Params:
-    """mask * source, the parameters for `slth.nn.apply` of ``ticket.source.network``."""
-    kept = {path: np.asarray(keep) for path, keep in flatten_dict(ticket.mask, sep="/").items()}
-    return unflatten_dict(
-        {path: jnp.where(keep, parameter(ticket.source, path), 0) for path, keep in kept.items()}, sep="/"
-    )
-
-
-def apply(ticket: Ticket, x: Batch, params: Params | None = None) -> Float[Array, "n *out"]:
-    r"""The ticket's outputs, :math:`\lambda f(\mathrm{mask} \odot \mathrm{source}; x)`.
-
-    Args:
-      x: shape (n, *input_shape).
-      params: `masked` of the ticket, to compute it once for many batches.
-    """
-    params = masked(ticket) if params is None else params
-    return ticket.factor * _forward(ticket.source.network, params, x)
-
-
-@partial(jax.jit, static_argnums=0)
-def _forward(network: Network, params: Params, x: Batch) -> Array:
-    return nn.apply(network, params, x)
 
 
 def verify(ticket: Ticket, where: str | Path = "ticket") -> None:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from slth.construct.layout import UNIVARIATE, first_activation, output_layer
+from slth.construct.context import centred
+from slth.construct.layout import first_info, has_two_layers, output_layer
 from slth.construct.scale import skip_kernel
-from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.layers import Conv, Dense, Layer, Linear, Residual
 from slth.nn.network import Network
-from slth.source import Source, layer_scale, parameter, parameter_shapes
+from slth.source import Source, layer_scale, parameter
 from slth.types import Params, Shape
 
 GRID = 2.0**-24
@@ -76,19 +76,6 @@ class Node(NamedTuple):
         return max(entry.scale for entry in self.maps)
 
 
-def centred(target: Network, source: Source) -> bool:
-    """Whether a construction with images counts activations about their means, which constants carry."""
-    names = {
-        path.removesuffix("/bias") for path in parameter_shapes(source.network) if path.endswith("/bias")
-    }
-    return bool(names - {UNIVARIATE}) or not _first_info(target).homogeneous
-
-
-def _first_info(target: Network) -> ActivationInfo:
-    act = first_activation(target)
-    return activation_info(act.kind, act.slope)
-
-
 def nodes_of(target: Network, params: Params, source: Source) -> tuple[Node, ...]:
     """The nodes in the order in which a ticket is constructed.
 
@@ -97,9 +84,9 @@ def nodes_of(target: Network, params: Params, source: Source) -> tuple[Node, ...
       source: made for this target (`slth.construct.source_network`), with one layer in front (L + 1).
     Raises: ValueError for a source with two layers for each of the target's.
     """
-    if getattr(source.network.layers[0], "name", None) != UNIVARIATE:
+    if has_two_layers(source.network):
         raise ValueError("theorem: budgets are those of the L+1 construction, this source has 2L layers")
-    info, means = _first_info(target), centred(target, source)
+    info, means = first_info(target), centred(target, source)
     signs = 1 if info.mu_plus == info.mu_minus else 2
     last = output_layer(target)
     found: list[Node] = []

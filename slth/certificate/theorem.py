@@ -26,13 +26,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from slth import nn
 from slth.certificate.domain import Domain
 from slth.certificate.growth import gain, log_growth, subset_sizes
 from slth.certificate.nodes import Map, Node, largest_weight, nodes_of
 from slth.certificate.reads import input_sums
 from slth.construct import Construction, LayerRecord
-from slth.construct.layout import UNIVARIATE, first_activation
+from slth.construct.layout import UNIVARIATE, first_info
 from slth.nn.network import Network
 from slth.source import Source, layer_scale, parameter_shapes
 from slth.subset_sum.theory import C, required_multiplicity
@@ -155,7 +154,7 @@ class _Setting(NamedTuple):
 
 def _weight(setting: _Setting, node: Node) -> float:
     """1 + B: what multiplies the error of a node's problems."""
-    info = _first_activation(setting)
+    info = first_info(setting.target)
     total = 1.0
     for entry in node.maps:
         slopes = (info.mu_plus, info.mu_minus)[: entry.signs] if entry.raw else (1.0,)
@@ -167,13 +166,8 @@ def _weight(setting: _Setting, node: Node) -> float:
 
 def _remainder(setting: _Setting, node: Node, sizes: Mapping[str, int]) -> float:
     """What the first activation deviates from its two lines, at most, in the node's pre-activations."""
-    one = _first_activation(setting).remainder(largest_weight(setting.source, UNIVARIATE) * setting.reach)
+    one = first_info(setting.target).remainder(largest_weight(setting.source, UNIVARIATE) * setting.reach)
     return one and one * sum(gain(entry, sizes[entry.path]) for entry in node.maps if entry.raw)
-
-
-def _first_activation(setting: _Setting) -> nn.ActivationInfo:
-    act = first_activation(setting.target)
-    return nn.activation_info(act.kind, act.slope)
 
 
 def _log_budgets(setting: _Setting, multiplicity: int) -> dict[str, float]:

@@ -1,6 +1,13 @@
 """Parameters from other programs: PyTorch, safetensors, NumPy and flax files into a spec's tree."""
 
-from slth.interop.files import load_checkpoint, load_network, read_arrays, save_checkpoint, save_network
+from slth.interop.files import (
+    load_checkpoint,
+    load_network,
+    load_target,
+    read_arrays,
+    save_checkpoint,
+    save_network,
+)
 from slth.interop.names import CheckpointMismatch, fit
 from slth.interop.pytorch import UnsafePickle, read_pytorch
 
@@ -10,6 +17,7 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "load_network",
+    "load_target",
     "read_arrays",
     "read_pytorch",
     "save_checkpoint",

@@ -18,8 +18,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth.interop.names import fit
 from slth.interop.pytorch import read_pytorch
-from slth.nn.network import Network, init
+from slth.nn.forward import init
+from slth.nn.network import Network
 from slth.nn.serial import decode, encode
+from slth.target import Target
 from slth.types import Params
 
 NETWORK = "slth network"
@@ -40,6 +42,35 @@ TYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+
+
+def load_target(path: str | Path, spec: Network, *, rename: Iterable[tuple[str, str]] = ()) -> Target:
+    """The target of a trained network's file: parameters read, checked, batch norm folded.
+
+    Args:
+      path: a checkpoint of any kind that `load_checkpoint` reads; nothing but arrays is unpickled.
+      spec: the network as it was trained, batch norm included (`slth.nn.Network`, or one of
+        `slth.nn.zoo.build`); names of layers are those of the file.
+      rename: pairs (regular expression, replacement) for names that differ.
+    Returns: what `slth.Source.of` and `slth.construct` take.
+    Raises: FileNotFoundError; ValueError for a file that is damaged, unsafe, of an unknown kind, or does not
+      fit the spec, listing every name that is missing, left over or of another shape.
+
+    Example:
+      >>> import jax, tempfile, slth
+      >>> from slth import interop, nn
+      >>> spec = nn.Network((4,), (nn.Dense("fc1", 3), nn.Activation("relu"), nn.Dense("fc2", 2)))
+      >>> file = tempfile.mkdtemp() + "/net.safetensors"
+      >>> interop.save_checkpoint(file, nn.init(spec, jax.random.key(0)))
+      >>> slth.load(file, spec).network.output_shape
+      (2,)
+    """
+    if not isinstance(spec, Network):
+        raise ValueError(
+            f"spec: expected a slth.nn.Network, got {type(spec).__name__}: write one (docs/tickets.md) or take one "
+            "of slth.nn.zoo"
+        )
+    return Target.of(spec, load_checkpoint(path, spec, rename=rename))
 
 
 def load_checkpoint(path: str | Path, network: Network, *, rename: Iterable[tuple[str, str]] = ()) -> Params:

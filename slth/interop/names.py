@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
-from slth.nn.network import Network, init
+from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
+from slth.nn.forward import init, parameter_shapes
+from slth.nn.graph import named_layers
+from slth.nn.network import Network
 from slth.types import Params, Shape
 
 # Prefixes of a whole file: data parallelism, compilation, modules around the network, flax collections.
@@ -98,7 +100,7 @@ def fit(
     wrong: list[str] = []
     held = _masked(_canonical(arrays, rename), wrong)
     shapes = jax.eval_shape(lambda: init(network, jax.random.key(0)))
-    slots = list(_slots(network, shapes))
+    slots = list(_slots(network))
     own = {slot.names[0] for slot in slots}
     params: Params = jax.tree.map(lambda leaf: None, shapes)
     missing, used = [], set()
@@ -158,34 +160,23 @@ def _masked(held: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
     return out
 
 
-def _slots(network: Network, shapes: Mapping[str, Any]) -> Iterator[Slot]:
-    blocks = 0
-    for layer in network.layers:
-        name = getattr(layer, "name", None)
-        if isinstance(layer, Residual):
-            where = (layer.name, BLOCK.format(k=blocks), layer.name.replace(".", "_"))
-            blocks += 1
-            for part in ("branch", "skip"):
-                prefixes = tuple(f"{w}{m}." for w, m in product(where, ("", f".{part}")))
-                for inner in getattr(layer, part):
-                    yield from _of_layer(inner, (layer.name, part), prefixes, shapes[layer.name][part])
-        elif name is not None:
-            yield from _of_layer(layer, (), ("",), shapes)
-
-
-def _of_layer(
-    layer: Layer, path: tuple[str, ...], prefixes: tuple[str, ...], shapes: Mapping[str, Any]
-) -> Iterator[Slot]:
-    name = getattr(layer, "name", None)
-    if name is None:
-        return
-    called = (name, *ALIASES.get(name, ()))
-    for leaf, foreign in LEAVES[type(layer)].items():
-        if leaf not in shapes[name]:
-            continue
-        ways = product(prefixes, called, dict.fromkeys((foreign, leaf)))
-        names = tuple(f"{prefix}{module}.{end}" for prefix, module, end in ways)
-        yield Slot((*path, name, leaf), names, tuple(shapes[name][leaf].shape), layer)
+def _slots(network: Network) -> Iterator[Slot]:
+    """Every parameter of a spec, with the names that files may give it."""
+    shapes, blocks = parameter_shapes(network), {}
+    for path, layer in named_layers(network).items():
+        *around, name = path.split("/")
+        prefixes = [""]
+        for block, part in zip(around[::2], around[1::2], strict=True):
+            number = blocks.setdefault(block, len(blocks))
+            where = (block, BLOCK.format(k=number), block.replace(".", "_"))
+            prefixes = [f"{p}{w}{m}." for p, w, m in product(prefixes, where, ("", f".{part}"))]
+        called = (name, *ALIASES.get(name, ()))
+        for leaf, foreign in LEAVES[type(layer)].items():
+            if (shape := shapes.get(f"{path}/{leaf}")) is None:
+                continue
+            ways = product(prefixes, called, dict.fromkeys((foreign, leaf)))
+            names = tuple(f"{prefix}{module}.{end}" for prefix, module, end in ways)
+            yield Slot((*path.split("/"), leaf), names, shape, layer)
 
 
 def _foreign_shape(slot: Slot) -> Shape:

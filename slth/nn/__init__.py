@@ -14,13 +14,27 @@ from slth.nn.layers import (
     Residual,
     same_padding,
 )
-from slth.nn.network import Network, apply, apply_train, count, format_summary, init, summary, trace
+from slth.nn.forward import (
+    apply,
+    apply_train,
+    count,
+    format_summary,
+    init,
+    parameter_shapes,
+    predict,
+    summary,
+    trace,
+)
+from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, nested
+from slth.nn.network import Network
+from slth.nn.rewrite import rewrite
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "ActivationInfo",
+    "Apply",
     "BatchNorm",
     "ChannelScale",
     "Conv",
@@ -29,19 +43,29 @@ __all__ = [
     "GlobalMean",
     "Layer",
     "Linear",
+    "Map",
     "Network",
     "Pool",
     "Residual",
+    "Skip",
+    "Step",
     "Subsample",
+    "Sum",
     "activation_info",
     "apply",
     "apply_train",
+    "by_layer",
     "count",
     "describe_activation",
     "fold_batch_norm",
     "format_summary",
+    "graph",
     "init",
+    "nested",
+    "parameter_shapes",
+    "predict",
     "register_activation",
+    "rewrite",
     "same_padding",
     "summary",
     "trace",

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
+from slth.nn.graph import by_layer, nested
+from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
-from slth.types import Params, Shape
+from slth.nn.rewrite import Place, rewrite
+from slth.types import Params
 
 
 def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
@@ -24,48 +26,30 @@ def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
       network, params: any spec and its parameters.
     Returns: (network, params) with the same outputs up to float32 rounding; float32 arrays.
     """
-    layers, folded = _fold(network.layers, params, network.input_shape)
-    return replace(network, layers=layers), folded
+    values = by_layer(params)
+    folded: dict[str, Params] = {}
 
-
-def _fold(layers: tuple[Layer, ...], params: Params, shape: Shape) -> tuple[tuple[Layer, ...], Params]:
-    out: list[Layer] = []
-    folded: Params = {}
-    for position, layer in enumerate(layers):
-        before = out[-1] if out else None
-        if isinstance(layer, Residual):
-            parts = params[layer.name]  # a part without parameters may be absent
-            branch, branch_params = _fold(layer.branch, parts.get("branch", {}), shape)
-            skip, skip_params = _fold(layer.skip, parts.get("skip", {}), shape)
-            out.append(replace(layer, branch=branch, skip=skip))
-            folded[layer.name] = {"branch": branch_params, "skip": skip_params}
-        elif isinstance(layer, BatchNorm | ChannelScale) and isinstance(before, Conv | Dense):
-            factor, shift = _affine(layer, params[layer.name])
-            values = folded[before.name]
-            kernel = np.asarray(values["kernel"], np.float64) * factor
-            bias = np.asarray(values.get("bias", 0.0), np.float64) * factor + shift
-            folded[before.name] = {
-                "kernel": kernel.astype(np.float32),
-                "bias": bias.astype(np.float32),
-            }
-            out[-1] = replace(before, use_bias=True)
-        elif isinstance(layer, BatchNorm) or (isinstance(layer, ChannelScale) and position > 0):
-            factor, shift = _affine(layer, params[layer.name])
+    def rule(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        layer, path, before = place.layer, place.path, done[-1] if done else None
+        if isinstance(layer, BatchNorm | ChannelScale) and isinstance(before, Conv | Dense):
+            factor, shift = _affine(layer, values[path])
+            own = folded[(path.rpartition("/")[0] + "/" + before.name).removeprefix("/")]
+            bias = np.asarray(own.get("bias", 0.0), np.float64) * factor + shift
+            own["kernel"] = (np.asarray(own["kernel"], np.float64) * factor).astype(np.float32)
+            own["bias"] = bias.astype(np.float32)
+            return (*done[:-1], replace(before, use_bias=True))
+        if isinstance(layer, BatchNorm) or (isinstance(layer, ChannelScale) and done):
+            factor, shift = _affine(layer, values[path])
+            ones = (1,) * (len(place.shape) - 1)
             kernel = np.diag(factor).astype(np.float32)
-            if len(shape) == 1:
-                out.append(Dense(layer.name, shape[-1]))
-            else:
-                ones = (1,) * (len(shape) - 1)
-                out.append(Conv(layer.name, shape[-1], ones))
-                kernel = kernel.reshape(*ones, *kernel.shape)
-            folded[layer.name] = {"kernel": kernel, "bias": shift.astype(np.float32)}
-        else:
-            out.append(layer)
-            name = getattr(layer, "name", None)
-            if name is not None:
-                folded[name] = params[name]
-        shape = layer.output_shape(shape)
-    return tuple(out), folded
+            folded[path] = {"kernel": kernel.reshape(*ones, *kernel.shape), "bias": shift.astype(np.float32)}
+            features = place.shape[-1]
+            return (*done, Conv(layer.name, features, ones) if ones else Dense(layer.name, features))
+        if path in values:
+            folded[path] = dict(values[path])
+        return (*done, layer)
+
+    return rewrite(network, rule), nested(folded)
 
 
 def _affine(layer: BatchNorm | ChannelScale, values: Params) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Key
 
 from slth.nn.activations import activation_info
 from slth.nn.convolution import correlate_channels
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Stateless, Subsample, check_positive
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.spec import Stateless, check_positive
 from slth.types import Batch, Pairs, Params, Shape
 
 
@@ -252,17 +253,35 @@ def _shape_after(layers: tuple[Layer, ...], shape: Shape) -> Shape:
     return shape
 
 
-def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) -> Params:
-    """Initial parameters of a sequence of layers, ``{name: parameters}``; each layer has a key of its own.
+def check_names(layers: tuple[Layer, ...], path: str = "") -> None:
+    """Refuse names by which parameters could not be told apart.
 
-    Raises: ValueError if two layers share a name or shapes do not fit.
+    Raises: ValueError, naming the layer, for a name that is empty, holds a "/" (which joins the names of
+      nested layers) or is taken by another layer of the same sequence.
     """
+    seen = set()
+    for index, layer in enumerate(layers):
+        name = getattr(layer, "name", None)
+        if name is None:
+            continue
+        if not name or "/" in name:
+            raise ValueError(
+                f"layer {index} of {path or 'the network'}: its name {name!r} is empty or holds a '/'"
+            )
+        if name in seen:
+            raise ValueError(f"two layers are named {path + name!r}: names of one sequence must differ")
+        seen.add(name)
+        if isinstance(layer, Residual):
+            for part in ("branch", "skip"):
+                check_names(getattr(layer, part), f"{path}{name}/{part}/")
+
+
+def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) -> Params:
+    """Initial parameters of a sequence of layers, ``{name: parameters}``; each layer has a key of its own."""
     params: Params = {}
     for index, layer in enumerate(layers):
         values = layer.init(jax.random.fold_in(key, index), shape)
         name = getattr(layer, "name", None)
-        if name in params:
-            raise ValueError(f"two layers are named {name!r}: names of one sequence must differ")
         if name is not None:
             params[name] = values
         shape = layer.output_shape(shape)

@@ -6,24 +6,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Key
-
+from slth.nn.spec import Stateless, check_positive
 from slth.types import Batch, Pairs, Params, Shape
-
-
-def check_positive(layer: str, **values: tuple[int, ...] | int) -> None:
-    """Refuse sizes below 1, naming the layer and the field."""
-    for field, value in values.items():
-        if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
-            raise ValueError(f"{layer}: {field} must be at least 1, got {value}")
-
-
-class Stateless:
-    """A layer without parameters."""
-
-    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
-        """No parameters."""
-        return {}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """A network spec as plain JSON values, and back with every field checked.
 
-A layer is ``{"type": "Conv", "name": "conv1", ...}`` with all its fields. Reading trusts nothing: an unknown
-type or field, a missing one, or a value of another kind is refused by its place.
+A layer is ``{"type": "Conv", "name": "conv1", ...}`` with all its fields; one that layers got `later` stands
+there only where it differs from its default. Reading trusts nothing: an unknown type or field, a missing one,
+or a value of another kind is refused by its place.
 """
 
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slth.nn import layers
 from slth.nn.layers import Layer
 from slth.nn.network import Network
+from slth.nn.spec import LATER
 
 KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Layer)}
 
@@ -27,11 +29,15 @@ def encode(network: Network) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        named = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-        return {"type": type(value).__name__} | named
+        written = (field for field in fields(value) if not _is_default(value, field))
+        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in written}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _is_default(value: Any, field: Field) -> bool:
+    return LATER in field.metadata and getattr(value, field.name) == field.default
 
 
 def decode(value: Any, where: str = "network") -> Network:
@@ -42,23 +48,21 @@ def decode(value: Any, where: str = "network") -> Network:
       where: what a message calls the value.
     Raises: ValueError naming the place, such as ``network.layers[2].kernel``, and what was expected there.
     """
-    network = _fields(Network, value, where)
-    _check_names(network.layers, f"{where}.layers")
-    return network
+    return _fields(Network, value, where)
 
 
 def _fields(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: expected an object, got {_shown(value)}")
     hints = get_type_hints(kind, dict(vars(layers)))
-    known = [field.name for field in fields(kind)]
+    known = {field.name: field for field in fields(kind)}
     for name in value:
         if name not in known:
             raise ValueError(f"{where}: unknown field {name!r}")
-    for name in known:
-        if name not in value:
+    for name, field in known.items():
+        if name not in value and LATER not in field.metadata:
             raise ValueError(f"{where}: field {name!r} is missing")
-    given = {name: _read(hints[name], value[name], f"{where}.{name}") for name in known}
+    given = {name: _read(hints[name], value[name], f"{where}.{name}") for name in known if name in value}
     try:
         return kind(**given)
     except (ValueError, TypeError) as error:
@@ -91,20 +95,6 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if type(value) is not hint:  # a bool is no int, an int no float
         raise ValueError(f"{where}: expected {hint.__name__}, got {_shown(value)}")
     return value
-
-
-def _check_names(of: tuple[Layer, ...], where: str) -> None:
-    """Names of one sequence differ, are not empty and hold no "/", which joins nested ones."""
-    seen = set()
-    for index, layer in enumerate(of):
-        name = getattr(layer, "name", None)
-        if name is None:
-            continue
-        if name in seen or not name or "/" in name:
-            raise ValueError(f"{where}[{index}].name: {name!r} is empty, holds a '/' or is taken")
-        seen.add(name)
-        for part in ("branch", "skip"):
-            _check_names(getattr(layer, part, ()), f"{where}[{index}].{part}")
 
 
 def _shown(value: Any) -> str:

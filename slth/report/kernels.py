@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from slth import nn
 from slth.construct import Construction
-from slth.construct.layout import UNIVARIATE, first_activation
+from slth.construct.layout import UNIVARIATE, first_info
 from slth.construct.node import kernel_view
 from slth.nn.layers import Conv, Dense
 from slth.nn.network import Network
@@ -51,8 +50,7 @@ def realised_kernels(target: Network, construction: Construction, masked: Params
     v = kernel_view(kernel, positions, order)[:, :, first]
     before = UNIVARIATE if UNIVARIATE in masked else f"{layer.name}.{UNIVARIATE}"
     alpha = np.asarray(masked[before]["kernel"], np.float64).reshape(-1, v.shape[1])
-    act = first_activation(target)
-    info = nn.activation_info(act.kind, act.slope)
+    info = first_info(target)
     views = [wanted]
     for sign in (1, -1):
         slope = np.where(sign * alpha > 0, info.mu_plus, info.mu_minus) * alpha

@@ -9,7 +9,7 @@ import numpy as np
 
 from slth import nn
 from slth.construct import Construction, Solver
-from slth.construct.layout import UNIVARIATE, split
+from slth.construct.layout import has_two_layers, split
 from slth.construct.node import Stats
 from slth.construct.prune import count_channels
 from slth.evaluate import Comparison
@@ -88,9 +88,9 @@ def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, A
 
 def _univariate(source: Network) -> int | None:
     """In 2L, the univariate channels for each input and sign; None in L + 1."""
-    first = next(layer for layer in source.layers if isinstance(layer, Conv | Dense))
-    if not first.name.endswith(f".{UNIVARIATE}"):
+    if not has_two_layers(source):
         return None
+    first = next(layer for layer in source.layers if isinstance(layer, Conv | Dense))
     return split(first.features, source.input_shape[-1], first.use_bias)[0]
 
 

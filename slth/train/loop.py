@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from slth.data import Data
 from slth.interop import save_checkpoint
-from slth.nn.network import Network, apply_train, init
+from slth.nn.forward import apply_train, init
+from slth.nn.network import Network
 from slth.train.progress import Epoch, reporter
 from slth.train.settings import SETTINGS, Settings
 from slth.train.state import State, identity_of, keep, resume

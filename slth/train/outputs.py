@@ -4,7 +4,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from slth.nn.network import Network, apply
+from slth.nn.forward import apply
+from slth.nn.network import Network
 from slth.types import Batch, Params
 
 

@@ -4,12 +4,11 @@ import jax
 import numpy as np
 
 from slth import nn
-from slth.construct.layout import source_network
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool
 from slth.nn.zoo import resnet_cifar
-from slth.source import Source
+from slth.source import Source, source_network
 
 RELU, LEAKY = Activation("relu"), Activation("leaky_relu", 0.2)
 PAD = ((1, 1), (1, 1))
@@ -138,11 +137,12 @@ def images(network, count, seed=0):
 
 
 def source_of(target, m, *, seed=0, skip="carried", constants=None, copies_per_sign=None, **options):
-    network = source_network(
+    wide = source_network(
         target,
         m,
         copies_per_sign=m if copies_per_sign is None else copies_per_sign,
         constants=m if constants is None else constants,
         skip=skip,
     )
-    return Source(network, seed, m, **{"init": "he_uniform", "bias_scale": 4.0, **options})
+    options = {"init": "he_uniform", "bias_scale": 4.0, **options}
+    return Source(wide.network, seed, m, layout=wide.layout, **options)

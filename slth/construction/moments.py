@@ -10,10 +10,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from slth.construct.bias import constant_variables
-from slth.construct.node import Part
-from slth.construct.noise import slot_values
-from slth.construct.residual import Carried
+from slth.construction.biases import constant_variables
+from slth.construction.noise import slot_values
+from slth.construction.state import Carried, Part
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
 
@@ -133,7 +132,7 @@ def moments(
 ) -> Moments:
     """The moments of a node, gathered piece by piece; ``outputs``: the source channels of the copies."""
     carried = None if skip is None else (skip.x, skip.ticket)
-    reads = tuple((part.layer, part.stream.flat) for part in parts)
+    reads = tuple((part.layer, part.read.flat) for part in parts)
     tickets = tuple(part.stream.ticket for part in parts)
     inputs = tuple(part.stream.x for part in parts)
     slots = tuple((part.stream.slots.channel, part.stream.slots.sign) for part in parts)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from slth.construct.layout import Slots
+from slth.construction.state import Slots
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.layers import Activation
 

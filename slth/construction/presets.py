@@ -1,9 +1,9 @@
 """The constructions of the literature as points of one space, and what each of their theorems covers."""
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
+from slth.nn.graph import activations, linear_maps, sums
+from slth.nn.layers import Conv
 from slth.nn.network import Network
 
 Depth = Literal["2L", "L+1"]
@@ -44,22 +44,15 @@ and ICML 2022."""
 
 def missing(preset: Preset, target: Network, inputs: Inputs) -> str | None:
     """What a target has that the preset's theorem does not cover; None if it covers all."""
-    kinds, activations = set(), set()
-    for layer in _layers(target.layers):
-        match layer:
-            case Dense():
-                kinds.add("dense")
-            case Conv():
-                kinds.add("conv")
-            case Residual():
-                kinds.add("residual")
-            case Activation(kind):
-                activations.add(kind)
-    names = {"dense": "dense layers", "conv": "convolutions", "residual": "residual blocks"}
+    kinds = {"conv" if isinstance(entry.layer, Conv) else "dense" for entry in linear_maps(target).values()}
+    if any(step.name != step.path for step in sums(target)):
+        kinds.add("residual")
+    kinds_of_activation = {act.kind for act in activations(target)}
+    words = {"dense": "dense layers", "conv": "convolutions", "residual": "residual blocks"}
     for kind in sorted(kinds - set(preset.layers)):
-        return names[kind]
+        return words[kind]
     if preset.activations is not None:
-        for kind in sorted(activations - set(preset.activations)):
+        for kind in sorted(kinds_of_activation - set(preset.activations)):
             return f"the activation {kind}"
     if preset.inputs == "nonnegative" and inputs == "any":
         return "inputs below 0"
@@ -85,11 +78,3 @@ def check(preset: Preset, target: Network, inputs: Inputs) -> None:
         f"construction={preset.name} covers {which} of {of} layers{reads}, and this target has {lacking}: "
         f"choose construction={other.name}"
     )
-
-
-def _layers(layers: tuple[Layer, ...]) -> Iterator[Layer]:
-    for layer in layers:
-        yield layer
-        if isinstance(layer, Residual):
-            yield from _layers(layer.branch)
-            yield from _layers(layer.skip)

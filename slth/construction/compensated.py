@@ -23,32 +23,22 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from slth.construct.layer import (
-    Rule,
-    Wanted,
-    deviations,
-    empty_masks,
-    solve_constant_rows,
-    solve_constant_terms,
-)
-from slth.construct.moments import GROUP, HIGHEST, columns_of, draw_samples, moments
-from slth.construct.node import Part, Solved, Stats, Stream
-from slth.construct.residual import Carried
+from slth.construction.biases import empty_masks, solve_constant_rows, solve_constant_terms
+from slth.construction.independent import deviations
+from slth.construction.moments import GROUP, HIGHEST, columns_of, draw_samples, moments
+from slth.construction.state import Carried, Part, Problem, Rows, Solved, Stats, Stream
 from slth.nn.layers import Conv
+from slth.subset_sum import Objective
 
 
-class Compensation(NamedTuple):
-    """Settings of the compensated choice."""
+class Blocks(NamedTuple):
+    """Settings of the descent: see `slth.construction.solvers.Compensated`."""
 
-    sweeps: int = 8
-    block: int = 12
-    """Most variables enumerated together: as many whole taps as fit, or equal pieces of one."""
-    positions: int = 16384
-    """Most (image, position) pairs looked at in one node."""
-    ridge: float = 1e-4
-    """Added to G's diagonal, in units of its mean."""
-    dense_ridge: float = 1e-3
-    """The same for dense layers, which see one position an image."""
+    sweeps: int
+    block: int
+    positions: int
+    ridge: float
+    dense_ridge: float
 
 
 def least_subset(
@@ -178,66 +168,57 @@ def _sweep(
     return lax.scan(solve_group, (kept, left), starts)[0]
 
 
-def solve_compensated(
-    parts: tuple[Part, ...],
-    wanted: Wanted,
-    rule: Rule,
-    skip: Carried | None,
-    settings: Compensation,
-    *,
-    center: bool = False,
-) -> Solved:
-    """Every row of a node against the calibration data its streams carry.
+def solve_compensated(problem: Problem, settings: Blocks, tolerance: float) -> Solved:
+    """Every row of a node against the calibration data that its streams carry.
 
-    Args:
-      skip: a carried skip, whose errors the rows compensate as well.
-      center: choose the weights against activations about their means; constants then absorb, tap by tap,
-        what the means miss (see `slth.construct.bias`). Otherwise constants are variables of the rows.
+    The errors of a carried skip are compensated as well. Where the problem is centred the weights are chosen
+    against activations about their means, and constants then absorb, tap by tap, what the means miss
+    (`slth.construction.biases`); otherwise constants are variables of the rows.
     """
-    seen, want = parts, wanted
-    if center:
-        seen = tuple(part._replace(stream=_centered(part.stream)) for part in parts)
-        want = wanted._replace(bias=np.zeros_like(wanted.bias))
-    kept = _solve_masks(seen, want, _centered_skip(skip) if center else skip, settings)
+    parts, rows, skip = problem.parts, problem.rows, problem.carried
+    kept = _solve_masks(_centered_problem(problem) if problem.center else problem, settings)
     masks = empty_masks(parts)
     for mask, chosen in zip(masks.parts, kept, strict=True):
         mask |= chosen
     stats = sum(
-        (deviations(part, mask, wanted.columns, rule) for part, mask in zip(parts, kept, strict=True)),
+        (deviations(part, mask, rows.columns, tolerance) for part, mask in zip(parts, kept, strict=True)),
         Stats(),
     )
-    if center:
+    if problem.center:
         if skip is not None:
-            wanted = wanted._replace(extra=_mean_error(skip, wanted))
-        offsets = [_mean_missed(part, mask, wanted) for part, mask in zip(parts, kept, strict=True)]
-        stats += solve_constant_terms(parts, wanted, offsets, masks, rule)[1]
-    constants = solve_constant_rows(parts, wanted, masks, rule)
-    everything = np.ones(wanted.columns.shape, bool)
-    own = None if wanted.own is None else masks.own
-    return Solved(masks.parts, constants, np.zeros(wanted.columns.shape), everything, stats, own)
+            rows = rows._replace(extra=_mean_error(skip, rows))
+        offsets = [_mean_missed(part, mask, rows) for part, mask in zip(parts, kept, strict=True)]
+        stats += solve_constant_terms(
+            parts, rows, offsets, masks, objective=Objective.BEST, tolerance=tolerance
+        )[1]
+    constants = solve_constant_rows(parts, rows, masks, tolerance=tolerance)
+    everything = np.ones(rows.columns.shape, bool)
+    own = None if rows.own is None else masks.own
+    return Solved(masks.parts, constants, np.zeros(rows.columns.shape), everything, stats, own)
 
 
 def _solve_masks(
-    parts: tuple[Part, ...], wanted: Wanted, skip: Carried | None, settings: Compensation
+    problem: Problem, settings: Blocks
 ) -> tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...]:
     """The masks of all rows' weights."""
-    copies = wanted.columns.shape[1]
+    parts, rows, skip = problem.parts, problem.rows, problem.carried
+    copies = rows.columns.shape[1]
     columns = columns_of(parts, settings.block)
-    shape = parts[0].stream.shape
+    shape = parts[0].read.shape
     calibration = parts[0].stream.ticket
     assert calibration is not None  # this method is only chosen with images
     images = calibration.shape[0]
     samples = draw_samples(parts[0].layer, shape, images, settings.positions)
-    found = moments(parts, columns, samples, skip, wanted.columns.reshape(-1))
+    found = moments(parts, columns, samples, skip, rows.columns.reshape(-1))
     ridge = settings.ridge if isinstance(parts[0].layer, Conv) else settings.dense_ridge
     diagonal = jnp.diagonal(found.gram)
     gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / (columns.part >= 0).sum()))
-    weights = np.zeros((len(columns.part), wanted.columns.size), np.float32)
+    weights = np.zeros((len(columns.part), rows.columns.size), np.float32)
     for index, part in enumerate(parts):
         chosen = np.flatnonzero(columns.part == index)
-        rows = part.random[columns.tap[chosen], columns.channel[chosen]]
-        weights[chosen] = rows[:, wanted.columns.reshape(-1)]
-    share_weights = np.concatenate([*(_share_weights(part) for part in parts), wanted.bias[None]])
+        random = part.random[columns.tap[chosen], columns.channel[chosen]]
+        weights[chosen] = random[:, rows.columns.reshape(-1)]
+    share_weights = np.concatenate([*(_share_weights(part) for part in parts), rows.bias[None]])
     rest = found.skip if skip is not None else jnp.zeros(weights.shape)
     kept = np.asarray(
         solve_rows(
@@ -255,9 +236,9 @@ def _solve_masks(
     masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
     for index, mask in enumerate(masks):
         chosen = np.flatnonzero(columns.part == index)
-        mask[columns.tap[chosen][:, None], columns.channel[chosen][:, None], wanted.columns.reshape(-1)] = (
-            kept[chosen]
-        )
+        mask[columns.tap[chosen][:, None], columns.channel[chosen][:, None], rows.columns.reshape(-1)] = kept[
+            chosen
+        ]
     return masks
 
 
@@ -280,34 +261,41 @@ def _centered(stream: Stream) -> Stream:
     )
 
 
+def _centered_problem(problem: Problem) -> Problem:
+    """The problem of the weights alone: all values about their means, no biases."""
+    parts = tuple(part._replace(stream=_centered(part.stream)) for part in problem.parts)
+    rows = problem.rows._replace(bias=np.zeros_like(problem.rows.bias))
+    return problem._replace(parts=parts, rows=rows, carried=_centered_skip(problem.carried))
+
+
 def _centered_skip(skip: Carried | None) -> Carried | None:
     if skip is None or skip.x is None or skip.ticket is None:
         return skip
     return skip._replace(x=_about_mean(skip.x), ticket=_about_mean(skip.ticket))
 
 
-def _mean_error(skip: Carried, wanted: Wanted) -> Float[np.ndarray, " rows"]:
+def _mean_error(skip: Carried, rows: Rows) -> Float[np.ndarray, " rows"]:
     """What a carried skip's copies miss in the mean."""
     assert skip.x is not None
     assert skip.ticket is not None
     x, ticket = np.asarray(_mean(skip.x), np.float64), np.asarray(_mean(skip.ticket), np.float64)
-    return (x[:, None] - ticket[wanted.columns]).reshape(-1)
+    return (x[:, None] - ticket[rows.columns]).reshape(-1)
 
 
 def _mean_missed(
-    part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"], wanted: Wanted
+    part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"], rows: Rows
 ) -> Float[np.ndarray, "taps rows"]:
     """Mean contribution of the target's channels at each tap less that of the chosen ones."""
     assert part.stream.x is not None
     assert part.stream.ticket is not None
-    columns = wanted.columns.reshape(-1)
+    columns = rows.columns.reshape(-1)
     x, ticket = (
         np.asarray(_mean(part.stream.x), np.float64),
         np.asarray(_mean(part.stream.ticket), np.float64),
     )
     kept = np.where(mask[:, :, columns], part.random[:, :, columns], 0)
     return (
-        np.repeat(part.weight.transpose(0, 2, 1) @ x, wanted.columns.shape[1], 1)
+        np.repeat(part.weight.transpose(0, 2, 1) @ x, rows.columns.shape[1], 1)
         - kept.transpose(0, 2, 1) @ ticket
     )
 

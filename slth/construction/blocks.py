@@ -1,4 +1,4 @@
-"""Which source channels serve as copies of which target channel: chosen for the output layer's sake.
+"""Which block of source channels carries which target channel: dealt out for the output layer's sake.
 
 A weight of the output layer has a single subset-sum problem: no other copy of the output can stand in for one
 that misses. With 2^-m of all problems having no variable of the right sign, a large layer always has some.
@@ -9,12 +9,12 @@ So the blocks are dealt out such that the output layer's problems come out well.
 import numpy as np
 from jaxtyping import Float, Int
 
-from slth.construct.node import Part
+from slth.construction.state import Part
 from slth.subset_sum import solve
 
 LIMIT = 5_000_000
 """Most problems solved to compare the blocks; a larger network keeps the natural order."""
-OWN = 0.1
+HIDDEN = 0.1
 """What a missed weight of the hidden layer itself counts: its other copies can stand in for it."""
 
 
@@ -34,21 +34,21 @@ def order_for_output(
     channels = weight.shape[1]
     copies = np.arange(m)
     out_taps, reads, outputs = np.nonzero(weight)
-    wanted = weight[out_taps, reads, outputs]
+    output_goal = weight[out_taps, reads, outputs]
     slots = part.stream.slots
-    target = part.wanted
+    target = part.goal
     taps, which, row = (np.repeat(a, m) for a in np.nonzero(target))
     copy = np.tile(copies, len(taps) // m)
-    own = target[taps, which, row]
-    if (len(wanted) + len(own)) * channels > LIMIT or channels == 1:
+    hidden_goal = target[taps, which, row]
+    if (len(output_goal) + len(hidden_goal)) * channels > LIMIT or channels == 1:
         return np.arange(channels)
     members = slots.members[which, :15].T
     cost = np.empty((channels, channels))
     for block in range(channels):
         x = random[out_taps, block * m + copies[:, None], outputs]
-        cost[:, block] = _squares(x, wanted, reads, channels)
+        cost[:, block] = _squares(x, output_goal, reads, channels)
         x = part.random[taps, members, block * m + copy] * slots.gain[which, :15].T
-        cost[:, block] += OWN * _squares(x, own, row, channels)
+        cost[:, block] += HIDDEN * _squares(x, hidden_goal, row, channels)
     return assign(cost)
 
 

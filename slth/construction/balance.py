@@ -1,0 +1,213 @@
+r"""Balancing the target to fit a source that knows nothing of it.
+
+A positively homogeneous phi lets every channel be scaled: with :math:`x'_j = d_j x_j` the network with
+:math:`w'_{ji} = w_{ji} d_j / d_i` and :math:`b'_j = b_j d_j` computes the same outputs, up to
+their scale :math:`1/\lambda`. Channels joined by a carried skip share one d; the input has d = 1, all
+outputs share one. A channel that enters an activation which is not positively homogeneous has d = 1, and so
+have the outputs of a network that holds such an activation.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from slth.nn.activations import activation_info
+from slth.nn.graph import Skip, Sum, by_layer, graph, is_homogeneous, nested, sums, value_shapes
+from slth.nn.layers import Activation, ChannelScale
+from slth.nn.network import Network
+from slth.nn.pooling import Flatten, Subsample
+from slth.source.layout import SKIP
+from slth.types import Params
+
+SWEEPS = 60
+LIMIT = np.log(1e4)
+"""Largest |log d|; without it the scale of a channel without weights would diverge."""
+
+Ids = Int[np.ndarray, " channels"]
+
+
+class Edge(NamedTuple):
+    """A linear map as the balance sees it: which scales stand on its two sides, and its weights' sizes."""
+
+    path: str
+    size: Float[np.ndarray, "cin cout"]
+    """log of the largest |w| over the taps, in units of the source's scale; -inf for no weight."""
+    inputs: Ids
+    outputs: Ids
+
+
+class Ties(NamedTuple):
+    """Which channels have which scale; scale 0 is the input's."""
+
+    edges: list[Edge]
+    count: int
+    """Number of different scales."""
+    fixed: frozenset[int]
+    """Scales that stay 1."""
+    nodes: dict[str, Ids]
+    """The scales of each node's outputs, by its path."""
+
+
+class Balanced(NamedTuple):
+    """A target scaled to fit its source: its outputs times ``factor`` (lambda) are the original's."""
+
+    params: Params
+    factor: float
+    scales: dict[str, Float[np.ndarray, " cout"]]
+    """d of each node's outputs, by its path."""
+
+
+def balance(target: Network, params: Params, scales: dict[str, float], *, fit: float = 1.0) -> Balanced:
+    r"""Scale the channels of a target so that its weights fit the source's scales.
+
+    Every free scale d is moved until the largest entry of its rows and the largest entry of its columns, each
+    in units of their layer's source scale, are equal (Osborne's matrix balancing in the maximum norm, with the
+    scales of a residual stream tied); lambda keeps the output layer's largest weight at
+    about ``fit`` times its scale.
+
+    Args:
+      target, params: without batch norm.
+      scales: source scale of each linear layer by path; of a per-channel skip, that of
+        ``"<block>/skip/skip"``.
+      fit: largest |w'| / scale of the output layer to aim at.
+    Returns: float32 parameters, lambda (1 where some activation is not positively homogeneous) and d.
+    Source: E. E. Osborne, J. ACM 7 (1960) 338-345, for the balancing.
+    """
+    edges, count, fixed, nodes = _ties(target, params, scales)
+    log = np.zeros(count)
+    output = int(edges[-1].outputs[0])
+    groups = _groups(edges, count, fixed=fixed | {0, output})
+    for _ in range(SWEEPS):
+        if output not in fixed:
+            log[output] = np.log(fit) - (edges[-1].size - log[edges[-1].inputs][:, None]).max()
+        for members, touching in groups:
+            row, column = np.full(count, -np.inf), np.full(count, -np.inf)
+            for edge in touching:
+                size = edge.size + log[edge.outputs] - log[edge.inputs][:, None]
+                np.maximum.at(row, edge.outputs, size.max(0))
+                np.maximum.at(column, edge.inputs, size.max(1))
+            both = np.isfinite(row[members]) & np.isfinite(column[members])
+            movable = members[both]
+            log[movable] += (column[movable] - row[movable]) / 2
+            np.clip(log, -LIMIT, LIMIT, out=log)
+    d = np.exp(log)
+    scaled = _rescaled(params, edges, d)
+    return Balanced(scaled, float(1 / d[output]), {path: d[ids] for path, ids in nodes.items()})
+
+
+def _groups(edges: list[Edge], count: int, fixed: frozenset[int]) -> list[tuple[Ids, list[Edge]]]:
+    """The free scales, gathered by the layers they touch: those of one group never meet in one weight."""
+    touching: list[list[tuple[int, bool]]] = [[] for _ in range(count)]
+    for number, edge in enumerate(edges):
+        for v in np.unique(edge.outputs):
+            touching[v].append((number, True))
+        for v in np.unique(edge.inputs):
+            touching[v].append((number, False))
+    groups: dict[tuple[tuple[int, bool], ...], list[int]] = {}
+    for v in range(count):
+        if v not in fixed:
+            groups.setdefault(tuple(touching[v]), []).append(v)
+    return [
+        (np.array(group), [edges[n] for n in sorted({n for n, _ in key})]) for key, group in groups.items()
+    ]
+
+
+def _rescaled(params: Params, edges: list[Edge], d: Float[np.ndarray, " ids"]) -> Params:
+    layers = {path: dict(values) for path, values in by_layer(params).items()}
+    for edge in edges:
+        values = layers.get(edge.path, {})
+        if "kernel" in values:
+            kernel = np.asarray(values["kernel"], np.float64)
+            values["kernel"] = (kernel / d[edge.inputs][:, None] * d[edge.outputs]).astype(np.float32)
+        if "scale" in values:
+            scale = np.asarray(values["scale"], np.float64)
+            values["scale"] = (scale / d[edge.inputs] * d[edge.outputs]).astype(np.float32)
+        if "bias" in values:
+            values["bias"] = (np.asarray(values["bias"], np.float64) * d[edge.outputs]).astype(np.float32)
+    return nested(layers)
+
+
+def _ties(target: Network, params: Params, scales: dict[str, float]) -> Ties:
+    """The linear maps in order, and which of their channels have one scale."""
+    layers, shapes = by_layer(params), value_shapes(target)
+    edges: list[Edge] = []
+    own, count = _numbers(target)
+    fixed: set[int] = set() if is_homogeneous(target) else {int(own[sums(target)[-1].name][0])}
+    values: list[Ids] = [np.zeros(target.input_shape[-1], int)]
+    nodes: dict[str, Ids] = {}
+
+    def edge(kernel: np.ndarray, scale: float, path: str, inputs: Ids, outputs: Ids) -> None:
+        with np.errstate(divide="ignore"):
+            size = np.log(np.abs(kernel).reshape(-1, *kernel.shape[-2:]).max(0) / scale)
+        edges.append(Edge(path, size, inputs, outputs))
+
+    for step in graph(target):
+        if not isinstance(step, Sum):
+            ids = values[step.value]
+            match step.layer:
+                case Flatten(order):
+                    positions = int(np.prod(shapes[step.value][:-1]))
+                    ids = np.tile(ids, positions) if order == "hwc" else np.repeat(ids, positions)
+                case Subsample(_, channels):
+                    raise ValueError(
+                        f"target: a subsampling of channels {channels} outside of a skip is not known"
+                    )
+                case Activation(kind, slope) if not activation_info(kind, slope).homogeneous:
+                    fixed |= set(ids.tolist())
+            values.append(ids)
+            continue
+        ids = own.get(step.name)
+        for skip in step.skips:  # carried, or solved as weights of 1: the scales at its two ends are one
+            if skip.layer is None:
+                ids = values[skip.reads]
+            elif isinstance(skip.layer, Subsample):
+                assert ids is not None
+                before = values[skip.reads]
+                ids = np.array([before[i] if i >= 0 else ids[j] for j, i in enumerate(skip.layer.channels)])
+        assert ids is not None
+        for skip in step.skips:
+            if isinstance(skip.layer, ChannelScale):
+                kernel = skip_kernel(skip, layers, step.features)
+                edge(kernel, scales[f"{step.name}/skip/{SKIP}"], skip.path, values[skip.reads], ids)
+        for entry in step.maps:
+            kernel = np.asarray(layers[entry.path]["kernel"], np.float64)
+            edge(kernel, scales[entry.path], entry.path, values[entry.reads], ids)
+        values.append(ids)
+        nodes[step.path] = ids
+    return Ties(edges, count, frozenset(fixed), nodes)
+
+
+def _numbers(target: Network) -> tuple[dict[str, Ids], int]:
+    """Scales of each node whose outputs have scales of their own, by name, and how many there are in all.
+
+    The end of a block is numbered before the layers inside. Balancing goes through the scales in this order,
+    so the order is part of every ticket's bits.
+    """
+    order: list[Sum] = []
+    for step in sums(target):
+        inside = (at for at, other in enumerate(order) if other.name.startswith(f"{step.name}/"))
+        order.insert(next(inside, len(order)), step)
+    last = sums(target)[-1].name
+    numbers = {last: np.full(sums(target)[-1].features, 1)}
+    count = 2
+    for step in order:
+        if step.name != last and not any(skip.layer is None for skip in step.skips):
+            numbers[step.name] = np.arange(count, count + step.features)
+            count += step.features
+    return numbers, count
+
+
+def skip_kernel(skip: Skip, layers: dict[str, Params], cin: int) -> Float[np.ndarray, "cin cout"]:
+    """A skip as the kernel of a 1x1 convolution: ones, or a factor for each channel.
+
+    Args:
+      layers: the target's parameters by path (`slth.nn.by_layer`).
+      cin: channels of the value that the skip reads.
+    """
+    match skip.layer:
+        case Subsample(_, channels):
+            return np.stack([np.eye(cin)[:, i] if i >= 0 else np.zeros(cin) for i in channels], 1)
+        case ChannelScale():
+            return np.diag(np.asarray(layers[skip.path]["scale"], np.float64))
+    return np.eye(cin)

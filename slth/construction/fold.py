@@ -1,0 +1,180 @@
+r"""The construction: a fold over the target's steps, from which a mask comes out.
+
+    lambda * apply(source.network, mask * source, x) ~ apply(target, params, x)
+
+with every layer of the target built from random weights; nothing is copied and nothing redrawn.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slth import evaluate
+from slth import ticket as ticket_of
+from slth.construction.checks import check
+from slth.construction.plan import Plan, plan_of
+from slth.construction.prune import prune, read_channels
+from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_node
+from slth.construction.resume import fingerprint, load_node, save_node
+from slth.construction.solvers import Robust, Solver
+from slth.construction.state import Stats, Stream, copied_slots
+from slth.nn.graph import Sum, graph, last_reads, nested
+from slth.source import Source
+from slth.target import Target
+from slth.ticket import Ticket
+from slth.types import Batch, Mask, Params
+
+
+@dataclass(frozen=True, eq=False)
+class Construction:
+    """A mask of the source, and what is known of it.
+
+    ``made.ticket`` is the ticket, ``made.unsolved`` the number of weights and biases that no subset reaches,
+    ``made.error(images)`` how far the ticket's outputs are from the target's.
+    """
+
+    target: Target
+    source: Source
+    mask: Mask
+    factor: float
+    """lambda: the ticket's outputs times this are the target's."""
+    records: tuple[LayerRecord, ...]
+    params: Params
+    """The balanced target: what the copies reproduce."""
+    scales: dict[str, Float[np.ndarray, " cout"]]
+    """d of each node's outputs, by which the balanced target differs from the target (`balance`)."""
+    columns: dict[str, np.ndarray]
+    """Source channels (cout, copies) of the copies of each node's outputs; a sum is named as its
+    branch's last layer."""
+
+    @property
+    def stats(self) -> Stats:
+        """Counts and errors of all subset-sum problems together."""
+        return sum((record.stats for record in self.records), Stats())
+
+    @property
+    def unsolved(self) -> int:
+        """Problems for which no subset is within the tolerance; each keeps its best subset."""
+        return self.stats.unsolved
+
+    @cached_property
+    def ticket(self) -> Ticket:
+        """The ticket: seed, mask and lambda, with the source's hash; `Ticket.save` writes its file."""
+        return ticket_of.make(self.source, self.mask, self.factor, self.target.network)
+
+    def error(self, images: Batch) -> evaluate.Comparison:
+        """The ticket's outputs against the target's: agreement, largest, mean and relative error.
+
+        Args:
+          images: shape (n, *input_shape); images that the construction has not seen say most.
+        """
+        return evaluate.compare(self.target(images), self.ticket(images))
+
+    def copies(self) -> evaluate.Copies:
+        """What the source's channels carry, for errors layer by layer (`slth.evaluate.run`)."""
+        reads = read_channels(self.source.network, self.mask)
+        return evaluate.Copies(self.target.network, self.params, self.columns, reads)
+
+
+def construct(
+    target: Target,
+    source: Source,
+    solver: Solver | None = None,
+    images: Float[Array | np.ndarray, "n *shape"] | None = None,
+    *,
+    fit: float = 1.25,
+    nonnegative: bool = False,
+    folder: Path | None = None,
+) -> Construction:
+    r"""A strong lottery ticket: the mask that makes a random source compute a target.
+
+    For every weight w of the target a subset S of random weights v with :math:`\sum_{k \in S} v_k \approx w`,
+    layer by layer, so that :math:`\lambda f(\mathrm{mask} \odot \mathrm{source}; x) \approx f_{target}(x)`.
+
+    Args:
+      target: a trained network (`slth.load`, `slth.Target.of`).
+      source: a random network made for it (`slth.Source.of`); it is never redrawn.
+      solver: how subsets are chosen, such as `slth.Robust` (None: that) or `slth.Compensated`.
+      images: shape (n, *input_shape), for the statistics of solvers that need some: of the kind that the
+        target was trained on, never test images. 256 are enough for `slth.Robust`.
+      fit: size of the balanced target's output weights in units of the source's scale (`balance`).
+      nonnegative: says that no input of the network is below 0; the first layer then needs half the channels.
+      folder: where nodes are kept while the construction runs; a broken one goes on from there.
+    Returns: the mask and what is known of it; unsolved problems are counted, not hidden.
+    Raises: ValueError, before any work, for arguments that do not fit together.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> images = jax.random.normal(jax.random.key(1), (64, 4))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Robust(), images)
+      >>> made.error(images).relative < 0.1
+      True
+
+    Source: Burkholz, ICML 2022, for the L + 1 construction; Malach et al. 2020 and others for 2L
+      (docs/constructions.md).
+    """
+    solver = Robust() if solver is None else solver
+    check(target, source, solver, images, fit=fit, nonnegative=nonnegative)
+    plan = plan_of(target, source, solver, fit=fit, nonnegative=nonnegative)
+    return finish(plan, list(nodes_of(plan, images, folder)))
+
+
+def nodes_of(
+    plan: Plan, images: Float[Array | np.ndarray, "n *shape"] | None = None, folder: Path | None = None
+) -> Iterator[Node]:
+    """The nodes of a construction, one after the other, as they are solved.
+
+    Args:
+      plan: of arguments that `check` has accepted.
+      images, folder: see `construct`. Nodes that the folder holds are taken over without being solved.
+    """
+    network = plan.target.network
+    identity = "" if folder is None else fingerprint(plan, images)
+    state: State = {0: _input(plan, images)}
+    last = last_reads(network)
+    for number, step in enumerate(graph(network)):
+        if isinstance(step, Sum):
+            before = None if folder is None else load_node(folder, number, identity)
+            stream, node = realise_node(plan, plan.nodes[number], state, before)
+            if folder is not None and before is None:
+                save_node(folder, node, identity)
+            yield node
+        else:
+            stream = realise_apply(plan, step, state)
+        state = {value: old for value, old in state.items() if last[value] > number} | {number + 1: stream}
+
+
+def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
+    """The construction whose nodes these are: one mask without dead ends."""
+    nodes = list(nodes)
+    layers: dict[str, dict] = {}
+    for node in nodes:
+        for path, mask in node.masks.items():
+            layer, _, leaf = path.rpartition("/")
+            layers.setdefault(layer, {})[leaf] = mask
+    return Construction(
+        plan.target,
+        plan.source,
+        prune(plan.source.network, nested(layers)),
+        plan.balanced.factor,
+        tuple(node.record for node in nodes),
+        plan.balanced.params,
+        plan.balanced.scales,
+        {node.record.path: node.columns for node in nodes},
+    )
+
+
+def _input(plan: Plan, images: Float[Array | np.ndarray, "n *shape"] | None) -> Stream:
+    """The network's input: every channel stands for itself, exactly."""
+    channels = np.arange(plan.target.network.input_shape[-1])[:, None]
+    x = None if images is None else jnp.asarray(images, jnp.float32)
+    ticket = x if plan.solver.runs_ticket else None
+    return Stream(copied_slots(channels), np.zeros(0, int), np.zeros(0), np.zeros(channels.shape), x, ticket)

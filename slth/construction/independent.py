@@ -1,0 +1,223 @@
+r"""A node solved weight by weight: every subset-sum problem on its own.
+
+For output copy (j, k), input i and tap tau: choose S among the members of i's slot such that
+:math:`\sum_{k' \in S} v_{(j,k),(i,k'),\tau}\, g_{ik'} \approx f_i\, w_{j,i,\tau}`, with the members' gains g
+and the slot's factor f (`slth.construction.state.Slots`). All problems are independent.
+
+Source: Burkholz, ICML 2022, proof of the L + 1 construction.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slth.construction.biases import (
+    Objective,
+    empty_masks,
+    solve_constant_rows,
+    solve_constant_terms,
+    solve_in_units,
+)
+from slth.construction.choices import Kept, choose_robust, noise_price
+from slth.construction.state import Part, Problem, Solved, Stats
+
+
+class Rule(Protocol):
+    """How the subset of a weight is chosen."""
+
+    @property
+    def tolerance(self) -> float:
+        """Epsilon, in units of the source's scale."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """Exactly so many variables of a problem; None: any number."""
+        ...
+
+    @property
+    def bias_objective(self) -> Objective:
+        """How the subsets of biases are chosen."""
+        ...
+
+    @property
+    def retries(self) -> bool:
+        """Whether a weight that is missed may also use copies that were set aside."""
+        ...
+
+    def most_variables(self, part: Part, multiplicity: int) -> int:
+        """Most variables that one problem of this part takes."""
+        ...
+
+    def choose(
+        self,
+        x: Float[np.ndarray, "m n"],
+        t: Float[np.ndarray, " n"],
+        part: Part,
+        error: Float[np.ndarray, "m n"],
+        which: Int[np.ndarray, " n"],
+    ) -> Kept:
+        """The kept variables of each problem, and whether some subset is within the tolerance.
+
+        Args:
+          error: v² E² of each variable, the noise that it adds.
+          which: the slot of each problem.
+        """
+        ...
+
+
+def solve_independent(problem: Problem, rule: Rule) -> Solved:
+    """Every subset-sum problem of a node on its own.
+
+    Unsolved problems keep their best subset and are counted. A target of 0 takes the empty subset, unasked.
+    """
+    parts, rows = problem.parts, problem.rows
+    masks = empty_masks(parts)
+    noise, missed = np.zeros(rows.columns.shape), np.zeros(rows.columns.shape)
+    stats, offsets = Stats(), []
+    for part, mask in zip(parts, masks.parts, strict=True):
+        solved = _solve_part(part, mask, rows.columns, problem.multiplicity, rule)
+        noise, missed = noise + solved.noise, missed + solved.missed
+        stats += solved.stats
+        offsets.append(solved.offset)
+    bias_error, bias_stats = solve_constant_terms(
+        parts, rows, offsets, masks, objective=rule.bias_objective, tolerance=rule.tolerance
+    )
+    constants = solve_constant_rows(parts, rows, masks, tolerance=rule.tolerance)
+    usable = ~_outliers(missed + bias_error)
+    own = None if rows.own is None else masks.own
+    return Solved(masks.parts, constants, noise + bias_error, usable, stats + bias_stats, own)
+
+
+def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cout copies"]:
+    """Copies that missed their targets by over ten times as much as the median of their siblings.
+
+    At most a third of them: every copy set aside is a variable less for the next layer.
+    """
+    rank = np.argsort(np.argsort(-missed, 1, kind="stable"), 1, kind="stable")
+    return (missed > 100 * np.median(missed, 1, keepdims=True)) & (rank < missed.shape[1] // 3)
+
+
+class _PartSolved(NamedTuple):
+    noise: Float[np.ndarray, "cout copies"]
+    missed: Float[np.ndarray, "cout copies"]
+    """Sum of squared errors of each copy's weights."""
+    offset: Float[np.ndarray, "taps rows"]
+    """What constants must add at each tap: the mean of what the sums miss, less the members' own base."""
+    stats: Stats
+
+
+def _solve_part(
+    part: Part,
+    mask: Bool[np.ndarray, "taps source_cin source_cout"],
+    columns: Int[np.ndarray, "cout copies"],
+    multiplicity: int,
+    rule: Rule,
+) -> _PartSolved:
+    """The weights of one linear map; sets ``mask``."""
+    slots = part.stream.slots
+    target = np.repeat(part.goal, columns.shape[1], axis=2)  # one problem for each copy of the output
+    taps, which, out = np.nonzero(target)
+    column = columns.reshape(-1)[out]
+    left = target[taps, which, out].astype(np.float64)
+    count = len(left)
+    members = slots.members.shape[1]
+    # A slot of the input may hold more members than one problem takes: a second group solves what is left.
+    most = rule.most_variables(part, multiplicity)
+    group = math.ceil(members / math.ceil(members / most))
+    size = np.zeros(count, np.int64)
+    noise, power, total = np.zeros(count), np.zeros(count), np.zeros(count)
+    reachable = np.zeros(count, bool)
+    for start in range(0, members, group):
+        chosen = slice(start, min(start + group, members))
+        source = slots.members[which, chosen].T  # (group, problems)
+        v = part.random[taps, source, column]
+        x = v * slots.gain[which, chosen].T
+        error = v.astype(np.float64) ** 2 * part.stream.noise[which, chosen].T
+        usable = slots.usable[which, chosen].T | (rule.size is not None)
+        kept, reached = rule.choose(np.where(usable, x, 0), left, part, error, which)
+        if rule.size is not None:
+            kept &= x != 0  # a member that is missing fills the number and is none
+        again = np.flatnonzero(~reached & ~usable.all(0))
+        # Copies set aside are still better than a weight missed, at the price of their noise.
+        if len(again) and rule.retries:
+            price = noise_price(error[:, again], part.rms[which[again]])
+            tolerance = rule.tolerance * part.scale
+            kept[:, again], reached[again] = choose_robust(
+                x[:, again], left[again], price, tolerance=tolerance
+            )
+        mask[tuple(np.broadcast_to(a, kept.shape)[kept] for a in (taps, source, column))] = True
+        left -= np.where(kept, x, 0).sum(0)
+        size += kept.sum(0)
+        noise += np.where(kept, error, 0).sum(0)
+        power += np.where(kept, v.astype(np.float64) ** 2, 0).sum(0)
+        total += np.where(kept, v, 0).sum(0, dtype=np.float64)
+        reachable |= reached
+    noise += left**2 * part.rms[which] ** 2
+    stats = _tally(part, left, size, reachable, power.sum(), columns.shape[1], rule.tolerance)
+
+    def per_copy(values: np.ndarray) -> np.ndarray:
+        return np.bincount(out, weights=values, minlength=columns.size).reshape(columns.shape)
+
+    constant = part.mean[which] * left - slots.base * total
+    shape = (len(target), columns.size)
+    offset = np.bincount(taps * columns.size + out, constant, np.prod(shape)).reshape(shape)
+    return _PartSolved(per_copy(noise), per_copy(left**2), offset, stats)
+
+
+def _tally(
+    part: Part,
+    left: Float[np.ndarray, " n"],
+    size: Int[np.ndarray, " n"],
+    reachable: Bool[np.ndarray, " n"],
+    power: float,
+    copies: int,
+    tolerance: float,
+) -> Stats:
+    off = np.abs(left) / part.scale
+    far = off > tolerance
+    return Stats(
+        problems=len(left),
+        unsolved=int((far & ~reachable).sum()),
+        deviating=int((far & reachable).sum()),
+        size=float(size.sum()),
+        error=float(off.sum()),
+        max_error=float(off.max(initial=0)),
+        sizes=tuple(np.bincount(size)) if len(left) else (),
+        source_power=float(power),
+        target_power=float((part.weight**2).sum()) * copies,
+    )
+
+
+def deviations(
+    part: Part,
+    mask: Bool[np.ndarray, "taps source_cin source_cout"],
+    columns: Int[np.ndarray, "cout copies"],
+    tolerance: float,
+) -> Stats:
+    """How far the sums that a mask realises are from the weights, and which of them some subset meets."""
+    slots = part.stream.slots
+    target = np.repeat(part.goal, columns.shape[1], axis=2)
+    left = target.astype(np.float64)
+    size = np.zeros(target.shape, int)
+    flat = columns.reshape(-1)
+    power = 0.0
+    for k in range(slots.members.shape[1]):
+        kept = mask[:, slots.members[:, k]][:, :, flat] & (slots.gain[:, k] != 0)[:, None]
+        v = np.where(kept, part.random[:, slots.members[:, k]][:, :, flat], 0)
+        left -= v * slots.gain[:, k][:, None]
+        size += kept
+        power += float((v.astype(np.float64) ** 2).sum())
+    far = np.nonzero(np.abs(left) > tolerance * part.scale)
+    reachable = np.ones(target.shape, bool)
+    taps, which, out = far
+    if len(taps):
+        x = part.random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T
+        m = min(len(x), 15)  # a subset of the first 15 members is a subset of all
+        reachable[far] = solve_in_units(
+            x[:m], target[far], Objective.BEST, tolerance=tolerance * part.scale
+        ).solved
+    nonzero = target != 0
+    return _tally(part, left[nonzero], size[nonzero], reachable[nonzero], power, columns.shape[1], tolerance)

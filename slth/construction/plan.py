@@ -1,0 +1,213 @@
+"""What a construction is to do, fixed before the first problem is solved: which source layer realises what."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from slth.construction.balance import Balanced, balance, skip_kernel
+from slth.construction.solvers import Solver
+from slth.construction.state import Read
+from slth.nn.activations import ActivationInfo, activation_info
+from slth.nn.graph import Apply, Sum, by_layer, flattening, graph, is_homogeneous, linear_maps, value_shapes
+from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Linear
+from slth.nn.network import Network
+from slth.nn.pooling import Subsample
+from slth.source import Source, layer_scale, layout_of
+from slth.source.layout import Layout, NodeLayout, Univariate
+from slth.source.widths import first_activation, first_info
+from slth.target import Target
+from slth.types import Params
+
+
+class FrontPlan(NamedTuple):
+    """A univariate layer of the source."""
+
+    layout: Univariate
+    layer: Linear
+    activation: Activation
+
+
+class MapPlan(NamedTuple):
+    """A linear map of the target, or a skip solved as one, and the source's layer for it."""
+
+    path: str
+    layer: Linear
+    values: Params
+    """Kernel and bias of the balanced target."""
+    source_layer: Linear
+    reads: int
+    read: Read
+    front: FrontPlan | None
+    """The univariate layer that the map reads through: its own in 2L, the network's first in L+1 where it
+    reads the input."""
+
+
+class CarriedPlan(NamedTuple):
+    """A skip without parameters that the source has too."""
+
+    reads: int
+    layer: Subsample | None
+    source_layer: Subsample | None
+
+
+class NodePlan(NamedTuple):
+    """One node: a sum of linear maps and of at most one carried skip."""
+
+    number: int
+    """Of the node among the target's steps."""
+    path: str
+    maps: tuple[MapPlan, ...]
+    carried: CarriedPlan | None
+    features: int
+    copies: int
+    need: float
+    """Largest |bias| / scale of the nodes behind it: what its constants are for."""
+
+
+class Plan(NamedTuple):
+    """Everything that is known of a construction before it starts."""
+
+    target: Target
+    source: Source
+    solver: Solver
+    layout: Layout
+    balanced: Balanced
+    info: ActivationInfo
+    """Of the activation of univariate layers."""
+    nodes: dict[int, NodePlan]
+    """By number of the step."""
+    nonnegative: bool
+    """Whether no input of the network is below 0."""
+
+    @property
+    def center(self) -> bool:
+        """Whether activations count about their means, which constants carry (see `centred`)."""
+        return centred(self.target.network, self.source.network)
+
+
+def centred(target: Network, source: Network) -> bool:
+    """Whether a construction with images counts activations about their means, which constants carry.
+
+    So it is where phi(0) may differ from 0 and where the source's hidden layers have biases of their own.
+    """
+    return not is_homogeneous(target) or any(
+        entry.layer.use_bias
+        for entry in linear_maps(source).values()
+        if not entry.path.endswith("univariate")
+    )
+
+
+def weight_scale(source: Source, layout: Layout, path: str) -> float:
+    """What a weight of the layer at ``path`` is measured in: the source's scale of it; in 2L that times half
+    the scale of the univariate layer in front, as products of two uniform numbers are half as large as one.
+    """
+    front = next(
+        (entry.front for node in layout.nodes for entry in node.maps if entry.path == path and entry.front),
+        None,
+    )
+    return layer_scale(source, path) * (layer_scale(source, front.path) / 2 if front is not None else 1.0)
+
+
+def plan_of(
+    target: Target, source: Source, solver: Solver, *, fit: float = 1.25, nonnegative: bool = False
+) -> Plan:
+    """The plan of a construction; nothing is drawn or solved yet.
+
+    Args:
+      target, source, solver, fit, nonnegative: see `slth.construct`.
+    Raises: ValueError where the source is not one of the target.
+    """
+    network = target.network
+    layout = source.layout or layout_of(network, source.network, source.multiplicity)
+    paths = [entry.path for node in layout.nodes for entry in node.maps]
+    scales = {path: weight_scale(source, layout, path) for path in paths}
+    balanced = balance(network, target.params, scales, fit=fit)
+    needs = _needs(layout, balanced.params, scales)
+    layers = by_layer(balanced.params)
+    nodes = {
+        node.step: _node(network, source.network, layout, node, layers, needs, nonnegative)
+        for node in layout.nodes
+    }
+    return Plan(target, source, solver, layout, balanced, first_info(network), nodes, nonnegative)
+
+
+def _node(
+    target: Network,
+    source: Network,
+    layout: Layout,
+    node: NodeLayout,
+    layers: dict[str, Params],
+    needs: dict[str, float],
+    nonnegative: bool,
+) -> NodePlan:
+    step, wide = graph(target)[node.step], linear_maps(source)
+    assert isinstance(step, Sum)
+    maps = []
+    for number, entry in enumerate(node.maps):
+        layer = wide[entry.path].layer
+        if number < len(step.maps):
+            own = step.maps[number]
+            mapped, values, reads = own.layer, layers.get(own.path, {}), own.reads
+        else:
+            skip = step.skips[0]
+            kernel = skip_kernel(skip, layers, value_shapes(target)[skip.reads][-1]).astype(np.float32)
+            mapped, reads = _as_linear(layer, kernel.shape[1]), skip.reads
+            ones = (1,) * len(layer.kernel) if isinstance(layer, Conv) else ()
+            values = {"kernel": kernel.reshape(*ones, *kernel.shape)}
+        front = entry.front or (layout.first if _is_raw(target, reads) else None)
+        if front is not None:
+            front = FrontPlan(front, wide[front.path].layer, first_activation(target))
+        read = _read(target, reads, nonnegative)
+        maps.append(MapPlan(entry.path, mapped, values, layer, reads, read, front))
+    carried = None
+    if len(node.maps) == len(step.maps) and step.skips:
+        skip, (other,) = step.skips[0], _sum_named(source, step.name).skips
+        assert not isinstance(skip.layer, ChannelScale)
+        assert not isinstance(other.layer, ChannelScale)
+        carried = CarriedPlan(skip.reads, skip.layer, other.layer)
+    return NodePlan(
+        node.step, step.path, tuple(maps), carried, step.features, node.copies, needs[node.maps[0].path]
+    )
+
+
+def _as_linear(layer: Linear, features: int) -> Linear:
+    """The target's side of a skip that the source solves by ``layer``."""
+    if isinstance(layer, Dense):
+        return Dense(layer.name, features, use_bias=False)
+    return Conv(layer.name, features, layer.kernel, layer.stride, use_bias=False)
+
+
+def _sum_named(network: Network, name: str) -> Sum:
+    return next(step for step in graph(network) if isinstance(step, Sum) and step.name == name)
+
+
+def _read(target: Network, value: int, nonnegative: bool) -> Read:
+    """How a map reads a value: flattened or not, and whether it can be negative."""
+    flat = flattening(target, value)
+    shape = value_shapes(target)[value] if flat is None else flat.shape
+    steps = graph(target)
+    while value > 0 and isinstance(step := steps[value - 1], Apply):
+        if isinstance(step.layer, Activation):
+            info = activation_info(step.layer.kind, step.layer.slope)
+            signed = not (info.homogeneous and info.mu_plus >= 0 >= info.mu_minus)
+            return Read(shape, flat and flat.layer, not signed)
+        value = step.value
+    return Read(shape, flat and flat.layer, nonnegative and value == 0)
+
+
+def _is_raw(target: Network, value: int) -> bool:
+    """Whether no linear layer stands between the network's input and a value."""
+    steps = graph(target)
+    while value > 0 and isinstance(step := steps[value - 1], Apply):
+        value = step.value
+    return value == 0
+
+
+def _needs(layout: Layout, params: Params, scales: dict[str, float]) -> dict[str, float]:
+    """For every linear layer, the largest |bias| / scale of the layers behind it."""
+    layers, needs, largest = by_layer(params), {}, 0.0
+    for entry in reversed([entry for node in layout.nodes for entry in node.maps]):
+        needs[entry.path] = largest
+        bias = layers.get(entry.path, {}).get("bias", np.zeros(1))
+        largest = max(largest, float(np.abs(np.asarray(bias)).max()) / scales[entry.path])
+    return needs

@@ -1,0 +1,280 @@
+"""One step of a construction: streams in, stream and masks out. Nothing that comes in is changed."""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int
+
+from slth.construction import noise as noise_of
+from slth.construction.biases import safe_taps
+from slth.construction.blocks import order_for_output
+from slth.construction.plan import CarriedPlan, MapPlan, NodePlan, Plan, weight_scale
+from slth.construction.state import (
+    Carried,
+    Part,
+    Problem,
+    Rows,
+    Solved,
+    Stats,
+    Stream,
+    copied_slots,
+    from_view,
+    kernel_view,
+)
+from slth.construction.univariate import univariate_stream
+from slth.nn.activations import activation_info
+from slth.nn.graph import Apply, flattening, sums, value_shapes
+from slth.nn.layers import Activation, Linear
+from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.nn.forward import parameter_shapes
+from slth.source import parameter
+from slth.types import Params
+
+IMAGES = 32
+"""Calibration images that go through a layer at a time."""
+
+State = Mapping[int, Stream]
+"""The streams that later steps still read, by number of the value. A pytree of arrays."""
+
+
+class LayerRecord(NamedTuple):
+    """What happened in one node of the target."""
+
+    path: str
+    stats: Stats
+    kept: int
+    parameters: int
+    seconds: float
+    copy_error: float | None = None
+    """Relative L2 error of one copy's pre-activations on calibration images, if the ticket ran on them."""
+    mean_error: float | None = None
+    """The same of the mean of the copies."""
+
+
+class Node(NamedTuple):
+    """What a construction chose for one node: all that the next ones, or another process, must know of it."""
+
+    number: int
+    """Of the node among the target's steps."""
+    record: LayerRecord
+    masks: dict[str, np.ndarray]
+    """Masks of the source's parameters by path, univariate layers in front included."""
+    columns: Int[np.ndarray, "cout copies"]
+    """Source channels of the copies of each output."""
+    solved: Solved
+
+
+def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None = None) -> tuple[Stream, Node]:
+    """One sum of linear maps (and a carried skip): its subsets, and the stream of its pre-activations.
+
+    Args:
+      before: what an earlier process has chosen for this node; it is taken over, and nothing solved again.
+    """
+    started = time.perf_counter()
+    masks: dict[str, np.ndarray] = {}
+    parts = []
+    for entry in node.maps:
+        stream = state[entry.reads]
+        if entry.front is not None:
+            stream, made = univariate_stream(stream, entry.read, entry.front, plan.info, plan.source)
+            masks |= made
+        parts.append(_part(plan, entry, stream))
+    parts, carried = tuple(parts), _carried(node.carried, state)
+    if before is None:
+        columns = _order(plan, node, parts[0])[:, None] * node.copies + np.arange(node.copies)
+        solved = plan.solver.solve(_problem(plan, node, parts, columns, carried))
+    else:
+        columns, solved = before.columns, before.solved
+    for part, mask in zip(parts, solved.masks, strict=True):
+        shape = parameter_shapes(plan.source.network)[f"{part.path}/kernel"]
+        masks[f"{part.path}/kernel"] = from_view(mask, shape, part.read.order)
+    if solved.own is not None:
+        masks[f"{parts[0].path}/bias"] = solved.own
+    x, ticket = _realised(plan, node, parts, carried, masks)
+    noise, constants, usable = solved.noise, solved.constants, solved.usable
+    if carried is not None:
+        noise, constants = noise + carried.noise, constants + carried.constants
+        usable = usable & carried.usable
+    copy = mean = None
+    if x is not None and ticket is not None:
+        errors = noise_of.copy_errors(x, ticket, columns)
+        noise, of_mean, power = (np.asarray(a, np.float64) for a in errors)
+        size = max(power.sum(), 1e-30)
+        copy, mean = float((noise.mean(1).sum() / size) ** 0.5), float((of_mean.sum() / size) ** 0.5)
+    slots = copied_slots(columns)._replace(usable=usable)
+    channels = columns.size + np.arange(len(constants))
+    stream = Stream(slots, channels, constants, noise, x, ticket)
+    if before is not None:
+        return stream, before._replace(masks=masks)
+    kept, count = (sum(int(f(mask)) for mask in solved.masks) for f in (np.sum, np.size))
+    seconds = time.perf_counter() - started
+    record = LayerRecord(node.path, solved.stats, kept, count, seconds, copy, mean)
+    return stream, Node(node.number, record, masks, columns, solved)
+
+
+def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
+    """Activations and pooling: the same function on every channel of target and ticket."""
+    stream, layer = state[step.value], step.layer
+    if isinstance(layer, Flatten):
+        return stream  # readers look behind it (`slth.construction.state.Read`)
+    noise, constants = stream.noise, stream.constants
+    match layer:
+        case Activation(kind, slope):
+            phi = activation_info(kind, slope).phi
+            constants = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
+            if stream.x is not None:
+                noise = noise * np.asarray(noise_of.slope_power(stream.x, layer))[stream.slots.channel, None]
+        case Pool(kind="mean", window=window):
+            noise = noise / np.prod(window)
+            if layer.count_padding and any(map(any, layer.padding)):
+                constants = np.zeros_like(constants)  # padding makes them differ from place to place
+        case GlobalMean():
+            noise = noise / np.prod(value_shapes(plan.target.network)[step.value][:-1])
+    x = None if stream.x is None else _apply(layer, stream.x)
+    ticket = None if stream.ticket is None else _apply(layer, stream.ticket)
+    return stream._replace(noise=noise, constants=constants, x=x, ticket=ticket)
+
+
+def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
+    random = np.asarray(parameter(plan.source, f"{entry.path}/kernel"))
+    rms, mean = np.ones(len(stream.slots.channel)), np.zeros(len(stream.slots.channel))
+    if stream.x is not None:
+        center = plan.center and stream.slots.carried
+        rms, mean = noise_of.slot_size(stream.x, stream.slots, center=center)
+    read = entry.read
+    return Part(
+        entry.path,
+        entry.layer,
+        kernel_view(np.asarray(entry.values["kernel"]), read.positions, read.order),
+        kernel_view(random, read.positions, read.order),
+        read,
+        stream,
+        safe_taps(entry.layer, read),
+        rms,
+        mean,
+        weight_scale(plan.source, plan.layout, entry.path),
+    )
+
+
+def _carried(carried: CarriedPlan | None, state: State) -> Carried | None:
+    """What a parameter-free skip brings to a node."""
+    if carried is None:
+        return None
+    stream = state[carried.reads]
+    if carried.layer is None or carried.source_layer is None:
+        return Carried(stream.constants, stream.noise, stream.slots.usable, stream.x, stream.ticket)
+    index = np.array(carried.layer.channels)
+    empty = index[:, None] < 0
+    return Carried(
+        stream.constants,
+        np.where(empty, 0, stream.noise[index]),
+        empty | stream.slots.usable[index],
+        None if stream.x is None else carried.layer.apply({}, stream.x),
+        None if stream.ticket is None else carried.source_layer.apply({}, stream.ticket),
+    )
+
+
+def _problem(
+    plan: Plan,
+    node: NodePlan,
+    parts: tuple[Part, ...],
+    columns: Int[np.ndarray, "cout copies"],
+    carried: Carried | None,
+) -> Problem:
+    """The subset-sum problems of a node: weights, biases, and the rows of its constants."""
+    spare = parts[0].random.shape[2] - columns.size
+    biases = (np.asarray(entry.values.get("bias", 0.0), np.float64) for entry in node.maps)
+    # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.
+    size = node.need * 8 / max(1, min(spare, 15))
+    constant = np.full(spare, np.nan if carried is not None else size)
+    name = f"{parts[0].path}/bias"
+    has_own = name in parameter_shapes(plan.source.network)
+    own = np.asarray(parameter(plan.source, name)) if has_own else None
+    rows = Rows(sum(biases, np.zeros(node.features)), columns, constant, own)
+    smooth = not (plan.info.homogeneous or parts[0].stream.slots.carried)
+    return Problem(parts, rows, carried, plan.source.multiplicity, plan.center, smooth)
+
+
+def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
+    """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
+    target, nodes = plan.target.network, sums(plan.target.network)
+    natural = np.arange(node.features)
+    plain = len(nodes) > 1 and nodes[-2].path == node.path and nodes[-2].name == node.path
+    if not plain or "/" in node.path or plan.layout.depth == "2L" or not plan.solver.deals_blocks:
+        return natural
+    last = nodes[-1].maps[0]
+    flat = flattening(target, last.reads)
+    positions, order = (1, "hwc") if flat is None else (int(np.prod(flat.shape[:-1])), flat.layer.order)
+    kernel = plan.nodes[max(plan.nodes)].maps[0].values["kernel"]
+    random = np.asarray(parameter(plan.source, f"{last.path}/kernel"))
+    return order_for_output(
+        part,
+        kernel_view(np.asarray(kernel), positions, order),
+        kernel_view(random, positions, order),
+        plan.source.multiplicity,
+    )
+
+
+def _realised(
+    plan: Plan,
+    node: NodePlan,
+    parts: tuple[Part, ...],
+    carried: Carried | None,
+    masks: dict[str, np.ndarray],
+) -> tuple[Array | None, Array | None]:
+    """Target's and ticket's pre-activations of a node on the calibration images, where there are any."""
+    x = ticket = None
+    streams = tuple(part.stream for part in parts)
+    flats = tuple(part.read.flat for part in parts)
+    if streams[0].x is not None:
+        values = tuple(entry.values for entry in node.maps)
+        layers = tuple(entry.layer for entry in node.maps)
+        inputs = tuple(_flattened(stream.x, flat) for stream, flat in zip(streams, flats, strict=True))
+        x = _linear_sum(layers, values, inputs, None if carried is None else carried.x)
+    if streams[0].ticket is not None:
+        kernels = []
+        for part in parts:
+            mask = masks[f"{part.path}/kernel"]
+            random = from_view(part.random, mask.shape, part.read.order)
+            kernels.append({"kernel": np.where(mask, random, 0)})
+            if (name := f"{part.path}/bias") in masks:
+                kernels[-1]["bias"] = np.where(masks[name], np.asarray(parameter(plan.source, name)), 0)
+        layers = tuple(entry.source_layer for entry in node.maps)
+        inputs = tuple(_flattened(stream.ticket, flat) for stream, flat in zip(streams, flats, strict=True))
+        ticket = _linear_sum(layers, tuple(kernels), inputs, None if carried is None else carried.ticket)
+    return x, ticket
+
+
+@partial(jax.jit, static_argnums=0)
+def _linear_sum(layers: tuple[Linear, ...], values: tuple, inputs: tuple, carried: Array | None) -> Array:
+    """The sum of linear layers and a carried skip, some images at a time.
+
+    Calibration activations are the largest arrays of a construction: a convolution of all of them at once
+    would hold its own copies of them beside.
+    """
+
+    def of_image(arrays: tuple) -> Array:
+        *xs, out = arrays
+        for layer, v, x in zip(layers, values, xs, strict=True):
+            term = layer.apply(v, x[None])[0]
+            out = term if out is None else out + term
+        assert out is not None
+        return out
+
+    return lax.map(of_image, (*inputs, carried), batch_size=IMAGES)
+
+
+def _flattened(x: Array | None, flat: Flatten | None) -> Array:
+    assert x is not None
+    return x if flat is None else flat.apply({}, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(layer: Activation | Pool | GlobalMean, x: Array) -> Array:
+    return layer.apply({}, x)

@@ -1,0 +1,259 @@
+"""What a construction knows at one point of the network, and the subset-sum problems of one node."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from slth.nn.activations import ActivationInfo
+from slth.nn.layers import Linear
+from slth.nn.pooling import Flatten
+from slth.types import Shape
+
+
+class Slots(NamedTuple):
+    r"""The variables a layer can use for each of its inputs.
+
+    Slot s offers source channels ``members[s]`` to carry target channel ``channel[s]``: member k holds
+    ``gain[s, k]`` times the (signed part of the) channel, and the subset-sum target of weight w is
+    ``factor[s] w``. After the first target layer a slot is a channel and its m copies; at the input each
+    channel has one slot for x⁺ and one for x⁻, or one for all of x where phi has the same slope on both sides
+    of 0. A missing member has gain 0 and is never chosen.
+    """
+
+    members: Int[np.ndarray, "slots copies"]
+    gain: Float[np.ndarray, "slots copies"]
+    channel: Int[np.ndarray, " slots"]
+    factor: Float[np.ndarray, " slots"]
+    sign: Int[np.ndarray, " slots"]
+    """1: carries x⁺ (all of x where the input is known to be non-negative), -1: x⁻, 0: all of x."""
+    usable: Bool[np.ndarray, "slots copies"]
+    """False for a copy set aside because it missed its own target: read only where nothing else will do."""
+    base: float = 0.0
+    """What every member holds besides, d = phi(0) of univariate channels: cancelled tap by tap."""
+
+    @property
+    def carried(self) -> bool:
+        """Whether the members are copies, so that a skip can carry them on."""
+        return bool((self.gain == 1).all())
+
+
+def copied_slots(columns: Int[np.ndarray, "channels m"]) -> Slots:
+    """The slots of a hidden layer whose channel j is carried by the source channels ``columns[j]``."""
+    channel = np.arange(len(columns))
+    plain = np.zeros(len(columns), int)
+    ones = np.ones(columns.shape)
+    return Slots(columns, ones, channel, np.ones(len(columns)), plain, ones > 0)
+
+
+def univariate_slots(
+    alpha: Float[np.ndarray, "cin width"], per_slot: int, signs: tuple[int, ...], info: ActivationInfo
+) -> Slots:
+    r"""Channels phi(alpha_k x_i) dealt to the slots (input i, sign), in the order of the channels.
+
+    Every channel has a random alpha for each input, so it may serve any input whose alpha has the wanted
+    sign; it goes to the first such slot among those with the fewest members. With mu = mu₊ + mu₋ the slots'
+    factors are sign / mu: :math:`\sum_{\alpha>0} v \alpha = w / \mu` and :math:`\sum_{\alpha<0} v |\alpha| =
+    -w / \mu`; one sign alone (a non-negative input) has 1 / mu₊. Where mu₊ = mu₋ one problem does:
+    :math:`\sum v \alpha = w / \mu_+` over both signs of alpha, with one slot of twice the members an input.
+
+    Args:
+      alpha: weights of the first source layer.
+      per_slot: members of each slot.
+      signs: (1, -1), or (1,) for an input known to be non-negative.
+    """
+    cin = len(alpha)
+    if info.mu_plus == info.mu_minus:
+        signs, per_slot = (0,), 2 * per_slot
+    channel = np.repeat(np.arange(cin), len(signs))
+    sign = np.tile(np.array(signs), cin)
+    members = np.zeros((len(channel), per_slot), int)
+    gain = np.zeros(members.shape)
+    have = np.zeros(len(channel), int)
+    for n, slopes in enumerate(alpha.T):
+        value = slopes[channel]
+        fits = (have < per_slot) & (value != 0) & (sign * value >= 0)
+        s = int(np.argmin(np.where(fits, have, per_slot)))
+        if fits[s]:
+            members[s, have[s]] = n
+            gain[s, have[s]] = value[s] * (sign[s] or 1)
+            have[s] += 1
+    mu = info.mu_plus + (info.mu_minus if len(signs) == 2 else 0)
+    factor = np.where(sign == 0, 1, sign) / mu
+    return Slots(members, gain, channel, factor, sign, gain != 0, info.offset)
+
+
+class Read(NamedTuple):
+    """How a linear layer reads a value: fixed by the target's spec."""
+
+    shape: Shape
+    """The target's shape at the value, before flattening."""
+    flat: Flatten | None = None
+    """Set where the value is flattened: a dense layer then reads (positions, channels) in this order."""
+    nonnegative: bool = False
+    """Whether no number of the value can be below 0: there is then no x- to carry."""
+
+    @property
+    def positions(self) -> int:
+        """Number of spatial positions that a dense layer sees as taps."""
+        return int(np.prod(self.shape[:-1])) if self.flat else 1
+
+    @property
+    def order(self) -> str:
+        """Order in which a flattened value is read; of no matter otherwise."""
+        return self.flat.order if self.flat else "hwc"
+
+
+class Stream(NamedTuple):
+    """What the source's channels carry at one value of the target; arrays alone, so a pytree.
+
+    ``x`` and ``ticket`` are the target's and the ticket's values on the calibration images (None where there
+    are none, or where the solver does not need them). They are held unflattened.
+    """
+
+    slots: Slots
+    constant_channels: Int[np.ndarray, " K"]
+    constants: Float[np.ndarray, " K"]
+    """Exact values of the constant channels, the same at every position; 0 for one that is not used."""
+    noise: Float[np.ndarray, "slots copies"]
+    """Mean squared error of each member against the (signed part of the) target's channel."""
+    x: Float[Array, "n *shape"] | None = None
+    ticket: Float[Array, "n *source_shape"] | None = None
+
+
+class Part(NamedTuple):
+    """One linear map into a node: target weights to reach, random weights, and what they read."""
+
+    path: str
+    layer: Linear
+    """The target's layer."""
+    weight: Float[np.ndarray, "taps cin cout"]
+    random: Float[np.ndarray, "taps source_cin source_cout"]
+    read: Read
+    stream: Stream
+    safe: Bool[np.ndarray, " taps"]
+    """Taps through which a constant channel contributes the same at every output position."""
+    rms: Float[np.ndarray, " slots"]
+    """Root mean square of the target's (signed) channels, R; about the mean where that is centred away."""
+    mean: Float[np.ndarray, " slots"]
+    """Mean of the target's channels that constants are to absorb, tap by tap; 0 where nothing is centred."""
+    scale: float
+    """The source's scale of this layer's weights."""
+
+    @property
+    def goal(self) -> Float[np.ndarray, "taps slots cout"]:
+        """What the members of each slot should sum to: the slot's factor times the target's weight."""
+        slots = self.stream.slots
+        return slots.factor[:, None] * self.weight[:, slots.channel]
+
+    @property
+    def priced(self) -> bool:
+        """Whether the members are univariate channels that are not exact."""
+        return not self.stream.slots.carried and bool(self.stream.noise.any())
+
+
+class Carried(NamedTuple):
+    """What a parameter-free skip adds to copy (j, k) of the branch, exactly, and its error."""
+
+    constants: Float[np.ndarray, " K"]
+    noise: Float[np.ndarray, "cout copies"]
+    usable: Bool[np.ndarray, "cout copies"]
+    x: Float[Array, "n *space cout"] | None
+    ticket: Float[Array, "n *space source_cout"] | None
+
+
+class Rows(NamedTuple):
+    """What a node's rows should be, beside the weights."""
+
+    bias: Float[np.ndarray, " cout"]
+    columns: Int[np.ndarray, "cout copies"]
+    """Source channel of each copy of each output; m copies, or 1 of the network's outputs."""
+    constant: Float[np.ndarray, " K"]
+    """Pre-activations asked of the constant channels; NaN where a skip carries them (their rows are pruned)."""
+    own: Float[np.ndarray, " source_cout"] | None = None
+    """The source's own biases, if the layer has any."""
+    extra: Float[np.ndarray, " rows"] | float = 0.0
+    """Added to each copy's own bias."""
+
+
+class Problem(NamedTuple):
+    """All subset-sum problems of one node."""
+
+    parts: tuple[Part, ...]
+    rows: Rows
+    carried: Carried | None
+    multiplicity: int
+    center: bool
+    """Whether activations count about their means, which constants carry."""
+    smooth_input: bool = False
+    """Whether it reads univariate channels of an activation that is not piecewise linear."""
+
+
+class Solved(NamedTuple):
+    """The subsets chosen in one node."""
+
+    masks: tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...]
+    constants: Float[np.ndarray, " K"]
+    """Exact pre-activations of the K constant channels (without a carried skip's)."""
+    noise: Float[np.ndarray, "cout copies"]
+    """Propagated mean squared error of each copy's pre-activation (without a carried skip's)."""
+    usable: Bool[np.ndarray, "cout copies"]
+    """False for a copy that missed its target so badly that the next layer should not read it."""
+    stats: "Stats"
+    own: Bool[np.ndarray, " source_cout"] | None = None
+    """Mask of the source's own biases, if the layer has any."""
+
+
+class Stats(NamedTuple):
+    """Counts and errors of the subset-sum problems of one node, errors in units of the source's scale."""
+
+    problems: int = 0
+    unsolved: int = 0
+    """Problems for which no subset is within the tolerance."""
+    deviating: int = 0
+    """Problems left further off than the tolerance on purpose: a subset within it exists, but costs more."""
+    size: float = 0.0
+    """Sum of |S|."""
+    error: float = 0.0
+    """Sum of |sum_S v - w| / scale."""
+    max_error: float = 0.0
+    sizes: tuple[int, ...] = ()
+    """Number of problems by |S|."""
+    source_power: float = 0.0
+    """Sum of v² over the kept weights; with ``target_power``, the layer's gain."""
+    target_power: float = 0.0
+
+    def __add__(self, other: "Stats") -> "Stats":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The two sets of problems together."""
+        length = max(len(self.sizes), len(other.sizes))
+        sizes = [s + (0,) * (length - len(s)) for s in (self.sizes, other.sizes)]
+        return Stats(
+            self.problems + other.problems,
+            self.unsolved + other.unsolved,
+            self.deviating + other.deviating,
+            self.size + other.size,
+            self.error + other.error,
+            max(self.max_error, other.max_error),
+            tuple(a + b for a, b in zip(*sizes, strict=True)),
+            self.source_power + other.source_power,
+            self.target_power + other.target_power,
+        )
+
+
+def kernel_view(
+    kernel: Float[np.ndarray, "..."], positions: int = 1, order: str = "hwc"
+) -> Float[np.ndarray, "taps cin cout"]:
+    """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has a tap a position."""
+    *_, cin, cout = kernel.shape
+    if kernel.ndim > 2:
+        return kernel.reshape(-1, cin, cout)
+    if order == "chw":
+        return kernel.reshape(-1, positions, cout).transpose(1, 0, 2)
+    return kernel.reshape(positions, -1, cout)
+
+
+def from_view(view: Float[np.ndarray, "taps cin cout"], shape: Shape, order: str = "hwc") -> np.ndarray:
+    """The inverse of `kernel_view`: the kernel (or mask) in its own shape."""
+    if len(shape) == 2 and order == "chw":
+        view = view.transpose(1, 0, 2)
+    return view.reshape(shape)

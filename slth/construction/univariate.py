@@ -1,0 +1,67 @@
+r"""Univariate layers: channels :math:`\phi(\alpha_k x_i)` of one input each, constants :math:`\phi(\beta_k)`.
+
+L + 1 has one in front of the network, 2L one in front of every linear layer. It reads a stream of one member
+a channel and gives one whose slots hold several members each, so that a layer of random weights can sum to
+any weight.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from slth.construction import noise as noise_of
+from slth.construction.plan import FrontPlan
+from slth.construction.state import Read, Stream, univariate_slots
+from slth.nn.activations import ActivationInfo
+from slth.source import Source, parameter
+from slth.source.scales import OFFSET_ERROR
+from slth.types import AnyArray
+
+
+class Made(NamedTuple):
+    """A univariate layer: what it carries, and its masks by path."""
+
+    stream: Stream
+    masks: dict[str, np.ndarray]
+
+
+def univariate_stream(
+    stream: Stream, read: Read, front: FrontPlan, info: ActivationInfo, source: Source
+) -> Made:
+    r"""Univariate channels of each sign that the stream may have, and fresh constants (biases).
+
+    What the stream's single members miss is common to all univariate channels of an input, whichever are
+    chosen: it is shared by all candidates, so it is not part of their price. Their noise is what phi misses of
+    its two lines.
+    """
+    layer, layout = front.layer, front.layout
+    kernel = np.asarray(parameter(source, f"{layout.path}/kernel"))
+    cin, width = kernel.shape[-2:]
+    constants = layout.constants
+    signs = (1,) if read.nonnegative else (1, -1)
+    carrying = stream.slots.members[:, 0]
+    alpha = kernel.reshape(cin, width)[carrying, : layout.first_constant]
+    slots = univariate_slots(alpha, layout.copies, signs, info)
+    mask = np.zeros((cin, width), bool)
+    used = slots.gain != 0
+    inputs = np.broadcast_to(carrying[slots.channel][:, None], used.shape)
+    mask[inputs[used], slots.members[used]] = True
+    masks = {f"{layout.path}/kernel": mask.reshape(kernel.shape)}
+    channels, values = np.zeros(0, int), np.zeros(0)
+    parameters: dict[str, AnyArray] = {"kernel": jnp.where(masks[f"{layout.path}/kernel"], kernel, 0)}
+    if constants:
+        bias = np.asarray(parameter(source, f"{layout.path}/bias"))
+        most = 2 * constants if info.mu_plus * info.mu_minus else constants  # of ReLU's, half are 0
+        value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
+        channels = layout.first_constant + np.flatnonzero(value[layout.first_constant :] != 0)[:most]
+        values = value[channels]
+        bias_mask = np.zeros(width, bool)
+        bias_mask[channels] = True
+        masks[f"{layout.path}/bias"] = bias_mask
+        parameters["bias"] = jnp.where(bias_mask, bias, 0)
+    noise = (OFFSET_ERROR * slots.base) ** 2 + noise_of.remainder_power(stream.x, slots, info)
+    ticket = None
+    if stream.ticket is not None:
+        ticket = front.activation.apply({}, layer.apply(parameters, stream.ticket))
+    return Made(Stream(slots, channels, values, noise, stream.x, ticket), masks)

@@ -1,0 +1,171 @@
+"""What a network computes: its outputs, its values on the way, its initial parameters, its size."""
+
+from collections.abc import Callable
+from functools import cache, partial, reduce
+from operator import add
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads, named_layers
+from slth.nn.layers import BatchNorm, init_layers
+from slth.nn.network import Network
+from slth.types import Batch, Params, Shape
+
+Record = Callable[[str, Batch], None]
+
+
+def init(network: Network, key: Key[Array, ""]) -> Params:
+    """Initial parameters for training: He-normal kernels, zero biases, neutral batch norm."""
+    return init_layers(key, network.layers, network.input_shape)
+
+
+@cache
+def parameter_shapes(network: Network) -> dict[str, Shape]:
+    """Shape of every parameter by its path, ``"layer1.0/branch/conv1/kernel"``: by layer, then by name.
+
+    This is the order in which files hold parameters and in which hashes are taken.
+    """
+    layers = by_layer(jax.eval_shape(lambda: init(network, jax.random.key(0))))
+    return {
+        f"{path}/{name}": layers[path][name].shape
+        for path in named_layers(network)
+        for name in sorted(layers[path])
+    }
+
+
+def apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
+    """The network's outputs for a batch, in inference mode.
+
+    Args:
+      params: the tree `init` makes; for a ticket, the masked parameters of the source.
+      x: shape (n, *network.input_shape).
+    Raises: ValueError if the batch does not have the network's input shape.
+    """
+    return _forward(network, params, x, lambda name, value: None, train=False)[0]
+
+
+def predict(network: Network, params: Params, images: Batch, batch: int = 512) -> Float[np.ndarray, "n *out"]:
+    """The network's outputs for any number of images, in batches of one compiled shape.
+
+    Args:
+      images: shape (n, *network.input_shape), n of at least 1.
+      batch: images at a time.
+    Raises: ValueError if there is no image.
+    """
+    if len(images) == 0:
+        raise ValueError("images: there are none to evaluate")
+    size = min(batch, len(images))
+    outputs = []
+    for start in range(0, len(images), size):
+        block = np.asarray(images[start : start + size])
+        padded = np.pad(block, ((0, size - len(block)), *((0, 0),) * (block.ndim - 1)))
+        outputs.append(np.asarray(_apply(network, params, padded))[: len(block)])
+    return np.concatenate(outputs)
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
+    return apply(network, params, x)
+
+
+def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], Params]:
+    """The outputs in training mode, and the parameters with batch norm's running statistics moved."""
+    y, moved = _forward(network, params, x, lambda name, value: None, train=True)
+    params = jax.tree.map(lambda leaf: leaf, params)  # new dicts around the same arrays
+    for path, values in moved.items():
+        *blocks, name = path.split("/")
+        inner = params
+        for key in blocks:
+            inner = inner[key]
+        inner[name] = values
+    return y, params
+
+
+def trace(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], dict[str, Batch]]:
+    """The outputs and every named layer's output (a linear layer's output is its pre-activation).
+
+    Names of nested layers are joined by "/": ``"layer1.0/branch/conv1"``; a block's own name holds its sum.
+    """
+    values: dict[str, Batch] = {}
+    y, _ = _forward(network, params, x, values.__setitem__, train=False)
+    return y, values
+
+
+def _forward(
+    network: Network, params: Params, x: Batch, record: Record, *, train: bool
+) -> tuple[Batch, dict[str, Params]]:
+    """The outputs, and in training the moved parameters of batch norms by path."""
+    if x.shape[1:] != network.input_shape:
+        raise ValueError(f"the network reads batches of shape (n, *{network.input_shape}), got {x.shape}")
+    layers, moved, last = by_layer(params), {}, last_reads(network)
+    values: dict[int, Batch] = {0: x}
+    for number, step in enumerate(graph(network)):
+        if isinstance(step, Sum):
+            terms = [_term(term, layers, values[term.reads], record) for term in (*step.maps, *step.skips)]
+            y, name = reduce(add, terms), step.name
+        elif train and isinstance(step.layer, BatchNorm):
+            y, moved[step.path] = step.layer.apply_train(layers[step.path], values[step.value])
+            name = step.path
+        else:
+            y, name = step.layer.apply(layers.get(step.path, {}), values[step.value]), step.path
+        if name:
+            record(name, y)
+        values[number + 1] = y
+        for value in step.reads:
+            if last[value] == number:
+                values.pop(value, None)
+    return values[len(graph(network))], moved
+
+
+def _term(term: Map | Skip, layers: dict[str, Params], x: Batch, record: Record) -> Batch:
+    if term.layer is not None:
+        x = term.layer.apply(layers.get(term.path, {}), x)
+    if term.path:
+        record(term.path, x)
+    return x
+
+
+class Row(NamedTuple):
+    """One line of the summary: a layer, the shape of its output, its parameters."""
+
+    name: str
+    kind: str
+    output_shape: Shape
+    parameters: int
+
+
+def summary(network: Network, params: Params) -> list[Row]:
+    """Shapes and numbers of parameters, layer by layer; a residual block is named after its layers."""
+    layers = by_layer(params)
+    rows: list[Row] = []
+    for step in graph(network):
+        if isinstance(step, Sum):
+            for term in (*step.maps, *step.skips):
+                if term.layer is not None:
+                    size = count(layers.get(term.path, {}))
+                    rows.append(Row(term.path, type(term.layer).__name__, step.shape, size))
+            if not step.maps or step.name != step.path:
+                rows.append(Row(step.name, "Sum", step.shape, 0))
+        else:
+            size = count(layers.get(step.path, {}))
+            rows.append(Row(step.path, type(step.layer).__name__, step.shape, size))
+    return rows
+
+
+def format_summary(rows: list[Row]) -> str:
+    """The summary as an aligned text table, with a last line for the total."""
+    lines = [("name", "layer", "output shape", "parameters")]
+    lines += [(row.name, row.kind, str(row.output_shape), f"{row.parameters:,}") for row in rows]
+    lines.append(("total", "", "", f"{sum(row.parameters for row in rows):,}"))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in lines
+    )
+
+
+def count(params: Params) -> int:
+    """Number of entries of all arrays of a tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

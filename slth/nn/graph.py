@@ -1,0 +1,253 @@
+r"""A network as a flat list of steps: the tree of layers, lowered once for everything that reads networks.
+
+Value 0 is the network's input; step i makes value i + 1 from values before it:
+
+* `Sum`: a *node*, :math:`y = \sum_k W_k x_{r_k} + b + \sum_s \mathrm{skip}_s(x_{r_s})`: linear maps of one or
+  several values, and values that a skip adds as they are. A convolution is a sum of one map; the end of a
+  residual block is the sum of the branch's last layer and the skip.
+* `Apply`: an activation, pooling, flattening or normalisation of one value.
+
+A reader is one loop over the steps with a ``match``; it never asks how layers nest.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, TypeAlias
+
+from slth.nn.activations import activation_info
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
+from slth.nn.network import Network
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.types import Params, Shape
+
+Pointwise: TypeAlias = Activation | BatchNorm | ChannelScale | Flatten | GlobalMean | Pool | Subsample
+
+
+@dataclass(frozen=True)
+class Map:
+    """A convolution or dense layer on its way into a sum."""
+
+    path: str
+    """Key of its parameters: names joined by "/", such as ``"layer1.0/branch/conv1"``."""
+    layer: Linear
+    reads: int
+    """Number of the value it reads."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A value that a sum adds without a linear map."""
+
+    reads: int
+    layer: Subsample | ChannelScale | None = None
+    """What is done to the value: nothing, subsampling ("option A"), or a factor for each channel."""
+    path: str = ""
+    """Key of the factors of a `ChannelScale`."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A node: the sum of linear maps and of skips, before any activation."""
+
+    name: str
+    """Name of the value it makes: the path of its only layer, or of the residual block that it ends."""
+    maps: tuple[Map, ...]
+    skips: tuple[Skip, ...]
+    shape: Shape
+    """Of one example of the value it makes."""
+
+    @property
+    def path(self) -> str:
+        """Path of the first map, by which records and tables call the node (the branch's last layer)."""
+        return self.maps[0].path if self.maps else self.name
+
+    @property
+    def features(self) -> int:
+        """Number of output channels."""
+        return self.shape[-1]
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Numbers of the values it reads, in the order of its terms."""
+        return tuple(term.reads for term in (*self.maps, *self.skips))
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A layer other than a sum: one value in, one value out."""
+
+    layer: Pointwise
+    value: int
+    """Number of the value it reads."""
+    shape: Shape
+    """Of one example of the value it makes."""
+    path: str = ""
+    """Key of its parameters; empty for a layer without a name."""
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The number of the value it reads, as of a sum."""
+        return (self.value,)
+
+
+Step: TypeAlias = Sum | Apply
+
+
+@cache
+def graph(network: Network) -> tuple[Step, ...]:
+    """The steps of a network in the order in which they are computed; step i makes value i + 1.
+
+    A block's branch stands before its skip, and both before their sum.
+
+    Args:
+      network: any spec, with batch norm or without.
+    Returns: the steps; hashable, computed once for each spec.
+
+    Example:
+      >>> from slth import nn
+      >>> block = nn.Residual("block", (nn.Dense("inner", 3),))
+      >>> [step.name for step in nn.graph(nn.Network((3,), (nn.Dense("first", 3), block)))]
+      ['first', 'block']
+    """
+    steps: list[Step] = []
+    shapes = [network.input_shape]
+
+    def add(step: Step) -> int:
+        steps.append(step)
+        shapes.append(step.shape)
+        return len(steps)
+
+    def sequence(layers: tuple[Layer, ...], value: int, path: str) -> int:
+        for layer in layers:
+            value = one(layer, value, path)
+        return value
+
+    def one(layer: Layer, value: int, path: str) -> int:
+        shape = layer.output_shape(shapes[value])
+        if isinstance(layer, Residual):
+            inside = f"{path}{layer.name}/"
+            terms = [term(layer.branch, value, f"{inside}branch/"), term(layer.skip, value, f"{inside}skip/")]
+            maps = tuple(one for one in terms if isinstance(one, Map))
+            skips = tuple(one for one in terms if isinstance(one, Skip))
+            return add(Sum(f"{path}{layer.name}", maps, skips, shape))
+        if isinstance(layer, Conv | Dense):
+            own = f"{path}{layer.name}"
+            return add(Sum(own, (Map(own, layer, value),), (), shape))
+        name = getattr(layer, "name", None)
+        return add(Apply(layer, value, shape, "" if name is None else f"{path}{name}"))
+
+    def term(layers: tuple[Layer, ...], value: int, path: str) -> Map | Skip:
+        """A side of a block as a term of its sum: the last layer joins the sum where it can."""
+        match layers:
+            case (*before, Conv() | Dense() as last):
+                return Map(f"{path}{last.name}", last, sequence(tuple(before), value, path))
+            case (*before, ChannelScale() as last):
+                return Skip(sequence(tuple(before), value, path), last, f"{path}{last.name}")
+            case (*before, Subsample() as last):
+                return Skip(sequence(tuple(before), value, path), last)
+        return Skip(sequence(layers, value, path))
+
+    sequence(network.layers, 0, "")
+    return tuple(steps)
+
+
+def sums(network: Network) -> tuple[Sum, ...]:
+    """The nodes of a network, in order."""
+    return tuple(step for step in graph(network) if isinstance(step, Sum))
+
+
+def linear_maps(network: Network) -> dict[str, Map]:
+    """Every convolution and dense layer by its path, in the order of computation."""
+    return {entry.path: entry for step in sums(network) for entry in step.maps}
+
+
+def activations(network: Network) -> tuple[Activation, ...]:
+    """Every activation of a network, in the order of computation."""
+    return tuple(step.layer for step in graph(network) if _activates(step))
+
+
+def is_homogeneous(network: Network) -> bool:
+    """Whether every activation has phi(s x) = s phi(x) for s > 0, so that each channel may be scaled."""
+    return all(activation_info(act.kind, act.slope).homogeneous for act in activations(network))
+
+
+def _activates(step: Step) -> bool:
+    return isinstance(step, Apply) and isinstance(step.layer, Activation)
+
+
+def value_shapes(network: Network) -> tuple[Shape, ...]:
+    """Shape of one example of every value, the input first."""
+    return (network.input_shape, *(step.shape for step in graph(network)))
+
+
+def last_reads(network: Network) -> tuple[int, ...]:
+    """For every value, the number of the last step that reads it; -1 for one that none reads."""
+    last = [-1] * (len(graph(network)) + 1)
+    for number, step in enumerate(graph(network)):
+        for value in step.reads:
+            last[value] = number
+    return tuple(last)
+
+
+class Flattened(NamedTuple):
+    """Where a value is flattened."""
+
+    layer: Flatten
+    reads: int
+    """Number of the value that is flattened."""
+    shape: Shape
+    """Of one example of that value."""
+
+
+def flattening(network: Network, value: int) -> Flattened | None:
+    """The flattening between a value and the last sum (or the input) before it; None where there is none."""
+    steps = graph(network)
+    while value > 0 and isinstance(step := steps[value - 1], Apply):
+        if isinstance(step.layer, Flatten):
+            return Flattened(step.layer, step.value, value_shapes(network)[step.value])
+        value = step.value
+    return None
+
+
+def named_layers(network: Network) -> dict[str, Layer]:
+    """Every layer with a name (blocks aside) by its path, in the order in which files hold parameters.
+
+    That is the order of the spec, a block's whole branch before its skip; steps may come in another order.
+    """
+
+    def walk(layers: tuple[Layer, ...], path: str) -> Iterator[tuple[str, Layer]]:
+        for layer in layers:
+            if isinstance(layer, Residual):
+                yield from walk(layer.branch, f"{path}{layer.name}/branch/")
+                yield from walk(layer.skip, f"{path}{layer.name}/skip/")
+            elif (name := getattr(layer, "name", None)) is not None:
+                yield f"{path}{name}", layer
+
+    return dict(walk(network.layers, ""))
+
+
+def by_layer(params: Params) -> dict[str, dict]:
+    """Nested parameters as ``{path of a layer: {"kernel": ..., "bias": ...}}``; `nested` is the inverse."""
+    layers: dict[str, dict] = {}
+
+    def walk(tree: Params, path: str) -> None:
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                walk(value, f"{path}/{name}" if path else name)
+            else:
+                layers.setdefault(path, {})[name] = value
+
+    walk(params, "")
+    return layers
+
+
+def nested(layers: dict[str, dict]) -> Params:
+    """The nested parameters of `by_layer`'s: blocks hold "branch" and "skip", layers their arrays."""
+    params: Params = {}
+    for path, values in layers.items():
+        inner = params
+        for name in path.split("/"):
+            inner = inner.setdefault(name, {})
+        inner |= values
+    return params

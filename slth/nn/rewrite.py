@@ -1,0 +1,79 @@
+"""One network out of another: every layer replaced by a rule, blocks kept as blocks.
+
+The numbers of values that a rule sees are those of `slth.nn.graph`, so that a rule can look up what a reader
+of the graph has found.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from slth.nn.layers import ChannelScale, Conv, Dense, Layer, Residual
+from slth.nn.network import Network
+from slth.nn.pooling import Subsample
+from slth.types import Shape
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer, or a whole residual block, and where it stands."""
+
+    layer: Layer
+    path: str
+    """Names joined by "/"; for a layer without a name the path of what is around it."""
+    reads: int
+    """Number of the value it reads."""
+    shape: Shape
+    """Of one example of that value."""
+
+
+Rule = Callable[[Place, tuple[Layer, ...]], tuple[Layer, ...]]
+"""The new sequence up to and with a layer, from its place and the new sequence before it."""
+
+BlockRule = Callable[[Place, Residual, int], Residual]
+"""The new block, from the old one's place, the block with its sides rewritten, and its sum's value number."""
+
+
+def _kept(place: Place, block: Residual, value: int) -> Residual:
+    return block
+
+
+def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _kept) -> Network:
+    """The network whose layers are those that the rules make of the given one's.
+
+    Args:
+      rule: for every layer that is no block, first to last, a block's branch before its skip.
+      block_rule: for every block, after its sides; it may replace a skip altogether.
+    """
+    count = 0  # values made so far
+
+    def sequence(
+        layers: tuple[Layer, ...], value: int, shape: Shape, path: str, *, joins: bool
+    ) -> tuple[tuple[Layer, ...], int, Shape]:
+        """The new layers, and the value and shape behind the old ones; the last may join a block's sum."""
+        nonlocal count
+        done: tuple[Layer, ...] = ()
+        for index, layer in enumerate(layers):
+            place = Place(layer, path + getattr(layer, "name", ""), value, shape)
+            last = joins and index == len(layers) - 1
+            if isinstance(layer, Residual):
+                done = (*done, block(place, layer))
+                value = count
+            else:
+                done = rule(place, done)
+                if not (last and isinstance(layer, Conv | Dense | ChannelScale | Subsample)):
+                    count += 1
+                    value = count
+            shape = layer.output_shape(shape)
+        return done, value, shape
+
+    def block(place: Place, layer: Residual) -> Residual:
+        nonlocal count
+        sides = {}
+        for part in ("branch", "skip"):
+            inside = f"{place.path}/{part}/"
+            sides[part], _, _ = sequence(getattr(layer, part), place.reads, place.shape, inside, joins=True)
+        count += 1
+        return block_rule(place, replace(layer, **sides), count)
+
+    layers, _, _ = sequence(network.layers, 0, network.input_shape, "", joins=False)
+    return replace(network, layers=layers)

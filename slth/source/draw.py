@@ -1,0 +1,68 @@
+"""Drawing a source: any parameter, at any time, with the same bits."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float32
+
+from slth import random
+from slth.nn import nested, parameter_shapes
+from slth.source.source import Source, bias_scale, layer_scale
+from slth.types import Params
+
+
+def parameter(source: Source, path: str) -> Float32[Array, "..."]:
+    """One parameter of the source, such as ``"conv1/kernel"``, on the grid 2^-24."""
+    layer, _, leaf = path.rpartition("/")
+    shape = parameter_shapes(source.network)[path]
+    key = random.key(source.seed, layer, leaf)
+    if leaf == "bias" and source.biases == "zero":
+        return jnp.zeros(shape, jnp.float32)
+    if leaf == "bias":
+        return random.snap(np.float32(bias_scale(source, layer)) * random.uniform(key, shape))
+    draw = random.normal if source.init.endswith("normal") else random.uniform
+    values = random.snap(np.float32(layer_scale(source, layer)) * draw(key, shape))
+    return values if source.presence == 1 else jnp.where(_edges(source, path), values, 0)
+
+
+def _edges(source: Source, path: str) -> Bool[Array, "..."]:
+    """Which weights of a kernel are there: a stream of its own, so that p changes no value."""
+    layer, _, leaf = path.rpartition("/")
+    key = random.key(source.seed, layer, leaf, "presence")
+    return random.bernoulli(key, source.presence, parameter_shapes(source.network)[path])
+
+
+def parameters(source: Source) -> Params:
+    """All parameters as the nested dict that `slth.nn.apply` reads."""
+    layers: dict[str, Params] = {}
+    for path in parameter_shapes(source.network):
+        layer, _, leaf = path.rpartition("/")
+        layers.setdefault(layer, {})[leaf] = parameter(source, path)
+    return nested(layers)
+
+
+def layers(source: Source) -> Iterator[tuple[str, Float32[np.ndarray, "..."]]]:
+    """(path, parameter) one at a time, in the order of `parameter_shapes`: never two layers in memory."""
+    for path in parameter_shapes(source.network):
+        yield path, np.asarray(parameter(source, path))
+
+
+def present(source: Source) -> int:
+    """Number of parameters that are there: all of them, or those that a sparse source did not leave out."""
+    if source.presence == 1:
+        return sum(math.prod(shape) for shape in parameter_shapes(source.network).values())
+    return sum(
+        int(np.asarray(_edges(source, path)).sum()) if path.endswith("/kernel") else math.prod(shape)
+        for path, shape in parameter_shapes(source.network).items()
+    )
+
+
+def sha256(source: Source) -> str:
+    """Hash of all parameters: little-endian float32, row-major, in the order of `parameter_shapes`."""
+    digest = hashlib.sha256()
+    for _, values in layers(source):
+        digest.update(values.astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
