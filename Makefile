@@ -2,7 +2,7 @@
 #   make test                     make ticket ARGS="source.seed=1"
 #   make PYTHON=/path/to/python3.12 test
 .DEFAULT_GOAL := help
-.PHONY: help test lint slow ticket format clean
+.PHONY: help test lint slow ticket reference format clean
 
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -38,6 +38,10 @@ slow: $(VENV)/.dev ## set up, then run the tests that take minutes
 ticket: $(VENV)/.run ## set up, then build and verify a ticket: ARGS="source.seed=1 output_dir=DIR"
 	@echo "==> python -m experiments.ticket $(ARGS)"
 	@$(BIN) -m experiments.ticket $(ARGS)
+
+reference: $(VENV)/.run ## set up, then write docs/reference.md from the code
+	@echo "==> docs/reference.md"
+	@$(BIN) docs/make_reference.py
 
 format: $(VENV)/.dev ## set up, then rewrite the code in the project's format
 	@$(BIN) -m ruff check --fix .

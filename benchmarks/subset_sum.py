@@ -86,19 +86,19 @@ def rate(
 def layer_problems(overrides: list[str]) -> dict:
     """The largest batch of ``robust`` problems of a construction: x, t and prices of a real layer."""
     from benchmarks.built import built
-    from slth.construct import bias
+    from slth.construction import biases
 
     found: dict = {"x": np.zeros((1, 0))}
-    solve = bias.solve
+    solve = biases.solve
 
     def remember(x, t, objective, **options):
         if objective == "robust" and x.shape[1] > found["x"].shape[1]:
             found.update(x=x, t=t, price=options["price"])
         return solve(x, t, objective, **options)
 
-    bias.solve = remember
+    biases.solve = remember
     built([*overrides, "solver=robust"])
-    bias.solve = solve
+    biases.solve = solve
     return {key: np.asarray(value, np.float32) for key, value in found.items()}
 
 

@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from experiments.compose import Target, field
+from experiments.compose import field
 from slth.certificate import Domain, ball, box, certify, examples
 from slth.certificate.theorem import theorem
-from slth.construct import Construction
+from slth.construction import Construction, Solver
 from slth.data import Data
 from slth.report import Proof
-from slth.source import Source
 
 LOG = logging.getLogger(__name__)
 NAMES = ("box", "data", "ball")
@@ -28,63 +27,64 @@ Outputs = Float[np.ndarray, "n outputs"]
 def proofs_of(
     cfg: DictConfig,
     data: Data,
-    target: Target,
-    source: Source,
     construction: Construction,
+    solver: Solver,
     calibration: Images | None,
-    wanted: Outputs,
+    goal: Outputs,
     off: Outputs,
     errors: Callable[[Images], Outputs],
 ) -> tuple[Proof, ...]:
     """A `Proof` for each domain that ``certificate.name`` names; none for "off".
 
     Args:
-      calibration: images that the construction had.
-      wanted, off: the target's outputs on the test images, and |target - ticket| there.
+      solver, calibration: what the construction had.
+      goal, off: the target's outputs on the test images, and |target - ticket| there.
       errors: |target - ticket| at other inputs, by the float32 networks.
     Raises: ValueError naming the setting that is wrong.
     """
-    found = []
+    proofs = []
     for name in names_of(cfg):
         begun = time.perf_counter()
         with field("certificate"):
             domain = domain_of(cfg, name, data)
-            made = certify(
-                target.network, target.params, source, construction, domain, cfg.certificate.method
-            )
+            made = certify(construction, domain, cfg.certificate.method)
             budgets = theorem(
-                target.network,
                 construction,
-                source,
                 domain,
                 epsilon=cfg.certificate.epsilon,
                 delta=cfg.certificate.delta,
                 calibration=calibration,
-                complete=cfg.solver.method == "independent",
+                complete=not solver.solves_rows,
             )
         images = slice(cfg.certificate.images)
         seen, sets = off[images], np.arange(len(off[images]))
         if name != "data":
             x, drawn = draw(domain.check(data.shape))
             seen, sets = np.concatenate([seen, errors(x)]), np.concatenate([sets, drawn])
-        top = np.sort(wanted[images], 1)
+        top = np.sort(goal[images], 1)
         bound = made.bound[sets % len(made.bound)]
-        one = Proof(
+        proof = Proof(
             name,
             made,
             budgets,
             float(seen.max()),
             len(seen),
             int((~(seen <= bound)).any(1).sum()),  # nor is a NaN within a bound
-            float(made.certified(wanted[images]).mean()),
+            float(made.certified(goal[images]).mean()),
             float((top[:, -1] - top[:, -2]).max()),
             time.perf_counter() - begun,
         )
         LOG.info(
-            *("%s, %s: bound %.4g, largest error found %.4g", name, made.domain, made.bound.max(), one.error)
+            *(
+                "%s, %s: bound %.4g, largest error found %.4g",
+                name,
+                made.domain,
+                made.bound.max(),
+                proof.error,
+            )
         )
-        found.append(one)
-    return tuple(found)
+        proofs.append(proof)
+    return tuple(proofs)
 
 
 def names_of(cfg: DictConfig) -> tuple[str, ...]:

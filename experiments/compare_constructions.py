@@ -14,7 +14,7 @@ from experiments.compose import data_of, inputs_of, preset_of, spec_of
 from experiments.points import metrics_of, ticket_run
 from experiments.run_folder import CONF, main
 from slth import report
-from slth.construct.presets import missing
+from slth.construction.presets import missing
 from slth.report.tables import show
 
 LOG = logging.getLogger(__name__)

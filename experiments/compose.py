@@ -11,39 +11,32 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from slth import nn
-from slth.certificate.network import Method
-from slth.construct import Solver
-from slth.construct.compensate import Compensation
-from slth.construct.layout import first_activation, first_info, source_network
-from slth.construct.presets import Depth, Inputs, Preset, Subset
-from slth.construct.presets import check as check_preset
-from slth.construct.scale import with_target_scales
-from slth.construct.univariate import Range, input_ranges, smaller_slope, with_small_alpha
+from slth import Best, Compensated, Robust, Single, Smallest, Solver, Source, Target
+from slth.certificate.prove import Method
+from slth.construction.presets import Depth, Inputs, Preset, Subset
+from slth.construction.presets import check as check_preset
+from slth.construction.solvers import Noise
 from slth.data import Data, load
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
-from slth.source import Biases, Init, Source, parameter_shapes
+from slth.source.source import Biases, Init
+from slth.source.widths import SKIPS
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.train import SETTINGS, TARGET, Settings, train
-from slth.types import Params
 
-CALIBRATION = {"independent": 256, "compensated": 512}
-"""Training images for a method that needs some, unless ``solver.calibration`` says another number."""
-
-# Products of two random numbers miss more than uniform ones do, so what is built from them (the first layer
-# and the biases) has twice the variables of other problems, and no fewer than these where m is small.
-LEAST_UNIVARIATE = 16
-LEAST_CONSTANTS = 24
-
-# Where phi is no cone, no channel can be scaled to fit: a wider source (times 1 / mu, as are the weights that
-# training finds behind a flat phi), and more constants for larger biases.
-SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 1.5, 12.0, 60
+IMAGES = 256
+"""Training images for statistics, unless ``solver.calibration`` says another number."""
+ROW_IMAGES = 512
+"""The same for a solver of whole rows."""
+SOLVERS: dict[str, dict[str, type]] = {
+    "independent": {"smallest": Smallest, "best": Best, "robust": Robust, "single": Single},
+    "compensated": dict.fromkeys(("smallest", "best", "robust", "single"), Compensated),
+}
+"""By ``solver.method`` and ``solver.objective``."""
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {
@@ -66,10 +59,10 @@ INTEGERS = {
 CHOICES = {
     "source.init": get_args(Init),
     "source.biases": get_args(Biases),
-    "source.skip": ("carried", "random"),
-    "solver.method": ("independent", "compensated"),
-    "solver.objective": ("smallest", "best", "robust", "single"),
-    "solver.noise": ("propagated", "measured", "fixed"),
+    "source.skip": SKIPS,
+    "solver.method": tuple(SOLVERS),
+    "solver.objective": tuple(SOLVERS["independent"]),
+    "solver.noise": get_args(Noise),
     "solver.inputs": ("signed", "nonnegative"),
     "construction.depth": get_args(Depth),
     "construction.subset": get_args(Subset),
@@ -128,12 +121,10 @@ def check(cfg: DictConfig) -> None:
             raise ValueError(f"{name}: {value!r} is unknown: choose one of {', '.join(known)}")
 
 
-class Target(NamedTuple):
-    """A target as the construction reads it: batch norm folded."""
+class Trained(NamedTuple):
+    """A target, and how it came about."""
 
-    name: str
-    network: Network
-    params: Params
+    target: Target
     seconds: float | None
     """Time that training took; None where a checkpoint was loaded."""
 
@@ -157,7 +148,7 @@ def spec_of(cfg: DictConfig, data: Data) -> Network:
         return build(cfg.target.name, data.shape, data.classes, **options)
 
 
-def target_of(cfg: DictConfig, data: Data, folder: Path) -> Target:
+def target_of(cfg: DictConfig, data: Data, folder: Path) -> Trained:
     """The target, from its checkpoint or trained; a trained one leaves its checkpoint in ``folder``.
 
     A training goes on where it was broken off, and all runs under one ``output_dir`` that ask for the same
@@ -179,8 +170,7 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Target:
             params = train(network, data, settings, folder=kept).params
         shutil.copyfile(kept / TARGET, folder / TARGET)
         seconds = time.perf_counter() - started
-    folded, folded_params = nn.fold_batch_norm(network, params)
-    return Target(cfg.target.name, folded, folded_params, seconds)
+    return Trained(Target.of(network, params), seconds)
 
 
 def preset_of(construction: Mapping[str, Any]) -> Preset:
@@ -219,133 +209,105 @@ def _largest_input(data: Data) -> float:
     return float(ends.max())
 
 
-def ranges_of(cfg: DictConfig, target: Target, data: Data) -> dict[str, Range]:
-    """What the source of 2L must know of the target's activations where phi is no cone: their ranges.
-
-    Those that no bounded activation gives are seen on training images.
-    """
-    if cfg.construction.depth != "2L" or first_info(target.network).homogeneous:
-        return {}
-    count = min(CALIBRATION["independent"], len(data.train_images))
-    reach = _largest_input(data)
-    images = data.calibration(count) if count else np.full((1, *data.shape), reach, np.float32)
-    found = input_ranges(target.network, target.params, jnp.asarray(images), reach)
-    if not count and not all(one.exact for one in found.values()):
-        raise ValueError(
-            f"construction.depth: 2L takes the ranges of {first_activation(target.network).kind} from training"
-            f" images, and data {data.name} have none: choose construction.depth=L+1"
-        )
-    return found
-
-
-def source_of(
-    cfg: DictConfig, target: Network, data: Data, ranges: Mapping[str, Range] | None = None
-) -> Source:
-    """The source of the group ``source``, wide enough for the target, whose weights it does not know.
-
-    What is null depends on the activation, and on the range of the images where that is not homogeneous; in
-    2L on all ``ranges`` (`ranges_of`).
-    """
-    asked, m = cfg.source, cfg.source.multiplicity
-    if cfg.construction.depth == "2L" and asked.constants not in (None, 0):
-        raise ValueError(
-            f"source.constants: {asked.constants} is of L+1; in 2L univariate layers have twice as many"
-            " constants as channels of an input and sign, at most 64: choose null, or 0 for none"
-        )
-    info = first_info(target)
-    scale, bias_scale, least = (
-        (1.0, 4.0, max(2 * m, LEAST_CONSTANTS))
-        if info.homogeneous
-        else (SMOOTH_SCALE / smaller_slope(info), SMOOTH_BIAS_SCALE, max(4 * m, SMOOTH_CONSTANTS))
-    )
-    network = source_network(
-        target,
-        m,
-        copies_per_sign=max(2 * m, LEAST_UNIVARIATE) if asked.univariate is None else asked.univariate,
-        constants=least if asked.constants is None else asked.constants,
-        skip=asked.skip,
-        own_biases=not info.homogeneous if asked.own_biases is None else asked.own_biases,
-        depth=cfg.construction.depth,
-    )
-    scales = {} if asked.scales is None else OmegaConf.to_container(asked.scales)
-    assert isinstance(scales, dict | list)
+def source_of(cfg: DictConfig, target: Target, data: Data) -> Source:
+    """The source of the group ``source``, wide enough for the target (`slth.Source.of`)."""
+    asked, depth = _plain(cfg.source), cfg.construction.depth
+    images = None
+    if depth == "2L" and len(data.train_images):  # activations may have to be seen to be bounded
+        images = data.calibration(min(IMAGES, len(data.train_images)))
+    scales = asked.pop("scales") or ()
     with field("source"):
-        source = Source(
-            network,
-            asked.seed,
-            m,
-            init=asked.init,
-            scale=scale if asked.scale is None else asked.scale,
-            bias_scale=bias_scale if asked.bias_scale is None else asked.bias_scale,
-            scales=tuple((str(k), v) for k, v in scales.items())
-            if isinstance(scales, dict)
-            else tuple(scales),
-            presence=asked.presence,
-            biases=asked.biases,
+        return Source.of(
+            target,
+            asked.pop("multiplicity"),
+            asked.pop("seed"),
+            depth=depth,
+            images=images,
+            reach=_largest_input(data),
+            scales={str(k): v for k, v in scales.items()} if isinstance(scales, dict) else scales,
+            **asked,
         )
-        if info.homogeneous:
-            return source
-        if cfg.construction.depth == "L+1":
-            return with_small_alpha(source, info, _largest_input(data))
-        named = {path.removesuffix("/kernel") for path in parameter_shapes(network)}
-        reaches = {path: one.reach for path, one in (ranges or {}).items() if path in named}
-        return with_small_alpha(source, info, reaches)
 
 
-def scaled(cfg: DictConfig, source: Source, target: Target) -> Source:
-    """The source with scales read off the target where ``source.target_scale`` asks for them."""
-    share = cfg.source.target_scale
-    return source if share is None else with_target_scales(source, target.network, target.params, share)
+def solver_kind(solver: Mapping[str, Any]) -> type:
+    """The class of the solver that ``method`` and ``objective`` name."""
+    return SOLVERS[solver["method"]][solver["objective"]]
+
+
+def options_of(solver: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a solver that are not null, by their names in the config."""
+    given = {name: solver[name] for name in ("tolerance", "noise", "price", "size")}
+    given |= {f"compensation.{name}": value for name, value in solver["compensation"].items()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def solver_of(cfg: DictConfig) -> Solver:
-    """The solver of the group ``solver``."""
+    """The solver of the group ``solver``; an option that is not null must be one of its own."""
     asked = _plain(cfg.solver)
-    given: dict[str, Any] = {f.name: asked[f.name] for f in fields(Solver) if asked.get(f.name) is not None}
-    given["compensation"] = Compensation(**asked["compensation"])
     if cfg.construction.subset == "one":
-        given["objective"] = "single"
-        if given["method"] != "independent":
+        asked["objective"] = "single"
+    kind = solver_kind(asked)
+    if cfg.construction.subset == "one" and kind is not Single:
+        raise ValueError(
+            f"construction={cfg.construction.name} takes one variable for each weight: choose "
+            "solver=independent"
+        )
+    known = [field.name for field in fields(kind)]
+    options = {}
+    for name, value in options_of(asked).items():
+        option = name.removeprefix("compensation.")
+        if option not in known:
             raise ValueError(
-                f"construction={cfg.construction.name} takes one variable for each weight: choose "
-                "solver=independent"
+                f"solver.{name}: means nothing to {kind.__name__}, whose options are {', '.join(known)}: leave it"
+                " null"
             )
-    if cfg.construction.inputs == "nonnegative":
-        given["inputs"] = "nonnegative"
-    solver = Solver(**given)
-    most = MAX_ENUMERATED if solver.method == "compensated" or solver.objective == "robust" else MAX_VARIABLES
-    if cfg.source.multiplicity > most:
-        how = "solver.method=compensated" if solver.method == "compensated" else "solver.objective=robust"
-        raise ValueError(f"source.multiplicity: at most {most} with {how}, got {cfg.source.multiplicity}")
+        options[option] = value
+    with field("solver"):
+        solver = kind(**options)
+    if cfg.construction.depth == "L+1" and cfg.source.multiplicity > solver.most_copies:
+        raise ValueError(
+            f"source.multiplicity: at most {solver.most_copies} with {kind.__name__}, got"
+            f" {cfg.source.multiplicity}"
+        )
     return solver
 
 
 def calibration_of(cfg: DictConfig, data: Data, solver: Solver) -> np.ndarray | None:
     """Training images for the solver's statistics, None where it needs none and none were asked for."""
     count = cfg.solver.calibration
+    if count == 0 and solver.needs_images:
+        raise ValueError(
+            f"solver.calibration: {type(solver).__name__} needs training images: choose null or a number, or "
+            "solver.objective=best, or solver.noise=fixed"
+        )
     if count is None:
-        needed = solver.method == "compensated" or (solver.objective == "robust" and solver.noise != "fixed")
-        if needed and not len(data.train_images):
+        if solver.needs_images and not len(data.train_images):
             raise ValueError(
-                f"solver.calibration: solver.method={solver.method} with solver.objective={solver.objective} "
-                f"needs training images, and data {data.name} have none: choose solver.objective=best, or "
-                "solver.noise=fixed"
+                f"solver.calibration: {type(solver).__name__} needs training images, and data {data.name} have "
+                "none: choose solver.objective=best, or solver.noise=fixed"
             )
-        count = min(CALIBRATION[solver.method], len(data.train_images)) if needed else 0
+        usual = ROW_IMAGES if solver.solves_rows else IMAGES
+        count = min(usual, len(data.train_images)) if solver.needs_images else 0
     with field("solver.calibration"):
         return data.calibration(count) if count else None
 
 
-class Ingredients(NamedTuple):
-    """What a construction takes."""
+def nonnegative_of(cfg: DictConfig) -> bool:
+    """Whether the settings say that no input of the network is below 0."""
+    return "nonnegative" in (cfg.construction.inputs, cfg.solver.inputs)
 
-    solver: Solver
-    data: Data
-    calibration: np.ndarray | None
+
+class Ingredients(NamedTuple):
+    """What a construction takes, and the data that it is measured on."""
+
     target: Target
     source: Source
-    knows_target: bool
-    """Whether the source's scales were read off the target."""
+    solver: Solver
+    calibration: np.ndarray | None
+    options: dict[str, Any]
+    """Of `slth.construct`."""
+    data: Data
+    train_seconds: float | None
 
 
 def ingredients_of(cfg: DictConfig, folder: Path) -> Ingredients:
@@ -353,11 +315,10 @@ def ingredients_of(cfg: DictConfig, folder: Path) -> Ingredients:
     solver, data = solver_of(cfg), data_of(cfg)
     calibration = calibration_of(cfg, data, solver)
     refuse_uncovered(cfg, spec_of(cfg, data), data)
-    target = target_of(cfg, data, folder)
-    ranges = ranges_of(cfg, target, data)
-    source = scaled(cfg, source_of(cfg, target.network, data, ranges), target)
-    knows = cfg.source.target_scale is not None or not all(one.exact for one in ranges.values())
-    return Ingredients(solver, data, calibration, target, source, knows)
+    target, seconds = target_of(cfg, data, folder)
+    source = source_of(cfg, target, data)
+    options = {"fit": float(cfg.solver.fit), "nonnegative": nonnegative_of(cfg)}
+    return Ingredients(target, source, solver, calibration, options, data, seconds)
 
 
 def _plain(cfg: Any) -> dict[str, Any]:

@@ -4,12 +4,14 @@ import csv
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import ticket
+from experiments.compose import options_of, solver_kind
 from experiments.run_folder import execute
 
 LOG = logging.getLogger(__name__)
@@ -27,11 +29,22 @@ def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int, tolerance:
     if unknown:
         raise ValueError(f"solvers.{solver}.{unknown[0]}: no such setting of a solver")
     LOG.info("%s, m = %d, seed %d", solver, multiplicity, seed)
+    changes = known[solver] | ({} if tolerance is None else {"tolerance": tolerance})
     return ticket_run(
         cfg,
-        solver=known[solver] | ({} if tolerance is None else {"tolerance": tolerance}),
+        solver=changes | _foreign(OmegaConf.to_container(cfg.solver, resolve=True) | changes),
         source={"seed": seed, "multiplicity": multiplicity},
     )
+
+
+def _foreign(solver: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that a sweep's config sets for its other solvers, as null."""
+    known = {field.name for field in fields(solver_kind(solver))}
+    foreign = [name for name in options_of(solver) if name.removeprefix("compensation.") not in known]
+    nulls: dict[str, Any] = {name: None for name in foreign if "." not in name}
+    if len(nulls) < len(foreign):
+        nulls["compensation"] = dict.fromkeys(solver["compensation"])
+    return nulls
 
 
 def ticket_run(cfg: DictConfig, **changes: Mapping[str, Any]) -> Path:

@@ -1,8 +1,8 @@
 """Where a run leaves its results, and how an experiment starts and fails.
 
 A run lives in ``<output_dir>/<experiment>/<hash of its settings>``. It is written beside that folder and
-renamed at the end, so a folder that exists is complete: the same settings are then skipped, a broken run is
-done again, and no run overwrites another. An experiment is
+renamed at the end, so a folder that exists is complete: the same settings are then skipped, a broken run goes
+on where it was broken off, and no run overwrites another. An experiment is
 
     def run(cfg, folder):            # folder: a Path to write into
         ...
@@ -22,7 +22,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,18 +60,19 @@ def finished(folder: Path) -> bool:
 
 @contextmanager
 def run_folder(cfg: DictConfig, experiment: str) -> Iterator[Path]:
-    """A folder to write a run into, moved to `folder_of` when the block ends and removed if it raises.
+    """A folder to write a run into, moved to `folder_of` when the block ends.
 
-    ``config.yaml`` and, from the root logger, ``log.txt`` are written here.
+    What a broken run of the same settings has left is taken over: a run finds its own half-made files there.
+    The folder goes where the settings are refused (`USER_ERRORS`); whatever else ends the block leaves it for
+    the next attempt. ``config.yaml`` and, from the root logger, ``log.txt`` are written here.
     """
     final = folder_of(cfg, experiment)
     final.parent.mkdir(parents=True, exist_ok=True)
-    for left in final.parent.glob(f".{final.name}.*"):
-        if not _alive(left.suffix[1:]):
-            shutil.rmtree(left, ignore_errors=True)
     work = final.parent / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    for left in final.parent.glob(f".{final.name}.*"):
+        if left != work and not _alive(left.suffix[1:]):
+            _take_over(left, work)
+    work.mkdir(exist_ok=True)
     (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(settings(cfg)), sort_keys=True))
     log = logging.FileHandler(work / "log.txt")
     log.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -80,12 +81,25 @@ def run_folder(cfg: DictConfig, experiment: str) -> Iterator[Path]:
         yield work
         if final.exists() and not finished(final):
             shutil.rmtree(final)
-        if not final.exists():  # else another process has just finished the same run
+        if final.exists():  # another process has just finished the same run
+            shutil.rmtree(work)
+        else:
             work.rename(final)
+    except USER_ERRORS:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     finally:
         logging.getLogger().removeHandler(log)
         log.close()
-        shutil.rmtree(work, ignore_errors=True)
+
+
+def _take_over(left: Path, work: Path) -> None:
+    """Make a dead process's folder our own; where several are left one is enough."""
+    if work.exists():
+        shutil.rmtree(left, ignore_errors=True)
+        return
+    with suppress(FileNotFoundError):
+        left.rename(work)
 
 
 def _alive(pid: str) -> bool:

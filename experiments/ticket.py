@@ -4,30 +4,29 @@ python -m experiments.ticket data=digits target=digits_cnn source.seed=0
 """
 
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
 from experiments.certificates import names_of, proofs_of
 from experiments.compose import check, ingredients_of
 from experiments.run_folder import main
-from slth import evaluate, report, ticket
+from slth import Ticket, evaluate, report
 from slth.compile_cache import use_compile_cache
-from slth.construct import Construction, construct
-from slth.construct.node import Stats
-from slth.construct.prune import read_channels
+from slth.construction import Construction, Plan, finish, nodes_of, plan_of
 from slth.data import Data
-from slth.nn.network import Network
+from slth.nn.graph import sums
 from slth.report.tables import show
-from slth.train import predict
 from slth.types import Params
 
 LOG = logging.getLogger(__name__)
 FILE = "ticket.safetensors"
+NODES = "construction"
+"""Folder in which a run keeps its nodes until it ends: a broken one goes on from there."""
 
 
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -36,71 +35,75 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     use_compile_cache()
     check(cfg)
     names_of(cfg)
-    solver, data, calibration, target, source, knows_target = ingredients_of(cfg, folder)
+    target, source, solver, calibration, options, data, train_seconds = ingredients_of(cfg, folder)
 
     begun = time.perf_counter()
-    with report.layer_progress(len(evaluate.carried_values(target.network))) as progress:
-        made = construct(
-            target.network,
-            target.params,
-            source,
-            solver,
-            None if calibration is None else jnp.asarray(calibration),
-            progress,
-            progress.finish,
-        )
-    ticket.save(folder / FILE, ticket.make(source, made.mask, made.factor, target.network))
+    made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)
+    made.ticket.save(folder / FILE)
     construction_seconds = time.perf_counter() - begun
 
     begun = time.perf_counter()
-    kept = ticket.load(folder / FILE)  # what follows rests on the file alone
+    ticket = Ticket.load(folder / FILE)  # what follows rests on the file alone
     LOG.info("reloaded %s: its source was generated again and has the same hash", FILE)
-    wanted = predict(target.network, target.params, jnp.asarray(data.test_images))
-    params = ticket.masked(kept)
-    reads = read_channels(source.network, made.mask)
-    copies = evaluate.Copies(target.network, made.params, made.columns, reads)
+    goal = target(data.test_images)
+    network, params, copies = ticket.source.network, ticket.params, made.copies()
     layers, batch = cfg.evaluation.layers, cfg.evaluation.batch
-    wide = kept.source.network
-    first = evaluate.run(wide, params, data.test_images[:layers], copies=copies, batch=batch)
+    first = evaluate.run(network, params, data.test_images[:layers], copies=copies, batch=batch)
     seen = {}
     if calibration is not None:
-        seen = evaluate.run(wide, params, calibration[:layers], copies=copies, batch=batch).layers
+        seen = evaluate.run(network, params, calibration[:layers], copies=copies, batch=batch).layers
     logits = [first.logits]
     if len(data.test_images) > layers:
-        logits.append(evaluate.run(wide, params, data.test_images[layers:], batch=batch).logits)
-    found = np.float32(kept.factor) * np.concatenate(logits)
-    comparison = evaluate.compare(wanted, found)
-    off = np.abs(found.astype(np.float64) - wanted)
+        logits.append(evaluate.run(network, params, data.test_images[layers:], batch=batch).logits)
+    outputs = np.float32(ticket.factor) * np.concatenate(logits)
+    comparison = evaluate.compare(goal, outputs)
+    off = np.abs(outputs.astype(np.float64) - goal)
     evaluation_seconds = time.perf_counter() - begun
 
     def errors(x: np.ndarray) -> np.ndarray:
-        outputs = np.float32(kept.factor) * evaluate.run(wide, params, x, batch=batch).logits
-        return np.abs(outputs.astype(np.float64) - predict(target.network, target.params, jnp.asarray(x)))
+        found = np.float32(ticket.factor) * evaluate.run(network, params, x, batch=batch).logits
+        return np.abs(found.astype(np.float64) - target(x))
 
-    proofs = proofs_of(cfg, data, target, source, made, calibration, wanted, off, errors)
+    proofs = proofs_of(cfg, data, made, solver, calibration, goal, off, errors)
     rows = report.layer_rows(made, seen, first.layers, proofs[-1] if proofs else None)
     report.write_csv(folder / "layers.csv", rows)
-    _draw(folder, made, params, target.network, rows, wanted, found)
+    _draw(folder, made, params, rows, goal, outputs)
     metrics = {
-        "target": report.target_metrics(target.name, target.network, target.params, _accuracy(wanted, data)),
-        "source": report.source_metrics(kept, knows_target=knows_target),
+        "target": report.target_metrics(
+            cfg.target.name, target.network, target.params, _accuracy(goal, data)
+        ),
+        "source": report.source_metrics(ticket, knows_target=source.knows_target),
         "ticket": report.ticket_metrics(
-            kept, _accuracy(found, data), comparison, (folder / FILE).stat().st_size
+            ticket, _accuracy(outputs, data), comparison, (folder / FILE).stat().st_size
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "error": report.error_metrics(comparison, off),
         **report.certificate_metrics(proofs),
         "seconds": {
-            "train": target.seconds,
+            "train": train_seconds,
             "construct": construction_seconds,
-            "certify": sum(one.seconds for one in proofs) if proofs else None,
+            "certify": sum(proof.seconds for proof in proofs) if proofs else None,
             "evaluate": evaluation_seconds,
             "total": time.perf_counter() - started,
         },
         "environment": report.environment(),
     }
     show(report.ticket_table(metrics))
+    shutil.rmtree(folder / NODES)
     return metrics
+
+
+def constructed(plan: Plan, folder: Path) -> Construction:
+    """The construction, with progress; nodes that a broken run has left in the folder are taken over."""
+    total, nodes = len(sums(plan.target.network)), []
+    with report.layer_progress(total) as progress:
+        for node in nodes_of(plan, folder):
+            nodes.append(node)
+            progress.finish(node)
+    resumed = sum(node.resumed for node in nodes)
+    if resumed:
+        LOG.info("took over %d of %d layers from a run that was broken off", resumed, total)
+    return finish(plan, nodes)
 
 
 def _accuracy(logits: np.ndarray, data: Data) -> float:
@@ -111,17 +114,15 @@ def _draw(
     folder: Path,
     made: Construction,
     params: Params,
-    network: Network,
     rows: list[dict[str, Any]],
-    wanted: np.ndarray,
-    found: np.ndarray,
+    goal: np.ndarray,
+    outputs: np.ndarray,
 ) -> None:
-    report.draw_logits(folder / "logits.png", wanted, found)
+    report.draw_logits(folder / "logits.png", goal, outputs)
     report.draw_layer_errors(folder / "layers.png", rows)
-    sizes = sum((record.stats for record in made.records), Stats()).sizes
-    if sizes:
-        report.draw_sizes(folder / "sizes.png", sizes)
-    kernels = report.realised_kernels(network, made, params)
+    if made.stats.sizes:
+        report.draw_sizes(folder / "sizes.png", made.stats.sizes)
+    kernels = report.realised_kernels(made, params)
     if kernels is not None:
         report.draw_kernels(folder / "kernels.png", kernels)
 

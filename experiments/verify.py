@@ -16,14 +16,13 @@ from omegaconf import DictConfig
 
 from experiments.compose import check, data_of, field, spec_of
 from experiments.run_folder import main
-from slth import evaluate, nn, report, ticket
+from slth import Target, Ticket, evaluate, nn, report
 from slth.compact import compact
 from slth.compile_cache import use_compile_cache
 from slth.data import Data
 from slth.interop import load_checkpoint, load_network, save_network
 from slth.nn.network import Network
 from slth.report.tables import show, verify_table
-from slth.train import predict
 from slth.types import Params
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         raise ValueError("ticket: name a file, such as ticket=outputs/ticket/RUN/ticket.safetensors")
     path = Path(cfg.ticket).expanduser()
     begun = time.perf_counter()
-    kept = ticket.load(path)
+    kept = Ticket.load(path)
     seconds = {"verify": time.perf_counter() - begun, "evaluate": None}
     LOG.info("verified %s: the source of seed %d has the same hash", path, kept.source.seed)
     accuracy = comparison = data = found = None
@@ -50,7 +49,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             raise ValueError(
                 f"data: images of shape {data.shape}, the ticket reads {kept.source.network.input_shape}"
             )
-        found = _outputs(cfg, kept.source.network, ticket.masked(kept), kept.factor, data)
+        found = _outputs(cfg, kept.source.network, kept.params, kept.factor, data)
         accuracy = float((found.argmax(-1) == data.test_labels).mean())
         wanted = _target_outputs(cfg, data, kept)
         comparison = None if wanted is None else evaluate.compare(wanted, found)
@@ -79,13 +78,11 @@ def _outputs(cfg: DictConfig, network: Network, params: Params, factor: float, d
     )
 
 
-def _export(
-    cfg: DictConfig, kept: ticket.Ticket, data: Data | None, wanted: np.ndarray | None
-) -> dict[str, Any]:
+def _export(cfg: DictConfig, kept: Ticket, data: Data | None, wanted: np.ndarray | None) -> dict[str, Any]:
     """Write the compact network, read it back, and compare it with the ticket on the data, if any."""
     path = Path(cfg.compact).expanduser()
     with field("compact"):
-        small = compact(kept.source.network, ticket.masked(kept), kept.mask)
+        small = compact(kept.source.network, kept.params, kept.mask)
         save_network(path, *small, factor=kept.factor)
         network, params, factor = load_network(path)
     LOG.info("wrote %s: the ticket without its dead channels", path)
@@ -93,7 +90,7 @@ def _export(
     if data is not None and wanted is not None:
         difference = float(np.abs(_outputs(cfg, network, params, factor, data) - wanted).max())
         images = data.test_images[:EXACT]
-        whole = _in_float64(kept.source.network, ticket.masked(kept), images)
+        whole = _in_float64(kept.source.network, kept.params, images)
         exact = factor * float(np.abs(whole - _in_float64(network, params, images)).max())
     return {
         "parameters": nn.count(params),
@@ -110,7 +107,7 @@ def _in_float64(network: Network, params: Params, images: np.ndarray) -> np.ndar
         return np.asarray(nn.apply(network, exact, jnp.asarray(images, jnp.float64)))
 
 
-def _target_outputs(cfg: DictConfig, data: Data, kept: ticket.Ticket) -> np.ndarray | None:
+def _target_outputs(cfg: DictConfig, data: Data, kept: Ticket) -> np.ndarray | None:
     """The outputs of the target that the config names, None where it names none."""
     if cfg.get("target") is None:
         return None
@@ -118,10 +115,10 @@ def _target_outputs(cfg: DictConfig, data: Data, kept: ticket.Ticket) -> np.ndar
         raise ValueError("target.checkpoint: name the file of the target that the ticket is compared with")
     spec = spec_of(cfg, data)
     with field("target.checkpoint"):
-        network, params = nn.fold_batch_norm(spec, load_checkpoint(cfg.target.checkpoint, spec))
-    if kept.target is not None and network != kept.target:
+        target = Target.of(spec, load_checkpoint(cfg.target.checkpoint, spec))
+    if kept.target is not None and target.network != kept.target:
         raise ValueError(f"target: {cfg.target.name} is not the network that the ticket was made for")
-    return predict(network, params, jnp.asarray(data.test_images))
+    return target(data.test_images)
 
 
 if __name__ == "__main__":

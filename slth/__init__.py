@@ -8,6 +8,7 @@ outputs = slth.Ticket.load("net.ticket")(images)
 """
 
 from slth import compact, evaluate, interop, nn, subset_sum, ticket
+from slth.certificate import ball, box, certify, examples
 from slth.construction import Best, Compensated, Construction, Robust, Single, Smallest, Solver, construct
 from slth.interop import load_target as load
 from slth.source import Source
@@ -25,9 +26,13 @@ __all__ = [
     "Source",
     "Target",
     "Ticket",
+    "ball",
+    "box",
+    "certify",
     "compact",
     "construct",
     "evaluate",
+    "examples",
     "interop",
     "load",
     "nn",

@@ -19,7 +19,18 @@ Held = Int[np.ndarray, " channels"]
 
 
 class Compact(NamedTuple):
-    """A network and its parameters, as `slth.nn.apply` takes them."""
+    """A network and its parameters, as `slth.nn.apply` takes them.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> small = slth.compact.compact(made.source.network, made.ticket.params, made.mask)
+      >>> nn.count(small.params) < made.ticket.parameters
+      True
+    """
 
     network: Network
     params: Params
@@ -39,6 +50,17 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
       mask: a tree of boolean arrays of the same structure; a bias that it does not name is not kept.
     Returns: the smaller spec and float32 NumPy arrays (kernels still hold zeros between kept weights).
     Raises: ValueError for a network with batch norm.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> small = slth.compact.compact(made.source.network, made.ticket.params, made.mask)
+      >>> x = jax.random.normal(jax.random.key(1), (10, 4))
+      >>> bool(abs(made.factor * nn.apply(*small, x) - made.ticket(x)).max() < 1e-4)
+      True
     """
     found = needed(network, mask)
     kept = by_layer(found.mask)
@@ -117,7 +139,7 @@ def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:
 def _skip_sides(step: Sum) -> list[str]:
     """The side of its block on which each of a sum's skips stands: the branch first, where it is no map."""
     mapped = any(entry.path.startswith(f"{step.name}/branch/") for entry in step.maps)
-    return ["skip"] if mapped else ["branch", "skip"][: len(step.skips)]
+    return (["skip"] if mapped else ["branch", "skip"])[: len(step.skips)]
 
 
 def _subsampled(held: Held, channels: tuple[int, ...]) -> Held:

@@ -20,7 +20,18 @@ BATCH = 64
 
 
 class Copies(NamedTuple):
-    """What the channels of a source are meant to carry: a balanced target and the places of its copies."""
+    """What the channels of a source are meant to carry: a balanced target and the places of its copies.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> copies = made.copies()
+      >>> copies.columns["a"].shape, copies.reads["a"].shape
+      ((3, 5), (39,))
+    """
 
     target: Network
     params: Params
@@ -36,6 +47,18 @@ class LayerError(NamedTuple):
     ``copy`` :math:`= \|\hat x_{jk} - x_j\| / \|x_j\|` over the copies k of the target's pre-activation j, and
     ``mean`` :math:`= \|\mathrm{mean}_k \hat x_{jk} - x_j\| / \|x_j\|`. A copy that nothing reads is pruned
     and counts for neither.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> x = jax.random.normal(jax.random.key(1), (100, 4))
+      >>> out = slth.evaluate.run(made.source.network, made.ticket.params, x, copies=made.copies())
+      >>> error = out.layers["a"]
+      >>> error.mean <= error.copy < 0.2
+      True
     """
 
     copy: float
@@ -45,14 +68,34 @@ class LayerError(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Outputs of the ticket (lambda not applied) for each image, and the error of each layer."""
+    """Outputs of the ticket (lambda not applied) for each image, and the error of each layer.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> x = jax.random.normal(jax.random.key(1), (100, 4))
+      >>> out = slth.evaluate.run(made.source.network, made.ticket.params, x, copies=made.copies())
+      >>> out.logits.shape, list(out.layers)
+      ((100, 2), ['a', 'b'])
+    """
 
     logits: Float[np.ndarray, "n *out"]
     layers: dict[str, LayerError]
 
 
 class Comparison(NamedTuple):
-    """The ticket's outputs against the target's."""
+    """The ticket's outputs against the target's.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import evaluate
+      >>> found = evaluate.compare(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[0.9, 0.0], [0.0, 2.2]]))
+      >>> found.agreement, round(found.max, 3), found.examples
+      (1.0, 0.2, 2)
+    """
 
     agreement: float
     """Share of images with the same largest output."""
@@ -65,7 +108,14 @@ class Comparison(NamedTuple):
 
 
 def compare(target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out"]) -> Comparison:
-    """The error of a ticket's outputs against its target's."""
+    """The error of a ticket's outputs against its target's.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import evaluate
+      >>> evaluate.compare(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[0.0, 0.1], [0.0, 2.0]])).agreement
+      0.5
+    """
     error = np.abs(ticket.astype(np.float64) - target)
     return Comparison(
         float((target.argmax(-1) == ticket.argmax(-1)).mean()),
@@ -87,6 +137,17 @@ def run(
       copies: also compare every layer with the target it carries.
       batch: images at a time; wide sources need memory of about 6 times their largest layer's activations.
     Raises: ValueError if there is no image.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> x = jax.random.normal(jax.random.key(1), (100, 4))
+      >>> out = slth.evaluate.run(made.source.network, made.ticket.params, x, copies=made.copies())
+      >>> bool(abs(made.factor * out.logits - made.ticket(x)).max() < 1e-5), list(out.layers)
+      (True, ['a', 'b'])
     """
     if copies is None or len(images) == 0:
         return Outputs(nn.predict(network, params, images, batch), {})
@@ -147,5 +208,12 @@ def _layer_error(sums: Float[np.ndarray, "4"], unread: int) -> LayerError:
 
 
 def carried_values(target: Network) -> dict[str, str]:
-    """For every node by its path, the value of `slth.nn.trace` that its copies carry: the node's sum."""
+    """For every node by its path, the value of `slth.nn.trace` that its copies carry: the node's sum.
+
+    Example:
+      >>> from slth import evaluate, nn
+      >>> block = nn.Residual("block", (nn.Dense("inner", 3),))
+      >>> evaluate.carried_values(nn.Network((3,), (block,)))
+      {'block/branch/inner': 'block'}
+    """
     return {step.path: step.name for step in sums_of(target)}

@@ -1,14 +1,17 @@
 """A target: the trained network of which a ticket is made."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
 from slth import nn
 from slth.nn.network import Network
-from slth.types import Batch, Params
+from slth.types import Batch, Params, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,8 @@ class Target:
     Example:
       >>> import jax
       >>> from slth import Target, nn
-      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.BatchNorm("bn"), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> layers = (nn.Dense("a", 3), nn.BatchNorm("bn"), nn.Activation("relu"), nn.Dense("b", 2))
+      >>> network = nn.Network((4,), layers)
       >>> target = Target.of(network, nn.init(network, jax.random.key(0)))
       >>> target(jax.numpy.ones((5, 4))).shape
       (5, 2)
@@ -36,7 +40,7 @@ class Target:
         check_params(self.network, self.params)
 
     @classmethod
-    def of(cls, network: Network, params: Params) -> "Target":
+    def of(cls, network: Network, params: Mapping[str, Any]) -> "Target":
         """The target of any trained network: batch norm is folded into the layers before it.
 
         Raises: ValueError as the class does.
@@ -49,21 +53,26 @@ class Target:
         return nn.predict(self.network, self.params, images)
 
 
-def check_params(network: Network, params: Params) -> None:
+def check_params(network: Network, params: Mapping[str, Any]) -> None:
     """Refuse parameters that are not those of a spec, in one line.
 
     Raises: ValueError, naming the first array that is missing, left over, of another shape or not finite.
     """
-    if not isinstance(params, dict):
-        raise ValueError(f"params: expected a dict of arrays by layer, got {type(params).__name__}")
+    if not isinstance(network, Network):
+        raise ValueError(
+            f"network: expected a slth.nn.Network, got {kind_of(network)}: write one (docs/tickets.md) or take one "
+            "of slth.nn.zoo"
+        )
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params: expected a dict of arrays by layer, got {kind_of(params)}")
     layers = nn.by_layer(params)
     found = {f"{path}/{name}": leaf for path, own in layers.items() for name, leaf in own.items()}
     wanted = nn.parameter_shapes(network)
     for path, shape in wanted.items():
         if path not in found:
             raise ValueError(
-                f"params: {path} of shape {shape} is missing: give all parameters of the network (slth.nn.init "
-                "makes such a tree)"
+                f"params: {path} of shape {shape} is missing: give all parameters of the network "
+                "(slth.nn.init makes such a tree)"
             )
         leaf = found[path]
         if np.shape(leaf) != shape:
@@ -71,9 +80,38 @@ def check_params(network: Network, params: Params) -> None:
                 f"params: {path} has shape {np.shape(leaf)}, and the network's has {shape}: are these the "
                 "parameters of this network?"
             )
+        if np.asarray(leaf).dtype.kind not in "fiu" and np.asarray(leaf).dtype.name != "bfloat16":
+            raise ValueError(
+                f"params: {path} holds {np.asarray(leaf).dtype.name}, expected real numbers: are these the parameters "
+                "of this network?"
+            )
         # A sum of absolute values is finite only where every number is; one pass, no array beside.
         if not math.isfinite(float(np.abs(np.asarray(leaf, np.float64)).sum())):
             raise ValueError(f"params: {path} holds NaN or infinite numbers: train or load the target again")
     for path in found:
         if path not in wanted:
             raise ValueError(f"params: the network has no {path}: are these the parameters of this network?")
+
+
+def check_images(images: object, shape: Shape) -> None:
+    """Refuse what is no batch of images as a network of this input shape reads them, in one line.
+
+    Raises: ValueError, naming what was found, what was expected and what to do.
+    """
+    if not isinstance(images, np.ndarray | jax.Array) or images.ndim != len(shape) + 1 or images.shape[1:] != shape:
+        found = getattr(images, "shape", None) or kind_of(images)
+        raise ValueError(f"images: expected an array of shape (n, {', '.join(map(str, shape))}), got {found}")
+    if not len(images):
+        raise ValueError("images: there are none: give at least one, or None where none are needed")
+    values = np.asarray(images)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(
+            f"images: expected floating-point numbers, got {values.dtype}: normalise them as the target was trained"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("images: they hold NaN or infinite numbers: remove those images")
+
+
+def kind_of(value: object) -> str:
+    """What a message calls an argument of a wrong kind."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

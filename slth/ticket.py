@@ -48,7 +48,16 @@ SOURCE_OPTIONS = {"scales": (list, ()), "presence": (float, 1.0), "biases": (str
 
 
 class TicketError(ValueError):
-    """A ticket file that is damaged, foreign or not of its source: says which file and field."""
+    """A ticket file that is damaged, foreign or not of its source: says which file and field.
+
+    Example:
+      >>> from slth import ticket
+      >>> try:
+      ...     ticket.from_bytes(b"no ticket", "net.ticket")
+      ... except ticket.TicketError as error:
+      ...     print(error.field)
+      file
+    """
 
     def __init__(self, where: str | Path, field: str, problem: str):
         self.field = field
@@ -169,6 +178,13 @@ def make(source: Source, mask: Mask, factor: float, target: Network | None = Non
     Args:
       mask: a tree of boolean arrays of the source's parameters (`slth.construct.construct`).
     Raises: ValueError if the mask's names, shapes or types are not those of the source's parameters.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0).density
+      0.333
     """
     shapes = parameter_shapes(source.network)
     flat = {path: np.asarray(leaf) for path, leaf in _leaves(mask).items()}
@@ -186,6 +202,13 @@ def verify(ticket: Ticket, where: str | Path = "ticket") -> None:
     Args:
       where: what a message calls the ticket, such as its file.
     Raises: TicketError if they differ.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
+      >>> ticket.verify(made)      # says nothing: the source has the hash that the ticket names
     """
     found = sha256_of(ticket.source)
     if found != ticket.source_sha256:
@@ -198,7 +221,19 @@ def verify(ticket: Ticket, where: str | Path = "ticket") -> None:
 
 
 def save(path: str | Path, ticket: Ticket) -> None:
-    """Write a ticket file, whole or not at all; equal tickets give equal bytes."""
+    """Write a ticket file, whole or not at all; equal tickets give equal bytes.
+
+    Example:
+      >>> import tempfile
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
+      >>> file = tempfile.mkdtemp() + "/net.ticket"
+      >>> ticket.save(file, made)
+      >>> ticket.load(file) == made
+      True
+    """
     temporary = Path(f"{path}.tmp{os.getpid()}")
     try:
         temporary.write_bytes(to_bytes(ticket))
@@ -214,6 +249,19 @@ def load(path: str | Path, *, check_source: bool = True) -> Ticket:
       check_source: also regenerate the source and compare its hash (`verify`).
     Raises: FileNotFoundError; TicketError for a file that is truncated, altered, of another format or
       version, whose mask does not fit its source, or whose hash does not match.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "net.ticket"
+      >>> ticket.save(file, made)
+      >>> _ = file.write_bytes(file.read_bytes()[:-1])      # the last byte is lost
+      >>> ticket.load(file)    # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      slth.ticket.TicketError: ...net.ticket: file: not a whole safetensors file (...)
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -230,6 +278,14 @@ def to_bytes(ticket: Ticket) -> bytes:
     The container is written here, not by the safetensors package, so that its bytes depend on no package's
     version: length of the header (8 bytes, little-endian), the header as JSON padded with spaces to a
     multiple of 8, the array.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
+      >>> len(ticket.to_bytes(made)), len(made.bits)
+      (561, 1)
     """
     plain = {name: kind for name, kind in SOURCE_FIELDS.items() if name != "network"}
     source = {name: kind(getattr(ticket.source, name)) for name, kind in plain.items()}
@@ -261,6 +317,14 @@ def from_bytes(content: bytes, where: str | Path = "ticket") -> Ticket:
     """The ticket that `to_bytes` wrote; all is checked but the source's hash (`verify`).
 
     Raises: TicketError, naming ``where`` and the field.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import Source, nn, ticket
+      >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
+      >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
+      >>> ticket.from_bytes(ticket.to_bytes(made)) == made
+      True
     """
     try:
         arrays = dict(safetensors.deserialize(content))

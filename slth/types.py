@@ -21,5 +21,11 @@ Params: TypeAlias = dict[str, Any]
 Mask: TypeAlias = dict[str, Any]
 """A tree of the structure of `Params` with boolean leaves: True = the source's parameter is kept."""
 
-Batch: TypeAlias = Float[Array, "n *shape"]
-AnyArray: TypeAlias = Array | np.ndarray  # on a device or in NumPy
+AnyArray: TypeAlias = Array | np.ndarray
+"""On a device or in NumPy."""
+
+Batch: TypeAlias = Float[AnyArray, "n ..."]
+"""Inputs of n examples; the other axes are those of one input, of a network or of a layer inside it."""
+
+Values: TypeAlias = Float[Array, "n ..."]
+"""What a layer makes of a `Batch`."""

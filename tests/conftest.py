@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,14 @@ def getkey(request: pytest.FixtureRequest) -> Callable[[], jax.Array]:
     """Fresh JAX keys, one a call, the same in every run of the same test."""
     seed, drawn = seed_of(request.node.nodeid), iter(range(2**31))
     return lambda: jax.random.fold_in(jax.random.key(seed), next(drawn))
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked, as for users: what a function itself says of a wrong type is tested."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

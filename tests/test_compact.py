@@ -8,16 +8,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slth import Solver, nn
+from slth import Best, Smallest, Source, Target, construct, nn
 from slth.compact import compact
-from slth.construct import construct
-from slth.construct.layout import source_network
-from slth.construct.prune import count_channels, needed, prune
+from slth.construction.prune import count_channels, needed, prune
 from slth.interop import load_checkpoint, load_network, save_network
+from slth.nn.graph import Sum, graph
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.source import Source, parameters
+from slth.source import parameters, source_network
 from tests.construct.nets import PAD, PLAIN, RELU, RESIDUAL, images, source_of, target_of
 from tests.construct.reference import leaves, masked, run
 
@@ -143,9 +142,14 @@ def test_channels_that_are_left_have_a_gradient():
     for _ in range(5):
         mask = random_mask(params, rng, 0.3)
         small = compact(network, params, plain_mask(mask))
-        shifts = {
-            path: jnp.zeros(read.shape) for path, read in needed(network, plain_mask(mask)).read.items()
+        found = needed(network, plain_mask(mask))
+        values_of = {  # the value that each linear layer goes into
+            entry.path: number
+            for number, step in enumerate(graph(network), start=1)
+            if isinstance(step, Sum)
+            for entry in step.maps
         }
+        shifts = {path: jnp.zeros(found.read[number].shape) for path, number in values_of.items()}
         values = jax.tree.map(np.float32, masked(mask, params))
 
         def shifted(shifts, values=values):
@@ -158,12 +162,11 @@ def test_channels_that_are_left_have_a_gradient():
 
         slopes = jax.grad(shifted)(shifts)
         counts = {path: leaf.shape[-1] for path, leaf in leaves(small.params) if path.endswith("/kernel")}
-        state = needed(network, plain_mask(mask)).state
         for path, slope in slopes.items():
             if f"{path}/bias" not in flatten_dict(params, sep="/"):
                 continue
             # A channel has a slope where something reads it; and it stays unless it is silent as well.
-            alive = (np.asarray(slope) != 0) & (state[path] > 0)
+            alive = (np.asarray(slope) != 0) & (found.state[values_of[path]] > 0)
             assert alive.sum() <= counts[f"{path}/kernel"] <= max(1, int((np.asarray(slope) != 0).sum()))
 
 
@@ -177,12 +180,12 @@ TARGETS = {
 @pytest.mark.parametrize("name", [*TARGETS, "option A, random"])
 def test_a_compact_ticket_gives_the_ticket_s_outputs(name, tmp_path):
     network, skip = RESIDUAL.get(name, (TARGETS.get(name), "carried"))
-    target, params = target_of(network)
-    source = source_of(target, 5, skip=skip, constants=6)
-    mask = construct(target, params, source, Solver(objective="smallest")).mask
+    target = Target(*target_of(network))
+    source = source_of(target.network, 5, skip=skip, constants=6)
+    mask = construct(target, source, Smallest()).mask
     values = parameters(source)
     small = compact(source.network, values, mask)
-    x = images(target, 6)
+    x = images(target.network, 6)
     wanted = apply(source.network, jax.tree.map(lambda keep, v: jnp.where(keep, v, 0), mask, values), x)
     save_network(tmp_path / "c.safetensors", *small, factor=2.5)
     read, arrays, factor = load_network(tmp_path / "c.safetensors")
@@ -201,15 +204,15 @@ def test_a_compact_ticket_gives_the_ticket_s_outputs(name, tmp_path):
 def test_a_compact_ticket_of_a_smooth_target_with_biases_everywhere():
     act = Activation("softplus")
     layers = (*(Conv("a", 3, (3, 3), padding=PAD), act, Residual("r", (Conv("b", 3, (1, 1)),)), act),)
-    target = Network((4, 4, 1), (*layers, Flatten("chw"), Dense("d", 2)))
-    wide = source_network(target, 4, copies_per_sign=6, constants=8, own_biases=True)
-    source = Source(wide, 0, 4, init="he_uniform", scale=3.0)
-    params = drawn(target, np.random.default_rng(0))
-    mask = construct(target, params, source, Solver(objective="best")).mask
+    network = Network((4, 4, 1), (*layers, Flatten("chw"), Dense("d", 2)))
+    target = Target(network, drawn(network, np.random.default_rng(0)))
+    wide = source_network(network, 4, copies_per_sign=6, constants=8, own_biases=True)
+    source = Source(wide.network, 0, 4, init="he_uniform", scale=3.0, layout=wide.layout)
+    mask = construct(target, source, Best()).mask
     small = compact(source.network, parameters(source), mask)
-    x = images(target, 4)
+    x = images(network, 4)
     values = jax.tree.map(lambda keep, v: jnp.where(keep, v, 0), mask, parameters(source))
-    wanted = np.asarray(apply(wide, values, x))
+    wanted = np.asarray(apply(wide.network, values, x))
     found = apply(small.network, small.params, x)
     np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6 * float(np.abs(wanted).max()))
     assert nn.count(small.params) < nn.count(values)

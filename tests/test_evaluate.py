@@ -4,34 +4,26 @@ import jax
 import numpy as np
 import pytest
 
-from slth import evaluate, nn
-from slth.construct import Solver, construct
-from slth.construct.layout import source_network
-from slth.construct.prune import read_channels
-from slth.evaluate import Copies, carried_values, compare
+from slth import Best, Source, Target, construct, evaluate, nn
+from slth.evaluate import carried_values, compare
 from slth.nn.zoo import build
-from slth.source import Source
-from slth.ticket import make, masked
 
 
 @pytest.fixture(scope="module")
 def case():
     """A residual target, its ticket and what is known of it."""
     spec = build("digits_resnet", (8, 8, 1), 4, width=3)
-    target, params = nn.fold_batch_norm(spec, nn.init(spec, jax.random.key(3)))
-    network = source_network(target, 5, copies_per_sign=10, constants=4)
-    source = Source(network, 0, 5, init="he_uniform", scale=1.5, bias_scale=4.0)
-    made = construct(target, params, source, Solver(objective="best"))
-    ticket = make(source, made.mask, made.factor)
-    copies = Copies(target, made.params, made.columns, read_channels(network, made.mask))
-    return target, params, ticket, copies, masked(ticket)
+    target = Target.of(spec, nn.init(spec, jax.random.key(3)))
+    source = Source.of(target, 5, univariate=10, constants=4, scale=1.5)
+    made = construct(target, source, Best())
+    return target.network, made.ticket, made.copies()
 
 
 def test_layer_errors_are_those_of_the_traces(case):
-    target, _, ticket, copies, weights = case
+    target, ticket, copies = case
     images = np.asarray(jax.random.normal(jax.random.key(0), (11, 8, 8, 1)))
-    found = evaluate.run(ticket.source.network, weights, images, copies=copies, batch=4)
-    logits, values = nn.trace(ticket.source.network, weights, images)
+    found = evaluate.run(ticket.source.network, ticket.params, images, copies=copies, batch=4)
+    logits, values = nn.trace(ticket.source.network, ticket.params, images)
     _, goal = nn.trace(target, copies.params, images)
     np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-4)
     assert list(found.layers) == list(copies.columns)
@@ -53,9 +45,11 @@ def test_layer_errors_are_those_of_the_traces(case):
 
 
 def test_batches_do_not_matter(case):
-    _, _, ticket, copies, weights = case
+    _, ticket, copies = case
     images = np.asarray(jax.random.normal(jax.random.key(1), (7, 8, 8, 1)))
-    one, many = (evaluate.run(ticket.source.network, weights, images, copies=copies, batch=b) for b in (7, 4))
+    one, many = (
+        evaluate.run(ticket.source.network, ticket.params, images, copies=copies, batch=b) for b in (7, 4)
+    )
     np.testing.assert_allclose(one.logits, many.logits, rtol=1e-5, atol=1e-5)
     for path in one.layers:
         np.testing.assert_allclose(one.layers[path], many.layers[path], rtol=1e-3)
@@ -69,9 +63,9 @@ def test_the_last_layer_of_a_branch_carries_the_sum(case):
 
 
 def test_no_image_is_refused(case):
-    _, _, ticket, _, weights = case
-    with pytest.raises(ValueError, match="no images"):
-        evaluate.run(ticket.source.network, weights, np.zeros((0, 8, 8, 1), np.float32))
+    _, ticket, _ = case
+    with pytest.raises(ValueError, match="^images: there are none to evaluate$"):
+        evaluate.run(ticket.source.network, ticket.params, np.zeros((0, 8, 8, 1), np.float32))
 
 
 def test_comparison_of_outputs():

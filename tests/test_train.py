@@ -12,7 +12,7 @@ import pytest
 from slth import data, nn
 from slth.interop import load_checkpoint
 from slth.nn import zoo
-from slth.train import SETTINGS, STATE, TARGET, Settings, accuracy, augment, predict, train
+from slth.train import SETTINGS, STATE, TARGET, Settings, accuracy, augment, train
 
 DIGITS = data.load("digits")
 NET = zoo.build("digits_resnet", (8, 8, 1), 10, width=2)
@@ -128,7 +128,7 @@ def test_what_cannot_be_trained_is_named():
     wild = Settings(epochs=3, rate=1e30, warmup=0.0)
     with pytest.raises(ValueError, match=r"diverged in epoch \d: the loss is .*; lower train.rate"):
         train(zoo.build("mlp", (8, 8, 1), 10), small(), wild)
-    with pytest.raises(ValueError, match=r"there are no images to evaluate"):
+    with pytest.raises(ValueError, match=r"images: there are none to evaluate"):
         accuracy(NET, {}, DIGITS.test_images[:0], DIGITS.test_labels[:0])
 
 
@@ -168,7 +168,7 @@ def test_predictions_do_not_depend_on_the_batch(getkey):
     params = nn.init(NET, getkey())
     whole = np.asarray(nn.apply(NET, params, jnp.asarray(DIGITS.test_images)))
     for batch in (7, 360, 1000):
-        np.testing.assert_allclose(predict(NET, params, DIGITS.test_images, batch), whole, atol=1e-5)
+        np.testing.assert_allclose(nn.predict(NET, params, DIGITS.test_images, batch), whole, atol=1e-5)
     truth = (whole.argmax(1) == DIGITS.test_labels).mean()
     assert accuracy(NET, params, DIGITS.test_images, DIGITS.test_labels, 100) == truth
 

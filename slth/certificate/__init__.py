@@ -1,6 +1,18 @@
 """What can be proved of a ticket: bounds of its error over boxes, balls and data."""
 
 from slth.certificate.domain import Domain, ball, box, examples
-from slth.certificate.network import Certificate, LayerBound, certify
+from slth.certificate.prove import Certificate, LayerBound, certify
+from slth.certificate.theorem import Budget, Theorem, theorem
 
-__all__ = ["Certificate", "Domain", "LayerBound", "ball", "box", "certify", "examples"]
+__all__ = [
+    "Budget",
+    "Certificate",
+    "Domain",
+    "LayerBound",
+    "Theorem",
+    "ball",
+    "box",
+    "certify",
+    "examples",
+    "theorem",
+]

@@ -1,4 +1,4 @@
-r"""Linear maps and windows in float64, with a bound of their rounding.
+r"""Linear maps, windows and moves in float64, each with its transpose, and a bound of their rounding.
 
 A sum of n products in any order, fused or not, is off by at most :math:`\gamma_n \sum |a_i b_i|` with
 :math:`\gamma_n = n u / (1 - n u)` and :math:`u = 2^{-53}` (Higham, Accuracy and Stability of Numerical
@@ -7,17 +7,23 @@ sums carry :math:`\gamma_n |a|` along with their radius.
 """
 
 import math
-from typing import TypeGuard
+from collections.abc import Iterable
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
-from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import GlobalMean, Pool
+from slth.nn.layers import Conv, Linear
+from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.types import Shape
 
 UNIT = 2.0**-53
 Values = Float[np.ndarray, "n *shape"]
 Kernel = Float[np.ndarray, "*taps cin cout"]
+Mover: TypeAlias = Flatten | GlobalMean | Pool
+"""A layer without parameters that acts on positions, the same for every channel."""
+Places = dict[tuple[int, ...], tuple[slice, ...]]
+"""By tap, the entries of the padded input that the tap meets."""
 
 
 def gamma(terms: int) -> float:
@@ -30,12 +36,12 @@ def terms(kernel: Kernel) -> int:
     return math.prod(kernel.shape[:-1])
 
 
-def correlate(layer: Conv | Dense, x: Values, kernel: Kernel) -> Values:
+def correlate(layer: Linear, x: Values, kernel: Kernel) -> Values:
     """The linear map of a layer without its bias; the kernel may have any numbers of channels."""
-    cin, cout = kernel.shape[-2:]
-    if isinstance(layer, Dense):
+    if not isinstance(layer, Conv):
         return x @ kernel
-    places = _places(layer, x.shape[1:])
+    cin, cout = kernel.shape[-2:]
+    places = _conv_places(layer, x.shape[1:])
     x = np.pad(x, ((0, 0), *layer.padding, (0, 0)))
     shape = (*x[next(iter(places.values()))].shape[:-1], cout)
     if cin * 4 < cout:  # few inputs: one product of all taps is faster than a product for each
@@ -47,119 +53,120 @@ def correlate(layer: Conv | Dense, x: Values, kernel: Kernel) -> Values:
     return y.reshape(shape)
 
 
-def transposed(layer: Conv | Dense, y: Values, kernel: Kernel, shape: tuple[int, ...]) -> Values:
+def transposed(layer: Linear, y: Values, kernel: Kernel, shape: Shape) -> Values:
     """The transpose of `correlate`, to inputs of spatial shape ``shape[:-1]``."""
-    if isinstance(layer, Dense):
+    if not isinstance(layer, Conv):
         return y @ kernel.T
-    padded = [size + sum(pad) for size, pad in zip(shape, layer.padding, strict=False)]
-    x = np.zeros((len(y), *padded, kernel.shape[-2]))
-    for tap, place in _places(layer, shape).items():
-        x[place] += (y.reshape(-1, y.shape[-1]) @ kernel[tap].T).reshape(x[place].shape)
-    inside = (slice(low, low + size) for (low, _), size in zip(layer.padding, shape, strict=False))
-    return x[(slice(None), *inside)]
+    places = _conv_places(layer, shape)
+    flat = y.reshape(-1, y.shape[-1])
+    parts = ((flat @ kernel[tap].T).reshape(*y.shape[:-1], -1) for tap in places)
+    return _scattered(layer, places, parts, (len(y), *shape[:-1], kernel.shape[-2]))
 
 
-def _places(layer: Conv, shape: tuple[int, ...]) -> dict[tuple[int, ...], tuple[slice, ...]]:
-    """For each tap the entries of the padded input that it meets."""
-    output = layer.output_shape((*shape[:-1], 1))[:-1]
+def _conv_places(layer: Conv, shape: Shape) -> Places:
+    return _places(layer.kernel, layer.stride, layer.output_shape((*shape[:-1], 1))[:-1], layer.dilation)
+
+
+def _places(size: Shape, stride: Shape, output: Shape, dilation: Shape | None = None) -> Places:
+    dilation = dilation or (1,) * len(size)
     return {
         tap: (
             slice(None),
             *(
                 slice(d * t, d * t + s * (out - 1) + 1, s)
-                for t, d, s, out in zip(tap, layer.dilation, layer.stride, output, strict=True)
+                for t, d, s, out in zip(tap, dilation, stride, output, strict=True)
             ),
         )
-        for tap in np.ndindex(*layer.kernel)
+        for tap in np.ndindex(*size)
     }
 
 
-def mean(layer: Pool | GlobalMean, x: Values) -> Values:
-    """Mean pooling."""
-    if isinstance(layer, GlobalMean):
-        return x.mean(tuple(range(1, x.ndim - 1)))
-    total = windows(layer, x, 0.0).sum(0)
-    return total / mean_sizes(layer, x.shape[1:])
-
-
-def mean_transposed(layer: Pool | GlobalMean, y: Values, shape: tuple[int, ...]) -> Values:
-    """The transpose of mean pooling of inputs of the given shape."""
-    if isinstance(layer, GlobalMean):
-        y = y.reshape(len(y), *(1,) * (len(shape) - 1), -1)
-        return np.broadcast_to(y, (len(y), *shape)) / math.prod(shape[:-1])
-    y = y / mean_sizes(layer, shape)
-    output = layer.output_shape((*shape[:-1], 1))[:-1]
-    tops = [
-        max(low + size, (out - 1) * stride + window)
-        for size, (low, _), window, stride, out in zip(
-            shape, layer.padding, layer.window, layer.stride, output, strict=False
-        )
-    ]
-    x = np.zeros((len(y), *tops, shape[-1]))
-    for tap in np.ndindex(*layer.window):
-        place = (
-            slice(t, t + stride * (out - 1) + 1, stride)
-            for t, stride, out in zip(tap, layer.stride, output, strict=True)
-        )
-        x[(slice(None), *place)] += y
-    inside = (slice(low, low + size) for (low, _), size in zip(layer.padding, shape, strict=False))
+def _scattered(layer: Conv | Pool, places: Places, parts: Iterable[Values], shape: Shape) -> Values:
+    """The parts of all taps, each added to the entries that its tap meets, for inputs of this shape."""
+    start = [low for low, _ in layer.padding]
+    last = next(reversed(places.values()))[1:]
+    tops = [max(low + size, at.stop) for low, size, at in zip(start, shape[1:], last, strict=False)]
+    x = np.zeros((shape[0], *tops, shape[-1]))
+    for place, part in zip(places.values(), parts, strict=True):
+        x[place] += part
+    inside = (slice(low, low + size) for low, size in zip(start, shape[1:], strict=False))
     return x[(slice(None), *inside)]
 
 
-def mean_sizes(layer: Pool, shape: tuple[int, ...]) -> Float[np.ndarray, "*space 1"]:
+def is_max(layer: object) -> TypeGuard[Pool]:
+    """Whether a layer takes the largest entry of each window."""
+    return isinstance(layer, Pool) and layer.kind == "max"
+
+
+def moved(layer: Mover, x: Values) -> Values:
+    """Pooling or flattening; all but max pooling is linear."""
+    if isinstance(layer, Flatten):
+        return (np.moveaxis(x, -1, 1) if layer.order == "chw" else x).reshape(len(x), -1)
+    if isinstance(layer, GlobalMean):
+        return x.mean(tuple(range(1, x.ndim - 1)))
+    if is_max(layer):
+        return windows(layer, x, -np.inf).max(0)
+    return windows(layer, x, 0.0).sum(0) / _mean_sizes(layer, x.shape[1:])
+
+
+def moved_transposed(layer: Mover, y: Values, shape: Shape) -> Values:
+    """The transpose of mean pooling or flattening of inputs of the given shape."""
+    if isinstance(layer, Flatten):
+        if layer.order == "hwc":
+            return y.reshape(len(y), *shape)
+        return np.moveaxis(y.reshape(len(y), shape[-1], *shape[:-1]), 1, -1)
+    if isinstance(layer, GlobalMean):
+        y = y.reshape(len(y), *(1,) * (len(shape) - 1), -1)
+        return np.broadcast_to(y, (len(y), *shape)) / math.prod(shape[:-1])
+    y = y / _mean_sizes(layer, shape)
+    places = _places(layer.window, layer.stride, y.shape[1:-1])
+    return _scattered(layer, places, (y for _ in places), (len(y), *shape))
+
+
+def _mean_sizes(layer: Pool, shape: Shape) -> Float[np.ndarray, "*space 1"]:
     """By what each window of mean pooling divides."""
     entries = np.ones((1, *shape[:-1], 1))
     if not layer.count_padding:
         return windows(layer, entries, 0.0).sum(0)[0]
     counted = np.pad(entries, ((0, 0), *layer.padding, (0, 0)), constant_values=1)
-    return _windows(layer, counted, shape, 0.0, padded=True).sum(0)[0]
-
-
-def is_max(layer: Pool | GlobalMean) -> TypeGuard[Pool]:
-    """Whether a pooling takes the largest entry; else it is a mean."""
-    return isinstance(layer, Pool) and layer.kind == "max"
-
-
-def pool(layer: Pool | GlobalMean, x: Values) -> Values:
-    """Max or mean pooling."""
-    return windows(layer, x, -np.inf).max(0) if is_max(layer) else mean(layer, x)
+    return windows(layer, counted, 0.0, shape).sum(0)[0]
 
 
 def windows(
-    layer: Pool, x: Float[np.ndarray, "n *space c"], fill: float | bool
+    layer: Pool, x: Float[np.ndarray, "n *space c"], fill: float, shape: Shape | None = None
 ) -> Float[np.ndarray, "taps n *out c"]:
-    """The entries of each window, tap by tap; ``fill`` in the padding."""
-    return _windows(layer, x, x.shape[1:], fill, padded=False)
+    """The entries of each window, tap by tap; ``fill`` in the padding.
 
-
-def _windows(layer: Pool, x: np.ndarray, shape: tuple[int, ...], fill: float | bool, *, padded: bool):
-    output = layer.output_shape((*shape[:-1], 1))[:-1]
+    Args:
+      shape: of an input that is padded already, without its padding; None for one that is not.
+    """
+    output = layer.output_shape((*(x.shape[1:] if shape is None else shape)[:-1], 1))[:-1]
+    places = _places(layer.window, layer.stride, output)
     pads = []
-    for size, (low, high), window, stride, out in zip(
-        shape, layer.padding, layer.window, layer.stride, output, strict=False
+    for (low, _), size, at in zip(
+        layer.padding, x.shape[1:-1], next(reversed(places.values()))[1:], strict=True
     ):
-        need = (out - 1) * stride + window - size - low
-        pads.append((0, max(0, need - high)) if padded else (low, max(0, need)))
+        low = low if shape is None else 0
+        pads.append((low, max(0, at.stop - low - size)))
     x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
-    return np.stack(
-        [
-            x[
-                (
-                    slice(None),
-                    *(
-                        slice(t, t + stride * (out - 1) + 1, stride)
-                        for t, stride, out in zip(tap, layer.stride, output, strict=True)
-                    ),
-                )
-            ]
-            for tap in np.ndindex(*layer.window)
-        ]
-    )
+    return np.stack([x[place] for place in places.values()])
 
 
-def gather(
-    x: Float[np.ndarray, "... c"], index: np.ndarray, held: Bool[np.ndarray, " channels"]
-) -> Float[np.ndarray, "... channels"]:
-    """Channels ``index`` of x, 0 where none is held."""
-    y = x[..., np.where(held, index, 0)]
-    return y if held.all() else y * held
+def carried(
+    stride: Shape, channels: Int[np.ndarray, " out"], x: Float[np.ndarray, "n *space c"]
+) -> Float[np.ndarray, "n *out out"]:
+    """Every stride-th position of the given channels, 0 for -1."""
+    x = x[(slice(None), *(slice(None, None, s) for s in stride))][..., channels]
+    return x if (channels >= 0).all() else x * (channels >= 0)
+
+
+def carried_transposed(
+    stride: Shape, channels: Int[np.ndarray, " out"], y: Float[np.ndarray, "n *out out"], shape: Shape
+) -> Float[np.ndarray, "n *shape"]:
+    """The transpose of `carried`, to inputs of the given shape."""
+    x = np.zeros((len(y), *shape))
+    held = np.flatnonzero(channels >= 0)
+    thin = np.zeros((*y.shape[:-1], shape[-1]))
+    np.add.at(np.moveaxis(thin, -1, 0), channels[held], np.moveaxis(y[..., held], -1, 0))
+    x[(slice(None), *(slice(None, None, s) for s in stride))] = thin
+    return x

@@ -1,297 +1,231 @@
-"""The `Pair` of a target and its ticket, from their networks, parameters and mask, in float64."""
+"""The `Pair` of a target and its ticket, from a construction, in float64."""
 
-import math
+from typing import NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import Bool, Float, Int
 
-from slth.certificate.arithmetic import UNIT, correlate, gamma, is_max, pool, terms
-from slth.certificate.moves import carried, flattened, spread, spread_index
-from slth.certificate.pair import Carry, Map, Pair, Place, Pointwise, Pooling, Reshape, Step, Sum, Univariate
+from slth import nn
+from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, moved, terms
+from slth.certificate.pair import Node, Pair, Place, Same, Univariate
 from slth.certificate.slopes import ROUNDING, evaluate, info_of
-from slth.construct import Construction
-from slth.construct.prune import read_channels
-from slth.construct.scale import skip_kernel
-from slth.nn.layers import Activation, Conv, Dense, Layer, Residual
-from slth.nn.network import Network
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.source import Source, parameter, parameter_shapes
-from slth.types import Params
+from slth.certificate.steps import Apply, Carry, Map, Sum, applied, layout, lower, summed
+from slth.construction import Construction
+from slth.construction.prune import read_channels
+from slth.nn import by_layer, parameter_shapes
+from slth.nn.graph import Step, graph, value_shapes
+from slth.nn.layers import Activation
+from slth.nn.pooling import Flatten
+from slth.source import parameter
 
 Array = np.ndarray
 
 
-def build(
-    target: Network, params: Params, source: Source, construction: Construction, *, signed: bool
-) -> Pair:
+class View(NamedTuple):
+    """A place, and what only the building of a pair needs to know of it."""
+
+    place: Place
+    read: Bool[Array, " source_channels"]
+    """Which of the source's channels something reads."""
+    scale: Float[Array, " references"]
+    """d, the factor of each value of the target; -1 for x-."""
+    inputs: Int[Array, " references"]
+    """Which input of the target's own layers each value is, or is a part of."""
+
+
+class Parts(NamedTuple):
+    """The ticket by layer."""
+
+    made: Construction
+    masks: dict[str, dict[str, Array]]
+    read: dict[str, Bool[Array, " source_channels"]]
+
+    def kept(self, path: str, name: str) -> Array:
+        """What the mask keeps of a parameter of the source; zeros where neither has it."""
+        mask = np.asarray(self.masks[path].get(name, False))
+        shape = parameter_shapes(self.made.source.network).get(f"{path}/{name}")
+        if shape is None or not mask.shape:
+            return np.zeros(len(self.read[path]))
+        if mask.shape != shape:
+            raise ValueError(
+                f"certificate: mask {path}/{name} has shape {mask.shape}, the source has {shape}"
+            )
+        return np.where(mask, np.asarray(parameter(self.made.source, f"{path}/{name}")), 0).astype(np.float64)
+
+
+def build(made: Construction, *, signed: bool) -> Pair:
     """Target and ticket side by side, reduced to the channels that the ticket reads.
 
     Args:
-      params: the target's own, not balanced.
-      signed: whether an input may be negative.
-    Raises: ValueError if the construction is not one of this target and source, or the target begins with
-      something that is neither linear nor a reshape.
+      made: a construction of L + 1.
+      signed: whether a number that the source's first layer reads may be negative.
+    Raises: ValueError for a source of 2L, or one that is not of this target.
     """
-    builder = _Builder(target, source, construction)
-    first = builder.univariate(signed)
-    layers = source.network.layers[2:]
-    builder.walk(target.layers, layers, params, construction.params, 0, "")
-    return Pair(signed, first, tuple(builder.places), tuple(builder.steps), construction.factor)
-
-
-class _Builder:
-    """Walks target and source together and collects places and steps."""
-
-    def __init__(self, target: Network, source: Source, construction: Construction):
-        self.target, self.source, self.construction = target, source, construction
-        self.masks = flatten_dict(construction.mask, sep="/")
-        self.read = read_channels(source.network, construction.mask)
-        self.last = [layer for layer in target.layers if isinstance(layer, Conv | Dense)][-1]
-        self.homogeneous = all(info_of(layer).homogeneous for layer in _activations(target.layers))
-        self.places: list[Place] = []
-        self.steps: list[Step] = []
-        self.kept: list[Bool[Array, " source_channels"]] = []
-        """By place, which of the source's channels something reads."""
-        self.scale: list[Float[Array, " references"]] = []
-        """By place, d: the factor of each value of the target; -1 for x-."""
-        self.inputs: list[Int[Array, " references"]] = []
-        """By place, which input of the target's own layers each value is, or is a part of."""
-
-    def add(self, step: Step | None, place: Place, kept: Array, scale: Array, inputs: Array) -> int:
-        if step is not None:
-            self.steps.append(step)
-        self.places.append(place)
-        self.kept.append(kept)
-        self.scale.append(scale)
-        self.inputs.append(inputs)
-        return len(self.places) - 1
-
-    def masked(self, path: str) -> Float[Array, "..."]:
-        """What the mask keeps of a parameter of the source."""
-        mask = np.asarray(self.masks[path])
-        shape = parameter_shapes(self.source.network).get(path)
-        if mask.shape != shape:
-            raise ValueError(f"certificate: mask {path} has shape {mask.shape}, the source has {shape}")
-        return np.where(mask, np.asarray(parameter(self.source, path)), 0).astype(np.float64)
-
-    def univariate(self, signed: bool) -> Univariate:
-        """Place 0: phi(alpha x) = phi(0) + p x+ - q x-, with p and q its slopes in x on both sides of 0."""
-        layer, activation = self.source.network.layers[:2]
-        if not isinstance(layer, Conv | Dense) or not isinstance(activation, Activation):
-            raise ValueError("certificate: the source does not begin with a univariate layer")
-        kept = self.read[layer.name]
-        kernel = self.masked(f"{layer.name}/kernel")
-        kernel = kernel.reshape(-1, kernel.shape[-1])[:, kept]
-        bias = self.masked(f"{layer.name}/bias")[kept] if layer.use_bias else np.zeros(kernel.shape[1])
-        if ((kernel != 0).sum(0) + (bias != 0) > 1).any():
-            raise ValueError("certificate: a channel of the first source layer is not univariate")
-        cin = len(kernel)
-        index = np.abs(kernel).argmax(0)
-        alpha = kernel[index, np.arange(kernel.shape[1])]
-        info = info_of(activation)
-        right = np.where(alpha > 0, info.mu_plus, info.mu_minus) * alpha
-        left = np.where(alpha > 0, info.mu_minus, info.mu_plus) * alpha
-        owner, gain = index[None], right[None]
-        if signed:
-            owner, gain = np.stack([index, cin + index]), np.stack([right, -left])
-        constant = evaluate(activation, bias)  # of a copy phi(0): the offset d
-        shape = self.target.input_shape
-        constants = np.broadcast_to(constant, (*shape[:-1], len(alpha)))
-        place = Place((*shape[:-1], cin * (1 + signed)), owner, gain, constants)
-        signs = np.repeat([1.0, -1.0], cin)[: cin * (1 + signed)]
-        self.add(None, place, kept, signs, np.arange(len(signs)) % cin)
-        return Univariate(activation, alpha, index, ROUNDING * np.abs(constant))
-
-    def walk(
-        self,
-        layers: tuple[Layer, ...],
-        wide: tuple[Layer, ...],
-        params: Params,
-        balanced: Params,
-        at: int,
-        path: str,
-    ) -> int:
-        """The steps of a sequence of layers that begins at place ``at``; the place behind it."""
-        for layer, source_layer in zip(layers, wide, strict=True):
-            match layer:
-                case Conv() | Dense():
-                    own, values = f"{path}{layer.name}", (params[layer.name], balanced[layer.name])
-                    at = self.node(own, [(own, layer, at, *values)], None)
-                case Residual():
-                    assert isinstance(source_layer, Residual)
-                    values = params[layer.name], balanced[layer.name]
-                    at = self.block(layer, source_layer, *values, at, f"{path}{layer.name}/")
-                case Flatten():
-                    at = self.flatten(layer, at)
-                case Activation() | Pool() | GlobalMean():
-                    at = self.pointwise(layer, at)
-                case _:
-                    raise ValueError(f"certificate: {layer} is no layer of a construction (fold batch norm)")
-        return at
-
-    def block(
-        self, block: Residual, wide: Residual, params: Params, balanced: Params, at: int, path: str
-    ) -> int:
-        last = block.branch[-1]
-        assert isinstance(last, Conv | Dense)
-        inside = params["branch"], balanced["branch"]
-        inner = self.walk(block.branch[:-1], wide.branch[:-1], *inside, at, f"{path}branch/")
-        own = f"{path}branch/{last.name}"
-        maps = [(own, last, inner, *(values[last.name] for values in inside))]
-        carry = None
-        match wide.skip:
-            case (Conv() | Dense() as random,):
-                skip = [self._skip(block, values, random, at) for values in (params, balanced)]
-                maps.append((f"{path}skip/{random.name}", random, at, *skip))
-            case ():
-                size, rank = last.features, len(self.places[at].shape) - 1
-                count = len(self.kept[at])
-                carry = Carry(at, (1,) * rank, np.arange(size), np.arange(count))
-            case (Subsample(stride, channels),):
-                (option_a,) = block.skip
-                assert isinstance(option_a, Subsample)
-                carry = Carry(at, stride, np.array(option_a.channels), np.array(channels))
-            case _:
-                raise ValueError(f"certificate: {block.name} has a skip that no construction makes")
-        return self.node(own, maps, carry)
-
-    def _skip(self, block: Residual, values: Params, random: Conv | Dense, at: int) -> Params:
-        """The target's skip as parameters of the 1x1 convolution (or dense layer) that carries it."""
-        own = values.get("skip", {})
-        if block.skip and isinstance(block.skip[0], Conv | Dense):
-            return own[block.skip[0].name]
-        kernel = skip_kernel(block, own, self.places[at].shape[-1])
-        ones = (1,) * len(random.kernel) if isinstance(random, Conv) else ()
-        return {"kernel": kernel.reshape(*ones, *kernel.shape)}
-
-    def node(
-        self, path: str, maps: list[tuple[str, Conv | Dense, int, Params, Params]], carry: Carry | None
-    ) -> int:
-        """A sum: weights wanted and kept, their errors, and by how much the constants miss the biases."""
-        features = maps[0][1].features
-        kept = self.read[path]
-        owner = np.full(len(kept), -1)
-        owner[self.construction.columns[path]] = np.arange(features)[:, None]
-        owner = owner[kept]
-        scale = self._scale(maps[0], carry)
-        bias = sum(np.asarray(own.get("bias", np.zeros(features)), np.float64) for *_, own, _ in maps) * scale
-        built, constant, rounding = [], 0.0, 0.0
-        for name, layer, at, own, _ in maps:
-            one = self._map(name, layer, at, own, scale, owner, kept)
-            place = self.places[at]
-            built.append(one)
-            constant = constant + correlate(layer, place.constant[None], one.kept)[0]
-            size = correlate(layer, np.abs(place.constant)[None], np.abs(one.kept))[0]
-            rounding = rounding + gamma(terms(one.kept)) * size
-        if carry is not None:
-            carry = self._carry(path, carry, kept, owner)
-            constant = (
-                constant + carried(carry.stride, carry.ticket, self.places[carry.reads].constant[None])[0]
-            )
-        owned = owner >= 0
-        wanted = np.where(owned, bias[owner], 0.0)
-        rounding = rounding + 8 * UNIT * (np.abs(wanted) + np.abs(constant))
-        offset = np.where(owned, constant - wanted, 0.0)
-        step = Sum(path, tuple(built), carry, bias, offset, rounding)
-        shape = (*offset.shape[:-1], features)
-        gain = owned.astype(np.float64)[None]
-        place = Place(shape, np.maximum(owner, 0)[None], gain, np.where(owned, 0.0, constant))
-        return self.add(step, place, kept, scale, np.arange(features))
-
-    def _scale(self, first: tuple[str, Conv | Dense, int, Params, Params], carry: Carry | None) -> Array:
-        """d of the outputs: what a skip carries, 1 / lambda at the end, else balanced over own weights."""
-        _, layer, at, own, balanced = first
-        if layer is self.last:
-            return np.full(layer.features, 1 / self.construction.factor)
-        if not self.homogeneous:
-            return np.ones(layer.features)
-        before = np.ones(int(self.inputs[at].max()) + 1)
-        before[self.inputs[at]] = np.abs(self.scale[at])
-        a, b = (np.asarray(values["kernel"], np.float64) for values in (own, balanced))
-        a, b = (
-            (k / d[:, None]).reshape(-1, layer.features) for k, d in ((a, before), (b, np.ones_like(before)))
+    if layout(made).depth == "2L":
+        raise ValueError(
+            "certificate: it bounds tickets of L+1 layers, and this source has 2L: make it with depth L+1"
         )
-        power, product = (a * a).sum(0), (a * b).sum(0)
-        if "bias" in own:
-            c, e = (np.asarray(values["bias"], np.float64) for values in (own, balanced))
-            power, product = np.where(power > 0, power, c * c), np.where(power > 0, product, c * e)
-        scale = np.divide(product, power, out=np.ones(layer.features), where=power > 0)
-        scale = np.where(scale > 0, scale, 1.0)
-        if carry is not None:
-            scale = np.where(carry.target >= 0, self.scale[carry.reads][carry.target], scale)
-        return scale
-
-    def _map(
-        self, name: str, layer: Conv | Dense, at: int, own: Params, scale: Array, owner: Array, kept: Array
-    ) -> Map:
-        place = self.places[at]
-        wanted = np.asarray(own["kernel"], np.float64)[..., self.inputs[at], :]
-        wanted = wanted / self.scale[at][:, None] * scale
-        weights = self.masked(f"{name}/kernel")[..., self.kept[at], :][..., kept]
-        sums = np.zeros((len(self.inputs[at]), *weights.shape[:-2], weights.shape[-1]))
-        by_channel = np.moveaxis(weights, -2, 0)
-        for index, gain in zip(place.owner, place.gain, strict=True):
-            np.add.at(sums, index, by_channel * gain.reshape(-1, *(1,) * (weights.ndim - 1)))
-        aim = np.where(owner >= 0, wanted[..., owner], 0.0)
-        return Map(layer, at, wanted, weights, np.moveaxis(sums, 0, -2) - aim)
-
-    def _carry(self, path: str, carry: Carry, kept: Array, owner: Array) -> Carry:
-        """The skip among the kept channels; copies must be carried to copies of the right channel."""
-        number = np.where(self.kept[carry.reads], np.cumsum(self.kept[carry.reads]) - 1, -1)
-        ticket = carry.ticket[kept]
-        ticket = np.where(ticket >= 0, number[ticket], -1)
-        place = self.places[carry.reads]
-        before = np.where(ticket >= 0, np.where(place.owned, place.owner[0], -1)[ticket], -1)
-        if (before != np.where(owner >= 0, carry.target[owner], -1)).any() or len(place.owner) > 1:
-            raise ValueError(
-                f"certificate: the skip of {path} does not carry copies to copies of the same channel"
-            )
-        return carry._replace(ticket=ticket)
-
-    def flatten(self, layer: Flatten, at: int) -> int:
-        """Features in the layer's order; the target's and the ticket's channels alike."""
-        place = self.places[at]
-        *space, channels = place.shape
-        order, positions = layer.order, math.prod(space)
-        if not space:
-            return at
-        inputs, own = self.inputs[at], int(self.inputs[at].max()) + 1
-        flat = Place(
-            (positions * channels,),
-            spread_index(place.owner, channels, order, positions),
-            spread(place.gain, order, positions),
-            flattened(layer, place.constant[None])[0],
+    lead, steps = lower(made, made.target.params)
+    wide = graph(made.source.network)
+    front, behind = wide[len(lead) : len(lead) + 2], wide[len(lead) + 2 :]
+    mine, theirs = (
+        [step.layer if isinstance(step, Apply | nn.Apply) else step.path for step in sequence]
+        for sequence in (steps, behind)
+    )
+    if mine != theirs or [step.layer for step in wide[: len(lead)] if isinstance(step, nn.Apply)] != [*lead]:
+        raise ValueError(
+            "certificate: the layers of the source are not those of the target: make it with "
+            "slth.Source.of(target)"
         )
-        return self.add(
-            Reshape(at, layer),
-            flat,
-            spread(self.kept[at], order, positions),
-            spread(self.scale[at], order, positions),
-            spread_index(inputs, own, order, positions),
-        )
-
-    def pointwise(self, layer: Activation | Pool | GlobalMean, at: int) -> int:
-        """The same function on every channel of target and ticket."""
-        place, constant = self.places[at], self.places[at].constant
-        if at == 0 and (isinstance(layer, Activation) or is_max(layer)):
-            raise ValueError(f"certificate: {layer} reads the network's input; put a linear layer before it")
-        if isinstance(layer, Activation):
-            constant = np.where(place.owned, 0.0, evaluate(layer, constant))
-            step: Step = Pointwise(at, layer, ROUNDING * np.abs(constant))
+    parts = Parts(made, by_layer(made.mask), read_channels(made.source.network, made.mask))
+    first, view = _univariate(parts, front, value_shapes(made.source.network)[len(lead)], signed)
+    views: list[View] = [view]
+    built: list[Node | Same] = []
+    last = [step.path for step in steps if isinstance(step, Sum)][-1]
+    for step, source_step in zip(steps, behind, strict=True):
+        if isinstance(step, Sum):
+            ends = np.full(len(step.bias), 1 / made.factor)
+            scale = ends if step.path == last else np.asarray(made.scales[step.path], np.float64)
+            assert isinstance(source_step, nn.Sum)
+            item, view = _node(parts, step, source_step, views, scale)
         else:
-            constant = pool(layer, constant[None])[0]
-            step = Pooling(at, layer, ROUNDING * np.abs(constant))
-        shape = (*constant.shape[:-1], place.shape[-1])
-        place = place._replace(shape=shape, constant=constant)
-        return self.add(step, place, self.kept[at], self.scale[at], self.inputs[at])
+            item, view = _same(step, views[step.reads])
+        built.append(item)
+        views.append(view)
+    return Pair(lead, signed, first, tuple(view.place for view in views), tuple(built), made.factor)
 
 
-def _activations(layers: tuple[Layer, ...]) -> list[Activation]:
-    found: list[Activation] = []
-    for layer in layers:
-        if isinstance(layer, Residual):
-            found += _activations(layer.branch) + _activations(layer.skip)
-        elif isinstance(layer, Activation):
-            found.append(layer)
-    return found
+def _univariate(
+    parts: Parts, front: tuple[Step, ...], shape: tuple[int, ...], signed: bool
+) -> tuple[Univariate, View]:
+    """Place 0: phi(alpha x) = phi(0) + p x+ - q x-, with p and q its slopes in x on both sides of 0."""
+    node, phi = front
+    assert isinstance(phi, nn.Apply)
+    assert isinstance(phi.layer, Activation)
+    *space, cin = shape
+    read = parts.read[node.path]
+    kernel = parts.kept(node.path, "kernel").reshape(cin, -1)[:, read]
+    bias = parts.kept(node.path, "bias")[read]
+    if ((kernel != 0).sum(0) + (bias != 0) > 1).any():
+        raise ValueError("certificate: a channel of the first source layer is not univariate")
+    index = np.abs(kernel).argmax(0)
+    alpha = kernel[index, np.arange(kernel.shape[1])]
+    info = info_of(phi.layer)
+    right = np.where(alpha > 0, info.mu_plus, info.mu_minus) * alpha
+    left = np.where(alpha > 0, info.mu_minus, info.mu_plus) * alpha
+    owner, gain = index[None], right[None]
+    if signed:
+        owner, gain = np.stack([index, cin + index]), np.stack([right, -left])
+    constant = evaluate(phi.layer, bias)  # of a copy phi(0): the offset d
+    references = cin * (1 + signed)
+    place = Place((*space, references), owner, gain, np.broadcast_to(constant, (*space, len(alpha))))
+    view = View(place, read, np.repeat([1.0, -1.0], cin)[:references], np.arange(references) % cin)
+    return Univariate(phi.layer, alpha, index, ROUNDING * np.abs(constant)), view
+
+
+def _node(
+    parts: Parts, step: Sum, wide: nn.Sum, views: list[View], scale: Float[Array, " cout"]
+) -> tuple[Node, View]:
+    """A sum: the target's weights and the kept ones, their errors, and how far constants miss the biases."""
+    read = parts.read[step.path]
+    owner = np.full(len(read), -1)
+    owner[parts.made.columns[step.path]] = np.arange(len(step.bias))[:, None]
+    owner = owner[read]
+    owned = owner >= 0
+    target, kept, missed = [], [], []
+    own: Values = np.zeros(len(owner))
+    for entry in step.maps:
+        view = views[entry.reads]
+        weight = entry.weight[..., view.inputs, :] / view.scale[:, None] * scale
+        value = parts.kept(entry.path, "kernel")[..., view.read, :][..., read]
+        sums = np.zeros((len(view.inputs), *value.shape[:-2], value.shape[-1]))
+        by_channel = np.moveaxis(value, -2, 0)
+        for index, gain in zip(view.place.owner, view.place.gain, strict=True):
+            np.add.at(sums, index, by_channel * gain.reshape(-1, *(1,) * (value.ndim - 1)))
+        error = np.moveaxis(sums, 0, -2) - np.where(owned, weight[..., owner], 0.0)
+        own = own + parts.kept(entry.path, "bias")[read]
+        for maps, kernel in ((target, weight), (kept, value), (missed, error)):
+            maps.append(entry._replace(weight=kernel))
+    carry = _carry(step, wide, views, owner, read, scale)
+    bias = step.bias * scale
+    aim = np.where(owned, bias[owner], 0.0)
+    zero = np.zeros(len(owner))
+    copied = Sum(step.path, tuple(kept), carry, zero, zero)
+    constant = summed(copied._replace(bias=own), [view.place.constant[None] for view in views])[0]
+    rounding = 8 * UNIT * (np.abs(aim) + np.abs(constant) + np.abs(own)) + sum(
+        gamma(terms(entry.weight)) * _size(entry, views[entry.reads].place.constant) for entry in kept
+    )
+    offset = np.where(owned, constant - aim, 0.0)
+    node = Node(
+        Sum(step.path, tuple(target), step.carry, bias, 8 * UNIT * np.abs(bias)),
+        Sum(step.path, tuple(missed), None, offset, rounding),
+        copied,
+    )
+    gain = owned.astype(np.float64)[None]
+    shape = (*constant.shape[:-1], len(scale))
+    place = Place(shape, np.maximum(owner, 0)[None], gain, np.where(owned, 0.0, constant))
+    return node, View(place, read, scale, np.arange(len(scale)))
+
+
+def _size(entry: Map, constant: Values) -> Values:
+    return correlate(entry.layer, np.abs(constant)[None], np.abs(entry.weight))[0]
+
+
+def _carry(
+    step: Sum, wide: nn.Sum, views: list[View], owner: Array, read: Array, scale: Array
+) -> Carry | None:
+    """The skip among the channels read; copies are carried to copies of the right channel, of one scale."""
+    if step.carry is None:
+        return None
+    reads, stride, channels = step.carry
+    view, skip = views[reads], wide.skips[0].layer
+    number = np.where(view.read, np.cumsum(view.read) - 1, -1)
+    ticket = (np.arange(len(read)) if skip is None else np.array(skip.channels))[read]  # pyright: ignore
+    ticket = np.where(ticket >= 0, number[ticket], -1)
+    before = np.where(ticket >= 0, np.where(view.place.owned, view.place.owner[0], -1)[ticket], -1)
+    if len(view.place.owner) > 1 or (before != np.where(owner >= 0, channels[owner], -1)).any():
+        raise ValueError(
+            f"certificate: the skip of {step.path} does not carry copies to copies of the same channel"
+        )
+    if (np.where(channels >= 0, view.scale[channels], scale) != scale).any():
+        raise ValueError(f"certificate: scales differ on the two sides of the carried skip of {step.path}")
+    return Carry(reads, stride, ticket)
+
+
+def _same(step: Apply, view: View) -> tuple[Same, View]:
+    """The same function on every channel of target and ticket."""
+    place, layer = view.place, step.layer
+    if isinstance(layer, Flatten):
+        return _flat(step, layer, view)
+    if isinstance(layer, Activation) and not info_of(layer).homogeneous and (view.scale != 1).any():
+        raise ValueError(f"certificate: {layer.kind} is not positively homogeneous, and its input is scaled")
+    constant = applied(layer, place.constant[None])[0]
+    if isinstance(layer, Activation):
+        constant = np.where(place.owned, 0.0, constant)
+    place = place._replace(shape=(*constant.shape[:-1], place.shape[-1]), constant=constant)
+    return Same(layer, step.reads, ROUNDING * np.abs(constant)), view._replace(place=place)
+
+
+def _flat(step: Apply, layer: Flatten, view: View) -> tuple[Same, View]:
+    """Features in the layer's order; the target's and the ticket's channels alike."""
+    *space, channels = view.place.shape
+    positions = int(np.prod(space))
+    flat = layer.order == "hwc"
+
+    def spread(values: Array) -> Array:
+        """What each channel has, for each feature."""
+        return np.tile(values, positions) if flat else np.repeat(values, positions, -1)
+
+    def numbers(index: Array, count: int) -> Array:
+        """Numbers of channels as numbers of features."""
+        size = index.shape[-1]
+        at = np.repeat(np.arange(positions), size) if flat else np.tile(np.arange(positions), size)
+        return at * count + spread(index) if flat else spread(index) * positions + at
+
+    constant = moved(layer, view.place.constant[None])[0]
+    place = Place(
+        (positions * channels,), numbers(view.place.owner, channels), spread(view.place.gain), constant
+    )
+    inputs = numbers(view.inputs, int(view.inputs.max()) + 1)
+    same = Same(layer, step.reads, np.zeros(len(constant)))
+    return same, View(place, spread(view.read), spread(view.scale), inputs)

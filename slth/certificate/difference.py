@@ -1,74 +1,114 @@
-r"""The difference of ticket and target, as middles and radii: signs are kept where they can be.
+r"""The difference of ticket and target, place by place: by absolute values (Theorem 1), or with its signs.
 
-    mid' = sum e m_u + offset + sum v mid,      rad' = |e| * r_u + |v| * rad + (a carried skip's)
+With signs, for target values within m_u +- r_u and errors e of the weights, kept weights v,
 
-for target values within m_u +- r_u. At an activation, for u in its range and delta within mid +- rad,
+    mid' = sum e m_u + offset + sum v mid,      rad' = |e| * r_u + |v| * rad + (a carried skip's).
+
+At an activation, for u in its range and delta within mid +- rad,
 
     phi(u + delta) - phi(u)  lies in  s delta,  s between the least and largest slope of phi over both, and in
     phi(m_u + mid) - phi(m_u)  +-  (spread of the slopes) r_u + (largest slope) rad;
 
 the two intervals are intersected. Where a pre-activation keeps its sign this is exact, so that a small ball
-around an image costs little more than the error at the image. Never looser than the absolute bounds of
-`slth.certificate.interval`.
+around an image costs little more than the error at the image.
+
+Theorem 1 is the same recursion with |mid| + rad in place of the two: xi = |sum e m_u + offset| + |e| * r_u +
+|v| * E + (a carried skip's E) and E = (largest slope) * xi. Never the tighter one. Note |v|, not |sum v|:
+copies carry different errors, and subsets of mixed signs amplify them.
+
+Source: this project; the recursion of Theorem 1 follows the proof of Burkholz, ICML 2022.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.arithmetic import UNIT, correlate, gamma, is_max, mean, pool, terms, windows
-from slth.certificate.interval import Layer, based, missed, start, summary
-from slth.certificate.moves import carried, flattened
-from slth.certificate.pair import Map, Pair, Place, Pointwise, Pooling, Reshape, Sum
-from slth.certificate.reach import Range, between, original, values
+from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, is_max, moved, windows
+from slth.certificate.pair import Node, Pair, Place, points, unsplit
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes
+from slth.certificate.steps import Fixed, Range, Sum, applied, between, summed
 from slth.nn.layers import Activation
-from slth.nn.pooling import GlobalMean, Pool
+from slth.nn.pooling import Pool
 
-Values = Float[np.ndarray, "n *space channels"]
+CELLS = 1024
+"""Arguments at which the remainder of the first activation is tabulated."""
 
 
-def propagate(pair: Pair, ranges: list[Range]) -> tuple[list[Range], list[Layer]]:
-    """Ranges of delta at every place, and a summary of each node.
+class Layer(NamedTuple):
+    """What is known of the copies' pre-activations of one node over n sets of inputs."""
+
+    path: str
+    bound: Float[np.ndarray, " n"]
+    """Largest bound of a copy's error."""
+    mean: Float[np.ndarray, " n"]
+    """Mean bound over copies and positions."""
+    size: Float[np.ndarray, " n"]
+    """Largest magnitude of the target's pre-activations."""
+    unstable: Float[np.ndarray, " n"]
+    """Share of the copies' pre-activations whose sign, or the target's, may change over the set."""
+
+
+def propagate(pair: Pair, values: Sequence[Range], *, signed: bool) -> list[Range]:
+    """Ranges of delta at every place; around 0 where signs are not kept.
 
     Args:
-      ranges: of the target's values at every place.
+      values: ranges of the target's values at every place.
+      signed: whether signs are kept.
     """
-    deltas = [_start(pair, ranges[0])]
-    layers = []
-    for number, step in enumerate(pair.steps):
-        place = pair.places[number + 1]
-        match step:
-            case Sum():
-                deltas.append(_sum(step, place, ranges, deltas))
-                layers.append(summary(step.path, place, ranges[number + 1], deltas[-1].size))
-            case Pointwise(at, layer, rounding):
-                delta = _activated(layer, based(pair.places[at], ranges[at]), deltas[at])
-                deltas.append(Range(delta.mid, delta.rad + rounding))
-            case Pooling(at, layer, rounding):
-                delta = _pooled(layer, based(pair.places[at], ranges[at]), deltas[at])
-                deltas.append(Range(delta.mid, delta.rad + rounding))
-            case Reshape(at, layer):
-                deltas.append(Range(*(flattened(layer, a) for a in deltas[at])))
-    return deltas, layers
+    deltas = [_start(pair, values[0], signed=signed)]
+    for step, place in zip(pair.steps, pair.places[1:], strict=True):
+        if isinstance(step, Node):
+            delta = missed(step, place, values) + amplified(step.kept, deltas)
+        else:
+            base = pair.places[step.reads].base(values[step.reads])
+            delta = _after(step.layer, base, deltas[step.reads], signed=signed).widened(step.rounding)
+        deltas.append(delta if signed else Range(np.zeros_like(delta.mid), delta.size))
+    return deltas
 
 
-def _start(pair: Pair, x: Range) -> Range:
-    """phi(alpha x) against its two lines: at the middle of x, and how much that can change over its range."""
-    info, alpha, index = info_of(pair.first.layer), pair.first.alpha, pair.first.input
-    worst = start(pair, x)
+def missed(step: Node, place: Place, values: Sequence[Range]) -> Range:
+    """What the errors of the weights add to the copies, rounded outward."""
+    delta = summed(step.missed, values)
+    for entry in step.target.maps:  # scaled weights and sums of kept weights are themselves rounded
+        weights = correlate(entry.layer, values[entry.reads].size, np.abs(entry.weight)) * gamma(0)
+        delta = delta.widened(weights[..., place.owner[0]])
+    return delta
+
+
+def amplified(kept: Sum, deltas: Sequence[Range]) -> Range:
+    """What the kept weights make of the errors before them."""
+    return summed(kept, deltas)
+
+
+def _start(pair: Pair, x: Range, *, signed: bool) -> Range:
+    """The errors at place 0, what phi(alpha x) departs from its two lines: at most r(|alpha| R); and with
+    signs, that at the middle of x, and how much it can change over the range of x."""
+    phi, alpha, index, rounding = pair.first
+    info, x = info_of(phi), unsplit(pair, x)
+    shape = (*x.mid.shape[:-1], len(alpha))
     if info.homogeneous:
-        return Range(np.zeros(worst.shape), np.array(worst))
-    mid, rad = (a[..., index] for a in original(pair, x))
+        return Range(np.zeros(shape), np.broadcast_to(rounding, shape))
+    mid, rad = (a[..., index] for a in x)
+    most = np.abs(alpha) * x.size[..., index]
+    # r grows with its argument: its value at the upper end of a cell bounds it in the cell.
+    top = float(most.max(initial=0)) * (1 + 1e-12)
+    table = np.array([info.remainder(top * (cell + 1) / CELLS) for cell in range(CELLS)])
+    cell = np.minimum(np.floor(most / max(top, 1e-300) * CELLS).astype(int), CELLS - 1)
+    worst = np.where(most > 0, table[cell], 0.0) * (1 + 1e-12) + rounding + 1e-15
+    whole = Range(np.zeros(shape), worst)
+    if not signed:
+        return whole
     argument = alpha * mid
     straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
-    centre = np.where(alpha == 0, 0.0, evaluate(pair.first.layer, argument) - straight)
+    centre = np.where(alpha == 0, 0.0, evaluate(phi, argument) - straight)
     ends = alpha * (mid - rad), alpha * (mid + rad)
-    least, most = slopes(pair.first.layer, np.minimum(*ends), np.maximum(*ends))
+    least, largest = slopes(phi, np.minimum(*ends), np.maximum(*ends))
     lines = min(info.mu_plus, info.mu_minus), max(info.mu_plus, info.mu_minus)
-    steep = np.maximum(np.abs(most - lines[0]), np.abs(least - lines[1]))
-    rounding = ROUNDING * (np.abs(straight) + abs(info.offset) + 1e-3)
-    near = Range(centre, steep * np.abs(alpha) * rad + rounding)
-    return _both(near, Range(np.zeros(worst.shape), worst))
+    steep = np.maximum(np.abs(largest - lines[0]), np.abs(least - lines[1]))
+    rounded = ROUNDING * (np.abs(straight) + abs(info.offset) + 1e-3)
+    return _both(Range(centre, steep * np.abs(alpha) * rad + rounded), whole)
 
 
 def _both(a: Range, b: Range) -> Range:
@@ -81,27 +121,24 @@ def _both(a: Range, b: Range) -> Range:
     return Range(np.where(whole, a.mid, cut.mid), np.where(whole, a.rad, cut.rad + 8 * UNIT * a.size))
 
 
-def amplified(one: Map, delta: Range) -> Range:
-    """What the kept weights make of the errors before them."""
-    slack = gamma(terms(one.kept))
-    mid = correlate(one.layer, delta.mid, one.kept)
-    rad = correlate(one.layer, delta.rad + slack * np.abs(delta.mid), np.abs(one.kept)) * (1 + slack)
-    return Range(mid, rad)
+def _after(layer: Fixed, base: Range, delta: Range, *, signed: bool) -> Range:
+    """delta behind a layer without parameters."""
+    if isinstance(layer, Activation):
+        return (_activated if signed else _steepest)(layer, base, delta)
+    if not is_max(layer):
+        return applied(layer, delta)
+    return (
+        _largest(layer, base, delta) if signed else Range(moved(layer, delta.mid), moved(layer, delta.size))
+    )
 
 
-def _sum(step: Sum, place: Place, ranges: list[Range], deltas: list[Range]) -> Range:
-    mid: np.ndarray = step.offset
-    rad: np.ndarray = step.rounding
-    for one in step.maps:
-        for part in (missed(one, ranges[one.reads], place.owner[0]), amplified(one, deltas[one.reads])):
-            mid, rad = mid + part.mid, rad + part.rad
-    if step.carry is not None:
-        skip = deltas[step.carry.reads]
-        mid, rad = (
-            a + carried(step.carry.stride, step.carry.ticket, b)
-            for a, b in ((mid, skip.mid), (rad, skip.rad))
-        )
-    return Range(mid, (rad + gamma(0) * np.abs(mid)) * (1 + gamma(0)))
+def _steepest(layer: Activation, base: Range, delta: Range) -> Range:
+    """The largest slope times the size of delta, or the width of phi's range."""
+    low, high = base.low - delta.size, base.high + delta.size
+    least, most = slopes(layer, low, high)
+    below, above = reach(layer, low, high)
+    size = np.minimum(np.maximum(np.abs(least), np.abs(most)) * delta.size, above - below)
+    return Range(np.zeros_like(size), size * (1 + gamma(0)))
 
 
 def _activated(layer: Activation, base: Range, delta: Range) -> Range:
@@ -118,18 +155,13 @@ def _activated(layer: Activation, base: Range, delta: Range) -> Range:
     if fixed.any():
         straight = Range(least * delta.mid, steep * delta.rad + 2 * UNIT * np.abs(least * delta.mid))
         centred = Range(*(np.where(fixed, a, b) for a, b in zip(straight, centred, strict=True)))
-    both, alone = (
-        reach(layer, base.low + delta.low, base.high + delta.high),
-        reach(layer, base.low, base.high),
-    )
+    both = reach(layer, base.low + delta.low, base.high + delta.high)
+    alone = reach(layer, base.low, base.high)
     return _both(_both(centred, scaled), between(both[0] - alone[1], both[1] - alone[0]))
 
 
-def _pooled(layer: Pool | GlobalMean, base: Range, delta: Range) -> Range:
-    if not is_max(layer):
-        mid, rad = (mean(layer, a) for a in delta)
-        return Range(mid, rad * (1 + 1e-14) + 1e-14 * mean(layer, np.abs(delta.mid)))
-    # max(u + delta) - max(u) is at least delta where u is largest, at most delta where u + delta is.
+def _largest(layer: Pool, base: Range, delta: Range) -> Range:
+    """max(u + delta) - max(u): at least delta where u is largest, at most delta where u + delta is."""
     below, above, lowest, highest = (
         windows(layer, a, -np.inf) for a in (base.low, base.high, delta.low, delta.high)
     )
@@ -143,38 +175,45 @@ def _pooled(layer: Pool | GlobalMean, base: Range, delta: Range) -> Range:
     routed = between(np.minimum(least, most), np.maximum(least, most))
     # And it is no more than the distance between the two maxima.
     size = 4 * UNIT * (windows(layer, base.size, 0.0).max(0) + windows(layer, delta.size, 0.0).max(0))
-    least = np.where(inside, below + lowest, -np.inf).max(0) - above.max(0) - size
-    most = np.where(inside, above + highest, -np.inf).max(0) - below.max(0) + size
+    least = sums[1].max(0) - above.max(0) - size
+    most = sums[0].max(0) - below.max(0) + size
     return _both(routed, between(least, most))
 
 
-def at(pair: Pair, x: Float[np.ndarray, "n *shape"]) -> tuple[list[Values], list[Values]]:
+def at(pair: Pair, images: Values) -> tuple[list[Values], list[Values]]:
     """The target's values and delta at every place, for single inputs, without any bound of rounding."""
-    u = values(pair, x)
-    info, argument = info_of(pair.first.layer), pair.first.alpha * x[..., pair.first.input]
+    x, values = points(pair, images)
+    phi, alpha, index, _ = pair.first
+    info, argument = info_of(phi), alpha * x[..., index]
     straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
-    remainder = evaluate(pair.first.layer, argument) - straight
-    deltas = [np.where(pair.first.alpha == 0, 0.0, remainder)]
+    deltas = [np.where(alpha == 0, 0.0, evaluate(phi, argument) - straight)]
     for step in pair.steps:
-        match step:
-            case Sum(_, maps, carry, _, offset):
-                y: np.ndarray = offset
-                for one in maps:
-                    y = y + correlate(one.layer, u[one.reads], one.error)
-                    y = y + correlate(one.layer, deltas[one.reads], one.kept)
-                if carry is not None:
-                    y = y + carried(carry.stride, carry.ticket, deltas[carry.reads])
-                deltas.append(y)
-            case Pointwise(at, layer):
-                base = pair.places[at].carried(u[at]) + pair.places[at].constant
-                deltas.append(evaluate(layer, base + deltas[at]) - evaluate(layer, base))
-            case Pooling(at, layer):
-                if is_max(layer):
-                    base = pair.places[at].carried(u[at]) + pair.places[at].constant
-                    ticket, right = (pool(layer, a) for a in (base + deltas[at], base))
-                    deltas.append(ticket - right)
-                else:
-                    deltas.append(mean(layer, deltas[at]))
-            case Reshape(at, layer):
-                deltas.append(flattened(layer, deltas[at]))
-    return u, deltas
+        if isinstance(step, Node):
+            deltas.append(summed(step.missed, values) + summed(step.kept, deltas))
+        elif isinstance(step.layer, Activation) or is_max(step.layer):
+            place = pair.places[step.reads]
+            base = place.carried(values[step.reads]) + place.constant
+            deltas.append(applied(step.layer, base + deltas[step.reads]) - applied(step.layer, base))
+        else:
+            deltas.append(applied(step.layer, deltas[step.reads]))
+    return values, deltas
+
+
+def summaries(pair: Pair, values: Sequence[Range], deltas: Sequence[Range]) -> list[Layer]:
+    """What is known of the copies of each node."""
+    return [
+        _summary(step.target.path, pair.places[number], values[number], deltas[number].size)
+        for number, step in enumerate(pair.steps, start=1)
+        if isinstance(step, Node)
+    ]
+
+
+def _summary(path: str, place: Place, x: Range, error: Values) -> Layer:
+    n, owned = len(error), place.owned
+    if not owned.any():
+        return Layer(path, *(np.zeros(n) for _ in range(4)))
+    copies = error[..., owned]
+    owner = place.owner[0][owned]
+    unstable = np.abs(x.mid)[..., owner] <= x.rad[..., owner] + copies
+    bound, mean, size, share = (a.reshape(n, -1) for a in (copies, copies, x.size, unstable))
+    return Layer(path, bound.max(1), mean.mean(1), size.max(1), share.mean(1))

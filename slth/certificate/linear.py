@@ -16,16 +16,15 @@ al., POPL 2019) for one network, here for the difference of two.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.arithmetic import UNIT, gamma, is_max, mean_transposed, transposed
-from slth.certificate.interval import based
-from slth.certificate.moves import carried_transposed, flattened_transposed
-from slth.certificate.pair import Carry, Map, Pair, Pointwise, Sum
-from slth.certificate.reach import Range, between
+from slth.certificate.arithmetic import carried_transposed, gamma, is_max, moved_transposed, transposed
+from slth.certificate.pair import Node, Pair, Place, Same
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, slopes
+from slth.certificate.steps import Range, Sum, between
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
 
@@ -35,21 +34,21 @@ KEEP = 1.0
 """Linear forms are preferred to the bounds they would replace if their remainder is at most this share."""
 
 
-def bounds(pair: Pair, ranges: list[Range], deltas: list[Range]) -> Float[np.ndarray, "n *outputs"]:
+def bounds(pair: Pair, values: Sequence[Range], deltas: Sequence[Range]) -> Float[np.ndarray, "n *outputs"]:
     """Bounds of |delta| at the outputs, never above those of ``deltas``.
 
     Args:
-      ranges, deltas: of the target's values and of the differences at every place.
+      values, deltas: ranges of the target's values and of the differences at every place.
     """
     last = deltas[-1].size
-    found = []
+    tighter = []
     for i in range(len(last)):
-        one = [[Range(*(a[i] for a in x)) for x in places] for places in (ranges, deltas)]
-        backward = _Backward(pair, *one)
+        single = [[Range(*(a[i] for a in x)) for x in places] for places in (values, deltas)]
+        backward = _Backward(pair, *single)
         for number in reversed(range(len(pair.steps))):
             backward.step(number)
-        found.append(backward.bound().reshape(last.shape[1:]))
-    return np.minimum(last, np.stack(found))
+        tighter.append(backward.bound().reshape(last.shape[1:]))
+    return np.minimum(last, np.stack(tighter))
 
 
 class _Total:
@@ -58,7 +57,7 @@ class _Total:
     def __init__(self, count: int):
         self.mid, self.rad = np.zeros(count), np.zeros(count)
 
-    def add(self, form: Forms, mid: Array, rad: Array | float) -> None:
+    def add(self, form: Forms, mid: Array | float, rad: Array | float) -> None:
         """Add a form in numbers within mid +- rad, entry by entry."""
         flat = form.reshape(len(form), -1)
         mid = np.broadcast_to(mid, form.shape[1:]).ravel()
@@ -67,125 +66,113 @@ class _Total:
         self.rad += np.abs(flat) @ (rad + gamma(len(mid)) * (np.abs(mid) + rad)) * (1 + gamma(len(mid)))
 
 
-class _Backward:
-    """Forms in the differences and the target's values at the places still to be dealt with, and totals."""
+class _Side:
+    """Forms in what one network has at the places still to be dealt with; the total of all other terms."""
 
-    def __init__(self, pair: Pair, ranges: list[Range], deltas: list[Range]):
-        self.pair, self.ranges, self.deltas = pair, ranges, deltas
+    def __init__(self, values: list[Range], total: _Total):
+        self.values, self.total = values, total
+        self.forms: dict[int, Forms] = {}
+
+    def add(self, place: int, form: Forms) -> None:
+        """Add a form in the values of a place."""
+        self.forms[place] = self.forms[place] + form if place in self.forms else form
+
+    def before(self, step: Sum, form: Forms, total: _Total) -> Iterator[tuple[int, Forms]]:
+        """A form in a sum as forms in what it reads; its bias, and what rounding can do, are counted."""
+        total.add(form, step.bias, step.rounding)
+        for entry in step.maps:
+            x, kernel = self.values[entry.reads], entry.weight
+            slack = 2 * gamma(math.prod(kernel.shape[:-2]) * kernel.shape[-1]) + gamma(0)
+            total.rad += slack * _most(form) * _reached(np.abs(kernel), x)
+            yield entry.reads, transposed(entry.layer, form, kernel, x.mid.shape)
+        if step.carry is not None:
+            reads, stride, channels = step.carry
+            yield reads, carried_transposed(stride, channels, form, self.values[reads].mid.shape)
+
+
+class _Backward:
+    """Forms in the differences and in the target's values, from the outputs back to the input."""
+
+    def __init__(self, pair: Pair, values: list[Range], deltas: list[Range]):
+        self.pair = pair
         shape = deltas[-1].mid.shape
         count = math.prod(shape)
-        self.ticket: dict[int, Forms] = {len(pair.places) - 1: np.eye(count).reshape(count, *shape)}
-        self.target: dict[int, Forms] = {}
-        self.own = _Total(count)
-        self.through, self.stopped = _Total(count), _Total(count)
-        """What the target's values add, carried on to the input or bounded where they arise."""
+        self.stopped = _Total(count)
+        """What the target's values add, bounded where they arise; the target's side carries them on."""
+        self.ticket, self.target = (_Side(ranges, _Total(count)) for ranges in (deltas, values))
+        self.ticket.add(len(pair.steps), np.eye(count).reshape(count, *shape))
 
     def bound(self) -> Float[Array, " outputs"]:
         """|delta| at the outputs."""
-        for forms, places, total in (
-            (self.ticket, self.deltas, self.own),
-            (self.target, self.ranges, self.through),
-        ):
-            for place, form in forms.items():
-                total.add(form, places[place].mid, places[place].rad)
-        return np.minimum(
-            *(
-                (np.abs(self.own.mid + other.mid) + self.own.rad + other.rad) * (1 + gamma(0))
-                for other in (self.through, self.stopped)
-            )
+        for side in (self.ticket, self.target):
+            for place, form in side.forms.items():
+                side.total.add(form, *side.values[place])
+        own = self.ticket.total
+        through, stopped = (
+            (np.abs(own.mid + other.mid) + own.rad + other.rad) * (1 + gamma(0))
+            for other in (self.target.total, self.stopped)
         )
+        return np.minimum(through, stopped)
 
     def step(self, number: int) -> None:
         """Forms behind a step become forms before it, and what the step itself adds is counted."""
-        step, behind = self.pair.steps[number], number + 1
-        ticket, target = self.ticket.pop(behind, None), self.target.pop(behind, None)
-        if isinstance(step, Sum):
-            if ticket is not None:
-                self.missed(step, ticket, behind)
-            if target is not None:
-                self.wanted(step, target)
-            return
-        at = step.reads
-        if isinstance(step, Pointwise):
-            if ticket is not None:
-                self.own.add(ticket, np.zeros(1), step.rounding)
-                self.difference(step.layer, ticket, at, behind)
-            if target is not None:
-                self.value(step.layer, target, at, behind)
-            return
-        for forms, form, values, total, rounding in (
-            (self.ticket, ticket, self.deltas, self.own, getattr(step, "rounding", 0.0)),
-            (self.target, target, self.ranges, self.through, 0.0),
-        ):
+        step, place = self.pair.steps[number], self.pair.places[number + 1]
+        for side in (self.ticket, self.target):
+            form = side.forms.pop(number + 1, None)
             if form is None:
                 continue
-            shape = values[at].mid.shape
-            if isinstance(step.layer, Flatten):
-                _add(forms, at, flattened_transposed(step.layer, form, shape))
-            elif not is_max(step.layer):
-                _add(forms, at, mean_transposed(step.layer, form, shape))
-                total.add(form, np.zeros(1), 1e-13 * values[behind].size + rounding)
+            if isinstance(step, Same):
+                self.same(step, side, form, number + 1)
+            elif side is self.ticket:
+                self.node(step, place, form)
             else:
-                total.add(form, *values[behind])
+                for reads, before in side.before(step.target, form, side.total):
+                    side.add(reads, before)
 
-    def missed(self, step: Sum, form: Forms, behind: int) -> None:
-        """A form in a sum's differences: their own sources, and those before the maps."""
-        self.own.add(form, step.offset, step.rounding)
-        owner = self.pair.places[behind].owner[0]
-        for one in step.maps:
-            x = self.ranges[one.reads]
-            # Sums of kept weights and scaled weights are rounded themselves.
-            self.own.rad += gamma(0) * _largest(form) * _reached(np.abs(one.wanted[..., owner]), x)
-            before = self.mapped(one, form, one.error, x, self.own)
-            _add(self.target, one.reads, before)
-            self.stopped.add(before, *x)
-            delta = self.deltas[one.reads]
-            _add(self.ticket, one.reads, self.mapped(one, form, one.kept, delta, self.own))
-        self.skipped(step.carry, form, self.ticket)
+    def node(self, step: Node, place: Place, form: Forms) -> None:
+        """A form in a sum's differences: what its weights miss, and the differences before it."""
+        own = self.ticket.total
+        for entry in step.target.maps:  # sums of kept weights and scaled weights are rounded themselves
+            weights = np.abs(entry.weight[..., place.owner[0]])
+            own.rad += gamma(0) * _most(form) * _reached(weights, self.target.values[entry.reads])
+        for reads, before in self.target.before(step.missed, form, own):
+            self.target.add(reads, before)
+            self.stopped.add(before, *self.target.values[reads])
+        for reads, before in self.ticket.before(step.kept, form, own):
+            self.ticket.add(reads, before)
 
-    def wanted(self, step: Sum, form: Forms) -> None:
-        """A form in a sum's target values: its bias, and the values before the maps."""
-        self.through.add(form, step.bias, 8 * UNIT * np.abs(step.bias))
-        for one in step.maps:
-            x = self.ranges[one.reads]
-            self.through.rad += gamma(0) * _largest(form) * _reached(np.abs(one.wanted), x)
-            _add(self.target, one.reads, self.mapped(one, form, one.wanted, x, self.through))
-        self.skipped(step.carry, form, self.target)
-
-    def skipped(self, carry: Carry | None, form: Forms, forms: dict[int, Forms]) -> None:
-        """What a carried skip contributes to the forms at its beginning."""
-        if carry is not None:
-            ticket = forms is self.ticket
-            shape = (self.deltas if ticket else self.ranges)[carry.reads].mid.shape
-            channels = carry.ticket if ticket else carry.target
-            _add(forms, carry.reads, carried_transposed(carry.stride, channels, form, shape))
-
-    def mapped(self, one: Map, form: Forms, kernel: Array, x: Range, total: _Total) -> Forms:
-        """A form before a linear map; what the rounding of its coefficients can do is counted."""
-        slack = 2 * gamma(math.prod(kernel.shape[:-2]) * kernel.shape[-1])
-        total.rad += slack * _largest(form) * _reached(np.abs(kernel), x)
-        return transposed(one.layer, form, kernel, x.mid.shape)
+    def same(self, step: Same, side: _Side, form: Forms, behind: int) -> None:
+        """A form behind a layer without parameters."""
+        layer, values = step.layer, side.values
+        if side is self.ticket:
+            side.total.add(form, 0.0, step.rounding)
+        if isinstance(layer, Activation):
+            (self.difference if side is self.ticket else self.value)(layer, form, step.reads, behind)
+        elif is_max(layer):
+            side.total.add(form, *values[behind])
+        else:
+            side.add(step.reads, moved_transposed(layer, form, values[step.reads].mid.shape))
+            if not isinstance(layer, Flatten):
+                side.total.add(form, 0.0, 1e-13 * values[behind].size)
 
     def difference(self, layer: Activation, form: Forms, at: int, behind: int) -> None:
         """A form in the differences behind an activation, entry by entry as a form before it or as bounds."""
-        base, delta, after = (
-            based(self.pair.places[at], self.ranges[at]),
-            self.deltas[at],
-            self.deltas[behind],
-        )
+        base = self.pair.places[at].base(self.target.values[at])
+        delta, after = self.ticket.values[at], self.ticket.values[behind]
         least, most = slopes(
             layer, base.low + np.minimum(delta.low, 0), base.high + np.maximum(delta.high, 0)
         )
         spread = (most - least) / 2 * delta.size
         kept = spread <= KEEP * after.rad
         slope = (least + most) / 2 * kept
-        self.own.add(form, np.where(kept, 0.0, after.mid), np.where(kept, spread, after.rad))
-        self.own.add(form, np.zeros(1), ROUNDING * np.abs(slope) * delta.size)
-        _add(self.ticket, at, form * slope)
+        total = self.ticket.total
+        total.add(form, np.where(kept, 0.0, after.mid), np.where(kept, spread, after.rad))
+        total.add(form, 0.0, ROUNDING * np.abs(slope) * delta.size)
+        self.ticket.add(at, form * slope)
 
     def value(self, layer: Activation, form: Forms, at: int, behind: int) -> None:
         """A form in the target's values behind an activation: a chord's slope, and what departs from it."""
-        x, after = self.ranges[at], self.ranges[behind]
+        x, after = self.target.values[at], self.target.values[behind]
         ends = [evaluate(layer, a) for a in (x.low, x.high)]
         least, most = slopes(layer, x.low, x.high)
         width = x.high - x.low
@@ -199,17 +186,12 @@ class _Backward:
             smooth = between(np.minimum.reduce(corners), np.maximum.reduce(corners))
         kept = smooth.rad <= KEEP * after.rad
         rounding = ROUNDING * (np.abs(chord) * x.size + after.size)
-        self.through.add(
-            form, np.where(kept, smooth.mid, after.mid), np.where(kept, smooth.rad, after.rad) + rounding
-        )
-        _add(self.target, at, form * (chord * kept))
+        rad = np.where(kept, smooth.rad, after.rad) + rounding
+        self.target.total.add(form, np.where(kept, smooth.mid, after.mid), rad)
+        self.target.add(at, form * (chord * kept))
 
 
-def _add(forms: dict[int, Forms], place: int, form: Forms) -> None:
-    forms[place] = forms[place] + form if place in forms else form
-
-
-def _largest(form: Forms) -> Float[Array, " outputs"]:
+def _most(form: Forms) -> Float[Array, " outputs"]:
     """The largest coefficient of each form."""
     return np.abs(form).reshape(len(form), -1).max(1)
 

@@ -4,26 +4,30 @@ At every place of the network source channel c holds
 
     z_c(p) = sum_k gain[k, c] u_{owner[k, c]}(p) + constant_c(p) + delta_c(p)
 
-with u the target's values, scaled so that copies need no gain (`slth.construct.scale`), and delta the error
-that certificates are about. Behind a linear map with kept weights v, with v~ their sums over the copies of
-each input, and with the target's weights w and bias b,
+with u the target's values, scaled so that copies need no gain (`slth.construction.balance`), and delta the
+error that certificates are about. Behind a linear map with kept weights v, with v~ their sums over the copies
+of each input, and with the target's weights w and bias b,
 
     delta_c' = sum_j (v~ - w)_jc' u_j + (sum of the constants - b)_c' + sum_c v_cc' delta_c.
 
-At the input the target's values are x alone where no input is negative, else x+ = max(x, 0) and
-x- = max(-x, 0): phi(alpha x) is near phi(0) plus a multiple of each.
+Place 0 stands behind the extra first layer. What that layer reads (the input, or what the target's leading
+layers make of it) is x alone where no such number is negative, else x+ = max(x, 0) and x- = max(-x, 0):
+phi(alpha x) is near phi(0) plus a multiple of each.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from slth.nn.layers import Activation, Conv, Dense
-from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.certificate.arithmetic import Values
+from slth.certificate.steps import Fixed, Range, Step, Sum, applied, behind, between, follow
+from slth.nn.layers import Activation
 from slth.types import Shape
 
-Array = np.ndarray
+MARGIN = 1e-9
+"""By how much, relative to a place's largest value, values at single images are widened: far more
+than float64 rounding does to them, which intervals could not follow through a deep network."""
 
 
 class Place(NamedTuple):
@@ -34,95 +38,117 @@ class Place(NamedTuple):
 
     shape: Shape
     """Of the target's values."""
-    owner: Int[Array, "k channels"]
-    gain: Float[Array, "k channels"]
-    constant: Float[Array, "*space channels"]
+    owner: Int[np.ndarray, "k channels"]
+    gain: Float[np.ndarray, "k channels"]
+    constant: Float[np.ndarray, "*space channels"]
 
     @property
-    def owned(self) -> Array:
+    def owned(self) -> Bool[np.ndarray, " channels"]:
         """Which channels carry a value of the target."""
         return (self.gain != 0).any(0)
 
-    def carried(self, values: Float[Array, "n *space references"]) -> Float[Array, "n *space channels"]:
+    def carried(self, values: Float[np.ndarray, "n *space references"]) -> Values:
         """For copies (gain 1) the target's value they stand for; 0 for constants."""
         values = values[..., self.owner[0]]
         return values if self.owned.all() else values * self.owned
 
+    def base(self, x: Range) -> Range:
+        """Ranges of what each channel should hold: a value of the target, or its constant."""
+        return Range(self.carried(x.mid) + self.constant, self.carried(x.rad))
 
-class Map(NamedTuple):
-    """A linear map of target and ticket."""
 
-    layer: Conv | Dense
+class Node(NamedTuple):
+    """A sum in both: delta behind it is ``missed`` of the target's values plus ``kept`` of delta."""
+
+    target: Sum
+    missed: Sum
+    """v~ - w, and by how much constants miss the bias; zero for a channel that carries no value."""
+    kept: Sum
+    """The ticket's weights v and its carried skip, without any bias."""
+
+
+class Same(NamedTuple):
+    """A layer without parameters, the same in target and ticket."""
+
+    layer: Fixed
     reads: int
-    wanted: Float[Array, "*taps references cout"]
-    kept: Float[Array, "*taps channels out_channels"]
-    error: Float[Array, "*taps references out_channels"]
+    rounding: Float[np.ndarray, "*space channels"]
+    """Bound of the rounding of the constants behind it."""
 
-
-class Carry(NamedTuple):
-    """A carried skip: output channels of target and ticket are input channels, or 0 for -1."""
-
-    reads: int
-    stride: tuple[int, ...]
-    target: Int[Array, " cout"]
-    ticket: Int[Array, " out_channels"]
-
-
-class Sum(NamedTuple):
-    """A sum of linear maps and of what a skip carries: the copies' pre-activations."""
-
-    path: str
-    maps: tuple[Map, ...]
-    carry: Carry | None
-    bias: Float[Array, " cout"]
-    offset: Float[Array, "*space out_channels"]
-    """By how much the constants miss the bias; zero for a channel that carries no value of the target."""
-    rounding: Float[Array, "*space out_channels"]
-    """Bound of the rounding of ``offset`` and of the constants behind it."""
-
-
-class Pointwise(NamedTuple):
-    """An activation; ``rounding`` bounds that of the constants behind it."""
-
-    reads: int
-    layer: Activation
-    rounding: Float[Array, "*space channels"]
-
-
-class Pooling(NamedTuple):
-    """Max or mean pooling."""
-
-    reads: int
-    layer: Pool | GlobalMean
-    rounding: Float[Array, "*space channels"]
-
-
-class Reshape(NamedTuple):
-    """All features in one axis."""
-
-    reads: int
-    layer: Flatten
-
-
-Step: TypeAlias = Sum | Pointwise | Pooling | Reshape
+    @property
+    def target(self) -> "Same":
+        """What the target does."""
+        return self
 
 
 class Univariate(NamedTuple):
     """The extra first layer: channel c is phi(alpha_c x_input), or a constant where alpha is 0."""
 
     layer: Activation
-    alpha: Float[Array, " channels"]
-    input: Int[Array, " channels"]
-    rounding: Float[Array, " channels"]
+    alpha: Float[np.ndarray, " channels"]
+    input: Int[np.ndarray, " channels"]
+    rounding: Float[np.ndarray, " channels"]
 
 
 class Pair(NamedTuple):
-    """Target and ticket; step i leads to place i + 1, and place 0 stands behind the extra first layer."""
+    """Target and ticket; step i leads to place i + 1."""
 
+    lead: tuple[Fixed, ...]
+    """Leading layers, which stand before place 0."""
     signed: bool
     """Whether place 0 has the values x+ and x-, not x alone."""
     first: Univariate
     places: tuple[Place, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Node | Same, ...]
     factor: float
     """lambda."""
+
+    @property
+    def target(self) -> tuple[Step, ...]:
+        """The target's steps, scaled."""
+        return tuple(step.target for step in self.steps)  # pyright: ignore[reportReturnType]
+
+
+def inputs(pair: Pair, low: Values, high: Values) -> Range:
+    """Ranges at place 0 for inputs of the network between low and high."""
+    low, high = behind(pair.lead, low, high)
+    if pair.signed:
+        low, high = (
+            np.concatenate([np.maximum(a, 0.0), np.maximum(-b, 0.0)], -1)
+            for a, b in ((low, high), (high, low))
+        )
+    return between(low, high)
+
+
+def unsplit(pair: Pair, start: Range) -> Range:
+    """The range of x itself, from that at place 0."""
+    if not pair.signed:
+        return start
+    (above, below), (most, least) = (np.split(a, 2, -1) for a in (start.low, start.high))
+    return between(above - least, most - below)
+
+
+def points(pair: Pair, images: Values) -> tuple[Values, list[Values]]:
+    """What the extra first layer reads, and the (scaled) target's values at every place, for images."""
+    x = images
+    for layer in pair.lead:
+        x = applied(layer, x)
+    split = np.concatenate([np.maximum(x, 0.0), np.maximum(-x, 0.0)], -1) if pair.signed else x
+    return x, follow(pair.target, split)
+
+
+def hull(pair: Pair, images: Values, batch: int) -> list[Range]:
+    """The smallest ranges that hold the values of all images at every place (n = 1), a `MARGIN` wider."""
+    low: list[np.ndarray] = []
+    high: list[np.ndarray] = []
+    for start in range(0, len(images), batch):
+        _, values = points(pair, images[start : start + batch])
+        least, most = ([f(a, axis=0, keepdims=True) for a in values] for f in (np.min, np.max))
+        low = least if not low else [np.minimum(a, b) for a, b in zip(low, least, strict=True)]
+        high = most if not high else [np.maximum(a, b) for a, b in zip(high, most, strict=True)]
+    ranges = []
+    for number, (a, b) in enumerate(zip(low, high, strict=True)):
+        exact = number == 0 and not pair.lead  # the images themselves
+        margin = 0.0 if exact else MARGIN * max(np.abs(a).max(), np.abs(b).max())
+        ranges.append(between(a - margin, b + margin))
+    return ranges

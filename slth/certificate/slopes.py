@@ -79,15 +79,10 @@ def _table(layer: Activation) -> _Table:
     high = np.concatenate([[tails[0].max() + pad], high, [tails[1].max() + pad]])
     values = _evaluate(layer, nodes, 0)
     return _Table(
-        *(
-            _levels(f, a)
-            for f, a in (
-                (np.minimum, low),
-                (np.maximum, high),
-                (np.minimum, values),
-                (np.maximum, values),
-            )
-        )
+        _levels(np.minimum, low),
+        _levels(np.maximum, high),
+        _levels(np.minimum, values),
+        _levels(np.maximum, values),
     )
 
 
@@ -132,7 +127,8 @@ def slopes(layer: Activation, low: Values, high: Values) -> tuple[Values, Values
         _over(f, levels, first, last)
         for f, levels in ((np.minimum, table.slope_low), (np.maximum, table.slope_high))
     )
-    most = info.lipschitz
+    known = np.maximum(-low, high) <= info.reach
+    most = np.where(known, info.lipschitz, np.inf)
     return np.maximum(lowest, -most), np.minimum(highest, most)
 
 
@@ -157,6 +153,8 @@ def reach(layer: Activation, low: Values, high: Values) -> tuple[Values, Values]
             below[turning] = np.minimum(below[turning], inner[0]) - half
             above[turning] = np.maximum(above[turning], inner[1]) + half
     slack = ROUNDING * np.maximum(np.abs(below), np.abs(above))
+    if info.homogeneous:  # one product is rounded, and that keeps its sign
+        return np.where(below >= 0, np.maximum(below - slack, 0), below - slack), above + slack
     return below - slack, above + slack
 
 

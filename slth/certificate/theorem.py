@@ -26,14 +26,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from slth.certificate.budgets import (
+    Map,
+    Node,
+    Reads,
+    Setting,
+    largest_weight,
+    log_growth,
+    reads_of,
+    setting_of,
+)
 from slth.certificate.domain import Domain
-from slth.certificate.growth import gain, log_growth, subset_sizes
-from slth.certificate.nodes import Map, Node, largest_weight, nodes_of
-from slth.certificate.reads import input_sums
-from slth.construct import Construction, LayerRecord
-from slth.construct.layout import UNIVARIATE, first_info
-from slth.nn.network import Network
-from slth.source import Source, layer_scale, parameter_shapes
+from slth.construction import Construction, LayerRecord
+from slth.nn import parameter_shapes
+from slth.source import layer_scale
 from slth.subset_sum.theory import C, required_multiplicity
 
 PRODUCT_C = 4.1
@@ -85,9 +91,7 @@ class Theorem(NamedTuple):
 
 
 def theorem(
-    target: Network,
-    construction: Construction,
-    source: Source,
+    made: Construction,
     domain: Domain,
     *,
     epsilon: float,
@@ -95,38 +99,53 @@ def theorem(
     calibration: Float[np.ndarray, "n *shape"] | None = None,
     complete: bool = True,
 ) -> Theorem:
-    r"""The budgets for a wanted error of the outputs, held against what a construction reached.
+    r"""The budgets :math:`\epsilon_l` for an error of the outputs, against what a construction reached.
 
     Budgets and numbers of variables hold before anything is solved: they take the source's scale and
     multiplicity, the balanced target and the domain, and let a subset have all m variables (q = m). Only
     ``reached``, ``met``, ``satisfied`` and ``guaranteed`` look at the ticket.
 
     Args:
-      target: the folded target.
+      made: a construction of L + 1 (`slth.construct`).
       domain: inputs to hold for; B is exact for images, and bounded by intervals for a box or balls.
       epsilon: wanted largest error of an output, in the units of the target's outputs.
       delta: accepted probability that some problem has no subset within its budget.
-      calibration: images that the construction had, None if it had none.
+      calibration: images of shape (n, *input_shape) that the construction had, None if it had none.
       complete: whether the records know of every problem; a compensated construction's do not.
-    Raises: ValueError unless epsilon > 0 and 0 < delta < 1.
+    Returns: a budget for each node, and what source the theorem asks for.
+    Raises: ValueError unless epsilon > 0 and 0 < delta < 1, or for a source of 2L.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.certificate import box, theorem
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> proof = theorem(made, box(-1, 1), epsilon=0.1, delta=0.01)
+      >>> [budget.layer for budget in proof.layers], proof.required_multiplicity > 12
+      (['a', 'b'], True)
+
+    Source: this project, after the proof of Burkholz, ICML 2022.
     """
     if not (0 < epsilon < math.inf and 0 < delta < 1):
         raise ValueError(f"expected epsilon > 0 and 0 < delta < 1, got {epsilon} and {delta}")
-    nodes = nodes_of(target, construction.params, source)
-    inputs, reach = input_sums(target, construction.params, nodes, domain, calibration)
-    setting = _Setting(target, nodes, source, inputs, reach, epsilon / construction.factor, delta)
-    records = {record.path: record for record in construction.records} if complete else {}
-    required, univariate = _required(setting)
-    problems = _problems(setting, source.multiplicity if required is None else required)
-    given = _log_budgets(setting, source.multiplicity)
-    wide = {} if required is None else _log_budgets(setting, required)
+    setting = setting_of(made)
+    reads = reads_of(setting, domain.check(made.target.network.input_shape), calibration)
+    wish = Wish(setting, reads, epsilon / made.factor, delta)
+    nodes, multiplicity = setting.nodes, made.source.multiplicity
+    records = {record.path: record for record in made.records} if complete else {}
+    required, univariate = _required(wish)
+    problems = setting.problems(multiplicity if required is None else required)
+    given = log_budgets(wish, multiplicity)
+    wide = {} if required is None else log_budgets(wish, required)
     layers = []
     for node in nodes:
-        budget = _budget(setting, node, given[node.path], records.get(node.path))
+        budget = _budget(wish, node, given[node.path], records.get(node.path))
         if required is not None:
-            asked = max(_variables(setting, entry, wide[node.path], problems) for entry in node.maps)
+            variables = max(_variables(wish, entry, wide[node.path], problems) for entry in node.maps)
             width = required * (node.features + 1) if node.copied else node.features
-            budget = budget._replace(required_multiplicity=asked, required_width=width)
+            budget = budget._replace(required_multiplicity=variables, required_width=width)
         layers.append(budget)
     return Theorem(
         epsilon,
@@ -135,125 +154,125 @@ def theorem(
         problems,
         required,
         univariate,
-        all(one.met for one in layers) if complete else None,
-        _guaranteed(setting, records) * construction.factor if complete else None,
+        all(budget.met for budget in layers) if complete else None,
+        _guaranteed(wish, records) * made.factor if complete else None,
         tuple(layers),
     )
 
 
-class _Setting(NamedTuple):
-    target: Network
-    nodes: tuple[Node, ...]
-    source: Source
-    inputs: Mapping[str, float]
-    reach: float
+class Wish(NamedTuple):
+    """What is asked of a source."""
+
+    setting: Setting
+    reads: Reads
     epsilon: float
     """In units of the balanced target's outputs."""
     delta: float
 
 
-def _weight(setting: _Setting, node: Node) -> float:
+def _weight(wish: Wish, node: Node) -> float:
     """1 + B: what multiplies the error of a node's problems."""
-    info = first_info(setting.target)
+    info = wish.setting.info
     total = 1.0
     for entry in node.maps:
         slopes = (info.mu_plus, info.mu_minus)[: entry.signs] if entry.raw else (1.0,)
-        total += sum(map(abs, slopes)) * setting.inputs[entry.path]
+        total += sum(map(abs, slopes)) * wish.reads.sums[entry.path]
         if entry.offset:  # one problem more for every tap that may meet padding
             total += entry.taps
     return total
 
 
-def _remainder(setting: _Setting, node: Node, sizes: Mapping[str, int]) -> float:
+def _remainder(wish: Wish, node: Node, sizes: Mapping[str, int]) -> float:
     """What the first activation deviates from its two lines, at most, in the node's pre-activations."""
-    one = first_info(setting.target).remainder(largest_weight(setting.source, UNIVARIATE) * setting.reach)
-    return one and one * sum(gain(entry, sizes[entry.path]) for entry in node.maps if entry.raw)
+    alpha = largest_weight(wish.setting.source, wish.setting.first.path)
+    deviation = wish.setting.info.remainder(alpha * wish.reads.reach)
+    return deviation and deviation * sum(entry.gain(sizes[entry.path]) for entry in node.maps if entry.raw)
 
 
-def _log_budgets(setting: _Setting, multiplicity: int) -> dict[str, float]:
+def log_budgets(wish: Wish, multiplicity: int) -> dict[str, float]:
     """log epsilon_l of each node, absolute; -inf where the first layer's remainder leaves nothing."""
-    sizes = subset_sizes(setting.nodes, setting.source, multiplicity)
-    grown = log_growth(setting.target, setting.nodes, sizes)
-    lost = sum(_product(grown[node.path], _remainder(setting, node, sizes)) for node in setting.nodes)
-    if not lost < setting.epsilon:
+    nodes = wish.setting.nodes
+    sizes = wish.setting.sizes(multiplicity)
+    grown = log_growth(wish.setting, sizes)
+    lost = sum(_product(grown[node.path], _remainder(wish, node, sizes)) for node in nodes)
+    if not lost < wish.epsilon:
         return dict.fromkeys(grown, -math.inf)
-    share = math.log(setting.epsilon - lost) - math.log(len(setting.nodes))
-    return {node.path: share - grown[node.path] - math.log(_weight(setting, node)) for node in setting.nodes}
+    share = math.log(wish.epsilon - lost) - math.log(len(nodes))
+    return {node.path: share - grown[node.path] - math.log(_weight(wish, node)) for node in nodes}
 
 
-def _problems(setting: _Setting, multiplicity: int) -> int:
-    return sum((node.problems * multiplicity) if node.copied else node.problems for node in setting.nodes)
-
-
-def _required(setting: _Setting) -> tuple[int | None, int | None]:
+def _required(wish: Wish) -> tuple[int | None, int | None]:
     """Least m that is enough for the budgets that a source of m copies has (larger subsets amplify more)."""
     m = 1
     while True:
-        budgets, problems = _log_budgets(setting, m), _problems(setting, m)
+        budgets, problems = log_budgets(wish, m), wish.setting.problems(m)
         if -math.inf in budgets.values():
             return None, None
         behind, first = (
             [
-                _variables(setting, entry, budgets[node.path], problems)
-                for node in setting.nodes
+                _variables(wish, entry, budgets[node.path], problems)
+                for node in wish.setting.nodes
                 for entry in node.maps
                 if entry.raw == raw
             ]
             for raw in (False, True)
         )
-        asked = max(behind, default=1)
-        if asked <= m:
+        least = max(behind, default=1)
+        if least <= m:
             return m, max(first)
-        m = asked
+        m = least
 
 
-def _variables(setting: _Setting, entry: Map, log_budget: float, problems: int) -> int:
+def _variables(wish: Wish, entry: Map, log_budget: float, problems: int) -> int:
     """The lemma's number of variables for one map, all problems of the network in one union bound."""
+    source = wish.setting.source
     unit, constant = math.log(entry.scale), C
     if entry.raw:  # products v alpha
-        unit, constant = unit + math.log(layer_scale(setting.source, UNIVARIATE)), PRODUCT_C
+        unit, constant = unit + math.log(layer_scale(source, wish.setting.first.path)), PRODUCT_C
     # k variables fail in a share e^(-k / C); of m that are each there with probability p, k are.
-    constant = -1 / math.log1p(setting.source.presence * math.expm1(-1 / constant))
+    constant = -1 / math.log1p(source.presence * math.expm1(-1 / constant))
     log_tolerance = min(log_budget - unit, 0.0)
     tolerance = min(max(_exp(log_tolerance), 1e-300), 0.5)
-    union = required_multiplicity(tolerance, setting.delta, problems=problems, constant=constant)
+    union = required_multiplicity(tolerance, wish.delta, problems=problems, constant=constant)
     return max(union, math.ceil(-constant * log_tolerance))  # a budget can be too small for a float
 
 
-def _budget(setting: _Setting, node: Node, log_budget: float, record: LayerRecord | None) -> Budget:
+def _budget(wish: Wish, node: Node, log_budget: float, record: LayerRecord | None) -> Budget:
     """All but what is required."""
+    source = wish.setting.source
     tolerance = _exp(log_budget - math.log(node.scale))
     reached = None if record is None else record.stats.max_error
-    sizes = subset_sizes(setting.nodes, setting.source, setting.source.multiplicity)
+    sizes = wish.setting.sizes(source.multiplicity)
     return Budget(
         layer=node.path,
         tolerance=tolerance,
         reached=reached,
         met=None if reached is None else reached <= tolerance,
         fan_in=sum(entry.fan_in for entry in node.maps),
-        gain=sum(gain(entry, sizes[entry.path]) for entry in node.maps),
-        input_sum=sum(setting.inputs[entry.path] for entry in node.maps),
+        gain=sum(entry.gain(sizes[entry.path]) for entry in node.maps),
+        input_sum=sum(wish.reads.sums[entry.path] for entry in node.maps),
         largest_weight=max(float(np.abs(entry.kernel).max()) / entry.scale for entry in node.maps),
         required_multiplicity=None,
         required_width=None,
-        width=parameter_shapes(setting.source.network)[f"{node.path}/kernel"][-1],
+        width=parameter_shapes(source.network)[f"{node.path}/kernel"][-1],
     )
 
 
-def _guaranteed(setting: _Setting, records: Mapping[str, LayerRecord]) -> float:
+def _guaranteed(wish: Wish, records: Mapping[str, LayerRecord]) -> float:
     """The sum of all A_l xi_l for the errors and the largest subsets of a construction."""
     # Subsets of a bias may be larger, but carry no error.
-    most = subset_sizes(setting.nodes, setting.source, setting.source.multiplicity)
+    nodes = wish.setting.nodes
+    most = wish.setting.sizes(wish.setting.source.multiplicity)
     sizes = {
         entry.path: min(entry.signs * (len(records[node.path].stats.sizes) - 1), most[entry.path])
-        for node in setting.nodes
+        for node in nodes
         for entry in node.maps
     }
-    grown = log_growth(setting.target, setting.nodes, sizes)
+    grown = log_growth(wish.setting, sizes)
     total = 0.0
-    for node in setting.nodes:
-        error = records[node.path].stats.max_error * node.scale * _weight(setting, node)
-        total += _product(grown[node.path], error + _remainder(setting, node, sizes))
+    for node in nodes:
+        error = records[node.path].stats.max_error * node.scale * _weight(wish, node)
+        total += _product(grown[node.path], error + _remainder(wish, node, sizes))
     return total
 
 

@@ -61,10 +61,10 @@ class Balanced(NamedTuple):
 def balance(target: Network, params: Params, scales: dict[str, float], *, fit: float = 1.0) -> Balanced:
     r"""Scale the channels of a target so that its weights fit the source's scales.
 
-    Every free scale d is moved until the largest entry of its rows and the largest entry of its columns, each
-    in units of their layer's source scale, are equal (Osborne's matrix balancing in the maximum norm, with the
-    scales of a residual stream tied); lambda keeps the output layer's largest weight at
-    about ``fit`` times its scale.
+    Every free scale d is moved until the largest entry of its rows and the largest entry of its columns are
+    equal, each in units of their layer's source scale: Osborne's matrix balancing in the maximum norm, where
+    channels that a skip joins share one scale. lambda keeps the output layer's largest weight at about
+    ``fit`` times its scale.
 
     Args:
       target, params: without batch norm.
@@ -72,6 +72,18 @@ def balance(target: Network, params: Params, scales: dict[str, float], *, fit: f
         ``"<block>/skip/skip"``.
       fit: largest |w'| / scale of the output layer to aim at.
     Returns: float32 parameters, lambda (1 where some activation is not positively homogeneous) and d.
+
+    Example:
+      >>> import jax
+      >>> from slth import construction, nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> params = nn.init(network, jax.random.key(0))
+      >>> balanced = construction.balance(network, params, {"a": 1.0, "b": 1.0})
+      >>> x = jax.numpy.ones((1, 4))
+      >>> same = balanced.factor * nn.apply(network, balanced.params, x) - nn.apply(network, params, x)
+      >>> bool(abs(same).max() < 1e-5), sorted(balanced.scales)
+      (True, ['a', 'b'])
+
     Source: E. E. Osborne, J. ACM 7 (1960) 338-345, for the balancing.
     """
     edges, count, fixed, nodes = _ties(target, params, scales)

@@ -1,12 +1,17 @@
-"""What `slth.construct` refuses before any work, in one line each: the thing, what was expected, what to do."""
+"""What `slth.construct` refuses before any work, in one line each."""
+
+import math
+from pathlib import Path
 
 import numpy as np
 
 from slth.construction.solvers import Solver
 from slth.source import Source, layer_scale, layout_of
+from slth.source.agreement import check_agreement
 from slth.source.scales import missed_share
 from slth.source.widths import check_covered, first_activation, first_info
-from slth.target import Target
+from slth.subset_sum.problem import MAX_ENUMERATED
+from slth.target import Target, check_images, kind_of
 from slth.types import Batch
 
 MOST_MISSED = 0.02
@@ -22,23 +27,35 @@ def check(
     """
     if not isinstance(target, Target):
         raise ValueError(
-            f"target: expected a slth.Target, got {type(target).__name__}: make one with slth.load(file, spec) or "
+            f"target: expected a slth.Target, got {kind_of(target)}: make one with slth.load(file, spec) or "
             "slth.Target.of(network, params)"
         )
     if not isinstance(source, Source):
         raise ValueError(
-            f"source: expected a slth.Source, got {type(source).__name__}: make one with slth.Source.of(target)"
+            f"source: expected a slth.Source, got {kind_of(source)}: make one with slth.Source.of(target)"
         )
     if isinstance(solver, type) or not callable(getattr(solver, "solve", None)):
-        name = solver.__name__ if isinstance(solver, type) else type(solver).__name__
-        raise ValueError(f"solver: expected a solver such as slth.Robust(), got {name}")
+        hint = "write images=... for images" if hasattr(solver, "shape") else "give one of slth's, with brackets"
+        raise ValueError(f"solver: expected a solver such as slth.Robust(), got {kind_of(solver)}: {hint}")
     if not isinstance(fit, int | float) or isinstance(fit, bool) or not 0 < fit < np.inf:
         raise ValueError(f"fit: expected a positive number, got {fit!r}")
     if not isinstance(nonnegative, bool):
         raise ValueError(f"nonnegative: expected True or False, got {nonnegative!r}")
     check_covered(target.network)
     _check_source(target, source, solver)
+    _check_size(target, source, solver)
     _check_images(target, source, solver, images, nonnegative=nonnegative)
+
+
+def check_folder(folder: object) -> None:
+    """Refuse what is no folder, nor a place where one can be made.
+
+    Raises: ValueError.
+    """
+    if folder is None or (isinstance(folder, str | Path) and not Path(folder).is_file()):
+        return
+    found = f"the file {folder}" if isinstance(folder, str | Path) else kind_of(folder)
+    raise ValueError(f"folder: expected the path of a folder, which need not exist yet, got {found}")
 
 
 def _check_source(target: Target, source: Source, solver: Solver) -> None:
@@ -48,15 +65,48 @@ def _check_source(target: Target, source: Source, solver: Solver) -> None:
             f"source: it reads inputs of shape {source.network.input_shape}, and the target reads "
             f"{target.network.input_shape}: make the source of this target with slth.Source.of(target)"
         )
-    if source.layout is not None and source.layout.nodes != layout.nodes:
+    made = source.layout
+    if made is not None and made.multiplicity != source.multiplicity:
+        raise ValueError(
+            f"source.multiplicity: its layers are made for {made.multiplicity} copies, got {source.multiplicity}: make "
+            "the source of this multiplicity with slth.Source.of(target, copies=...)"
+        )
+    if made is not None and made.nodes != layout.nodes:
         raise ValueError(
             "source: it was made for another target: make the source of this target with slth.Source.of(target)"
         )
+    check_agreement(target.network, source.network, layout if made is None else made)
     if layout.depth == "L+1" and source.multiplicity > solver.most_copies:
         raise ValueError(
             f"source.multiplicity: {type(solver).__name__} solves problems of at most {solver.most_copies} "
             f"copies, got {source.multiplicity}: make the source with fewer"
         )
+
+
+def _check_size(target: Target, source: Source, solver: Solver) -> None:
+    """Refuse a fixed number of variables that some weight does not have."""
+    size = getattr(solver, "size", None)
+    if size is None:
+        return
+    layout = source.layout or layout_of(target.network, source.network, source.multiplicity)
+    info = first_info(target.network)
+    signs = 2 if info.mu_plus == info.mu_minus else 1
+    members = [signs * front.copies for front in layout.univariate]
+    if layout.depth == "L+1" and len(layout.nodes) > 1:
+        members.append(source.multiplicity)
+    most = min(max(source.multiplicity, 15), MAX_ENUMERATED)
+    least = min(_smallest_group(number, most) for number in members)
+    if size > least:
+        raise ValueError(
+            f"solver.size: expected at most {least}, the variables of one weight of this source, got {size}: choose "
+            "fewer, or make the source with more copies"
+        )
+
+
+def _smallest_group(members: int, most: int) -> int:
+    """The fewest variables of one problem, where problems of more than ``most`` are cut into groups."""
+    group = math.ceil(members / math.ceil(members / most))
+    return members - group * (math.ceil(members / group) - 1)
 
 
 def _check_images(
@@ -70,19 +120,8 @@ def _check_images(
                 "slth.Robust(noise='fixed')"
             )
         return
-    shape = target.network.input_shape
-    if not hasattr(images, "shape") or images.ndim != len(shape) + 1 or images.shape[1:] != shape:
-        found = getattr(images, "shape", type(images).__name__)
-        raise ValueError(f"images: expected an array of shape (n, {', '.join(map(str, shape))}), got {found}")
-    if not len(images):
-        raise ValueError("images: there are none: give at least one, or None for a solver that needs none")
+    check_images(images, target.network.input_shape)
     values = np.asarray(images)
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(
-            f"images: expected floating-point numbers as the target reads them, got {values.dtype}"
-        )
-    if not np.isfinite(values).all():
-        raise ValueError("images: they hold NaN or infinite numbers: remove those images")
     if nonnegative and values.min() < 0:
         raise ValueError(
             f"images: they reach {values.min():g}, and nonnegative=True says that no input is below 0: leave it out"

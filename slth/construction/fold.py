@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from slth import evaluate
 from slth import ticket as ticket_of
-from slth.construction.checks import check
+from slth.construction.checks import check_folder
 from slth.construction.plan import Plan, plan_of
 from slth.construction.prune import prune, read_channels
 from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_node
@@ -36,6 +35,17 @@ class Construction:
 
     ``made.ticket`` is the ticket, ``made.unsolved`` the number of weights and biases that no subset reaches,
     ``made.error(images)`` how far the ticket's outputs are from the target's.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> [record.path for record in made.records], made.unsolved, made.stats.problems
+      (['a', 'b'], 8, 126)
+      >>> made.error(jax.random.normal(jax.random.key(1), (100, 4))).agreement
+      1.0
     """
 
     target: Target
@@ -89,7 +99,7 @@ def construct(
     *,
     fit: float = 1.25,
     nonnegative: bool = False,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
 ) -> Construction:
     r"""A strong lottery ticket: the mask that makes a random source compute a target.
 
@@ -121,24 +131,39 @@ def construct(
     Source: Burkholz, ICML 2022, for the L + 1 construction; Malach et al. 2020 and others for 2L
       (docs/constructions.md).
     """
-    solver = Robust() if solver is None else solver
-    check(target, source, solver, images, fit=fit, nonnegative=nonnegative)
-    plan = plan_of(target, source, solver, fit=fit, nonnegative=nonnegative)
-    return finish(plan, list(nodes_of(plan, images, folder)))
+    check_folder(folder)
+    plan = plan_of(
+        target, source, Robust() if solver is None else solver, images, fit=fit, nonnegative=nonnegative
+    )
+    return finish(plan, nodes_of(plan, folder))
 
 
-def nodes_of(
-    plan: Plan, images: Float[Array | np.ndarray, "n *shape"] | None = None, folder: Path | None = None
-) -> Iterator[Node]:
+def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
     """The nodes of a construction, one after the other, as they are solved.
 
+    The caller does with each node what it likes, such as showing progress; `finish` makes a `Construction` of
+    them all.
+
     Args:
-      plan: of arguments that `check` has accepted.
-      images, folder: see `construct`. Nodes that the folder holds are taken over without being solved.
+      folder: where nodes are kept while the construction runs; those that it holds of an earlier process are
+        taken over without being solved (``node.resumed``).
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.construction import nodes_of, plan_of
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> plan = plan_of(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> for node in nodes_of(plan):
+      ...     print(node.record.path, node.record.stats.problems)
+      a 120
+      b 6
     """
     network = plan.target.network
-    identity = "" if folder is None else fingerprint(plan, images)
-    state: State = {0: _input(plan, images)}
+    folder = None if folder is None else Path(folder)
+    identity = "" if folder is None else fingerprint(plan)
+    state: State = {0: _input(plan)}
     last = last_reads(network)
     for number, step in enumerate(graph(network)):
         if isinstance(step, Sum):
@@ -153,7 +178,22 @@ def nodes_of(
 
 
 def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
-    """The construction whose nodes these are: one mask without dead ends."""
+    """The construction whose nodes these are: one mask without dead ends.
+
+    Args:
+      plan: of `plan_of`.
+      nodes: all nodes of the plan, in any order.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.construction import finish, nodes_of, plan_of
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> plan = plan_of(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> finish(plan, nodes_of(plan)).ticket.density < 1
+      True
+    """
     nodes = list(nodes)
     layers: dict[str, dict] = {}
     for node in nodes:
@@ -172,9 +212,9 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
     )
 
 
-def _input(plan: Plan, images: Float[Array | np.ndarray, "n *shape"] | None) -> Stream:
+def _input(plan: Plan) -> Stream:
     """The network's input: every channel stands for itself, exactly."""
     channels = np.arange(plan.target.network.input_shape[-1])[:, None]
-    x = None if images is None else jnp.asarray(images, jnp.float32)
-    ticket = x if plan.solver.runs_ticket else None
-    return Stream(copied_slots(channels), np.zeros(0, int), np.zeros(0), np.zeros(channels.shape), x, ticket)
+    ticket = plan.images if plan.solver.runs_ticket else None
+    none, noise = np.zeros(0), np.zeros(channels.shape)
+    return Stream(copied_slots(channels), none.astype(int), none, noise, plan.images, ticket)

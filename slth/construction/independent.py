@@ -8,87 +8,90 @@ Source: Burkholz, ICML 2022, proof of the L + 1 construction.
 """
 
 import math
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from slth.construction.biases import (
-    Objective,
     empty_masks,
     solve_constant_rows,
     solve_constant_terms,
     solve_in_units,
 )
-from slth.construction.choices import Kept, choose_robust, noise_price
+from slth.construction.choices import Kept, Weights, choose_robust, choose_subset
 from slth.construction.state import Part, Problem, Solved, Stats
+from slth.subset_sum import Objective
+from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 
 
-class Rule(Protocol):
-    """How the subset of a weight is chosen."""
+def check_number(
+    name: str, value: object, kind: type, low: float, high: float, *, above: bool = False
+) -> None:
+    """Refuse an option of a solver that is no number of this kind, or out of its range."""
+    number = isinstance(value, int | kind) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not (low < value if above else low <= value) or value > high:
+        what = "an integer" if kind is int else "a number"
+        least = f"above {low:g}" if above else f"of at least {low:g}"
+        bound = least if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise ValueError(f"solver.{name}: expected {what} {bound}, got {value!r}")
 
-    @property
-    def tolerance(self) -> float:
-        """Epsilon, in units of the source's scale."""
-        ...
 
-    @property
-    def size(self) -> int | None:
-        """Exactly so many variables of a problem; None: any number."""
-        ...
+@dataclass(frozen=True)
+class Independent:
+    """A solver that chooses weight by weight, by its rule `choose`; here the nearest sum."""
 
-    @property
-    def bias_objective(self) -> Objective:
-        """How the subsets of biases are chosen."""
-        ...
+    tolerance: float = 0.01
+    size: int | None = None
 
-    @property
-    def retries(self) -> bool:
-        """Whether a weight that is missed may also use copies that were set aside."""
-        ...
+    needs_images: ClassVar[bool] = False
+    runs_ticket: ClassVar[bool] = False
+    solves_rows: ClassVar[bool] = False
+    most_copies: ClassVar[int] = MAX_VARIABLES
+    bias_objective: ClassVar[Objective] = Objective.BEST
+    retries: ClassVar[bool] = True
+    """Whether a weight that is missed may also use copies that were set aside."""
+
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
+        if self.size is not None:
+            check_number("size", self.size, int, 0, MAX_ENUMERATED)
 
     def most_variables(self, part: Part, multiplicity: int) -> int:
-        """Most variables that one problem of this part takes."""
-        ...
+        """Variables of one problem: m, at least 15; with prices or a fixed size not more than enumeration
+        takes."""
+        most = max(multiplicity, 15)
+        return min(most, MAX_ENUMERATED) if part.priced or self.size is not None else most
 
-    def choose(
-        self,
-        x: Float[np.ndarray, "m n"],
-        t: Float[np.ndarray, " n"],
-        part: Part,
-        error: Float[np.ndarray, "m n"],
-        which: Int[np.ndarray, " n"],
-    ) -> Kept:
-        """The kept variables of each problem, and whether some subset is within the tolerance.
+    def choose(self, weights: Weights) -> Kept:
+        """The nearest sum; univariate channels that are not exact cost constants and remainders, so there the
+        subset of least robust cost is the best one."""
+        if weights.priced:
+            return choose_robust(weights, weights.noise_price, self.size)
+        return choose_subset(weights, Objective.BEST, self.size)
 
-        Args:
-          error: v² E² of each variable, the noise that it adds.
-          which: the slot of each problem.
+    def solve(self, problem: Problem) -> Solved:
+        """Every subset-sum problem of a node on its own.
+
+        Unsolved problems keep their best subset and are counted. A weight of 0 takes the empty subset.
         """
-        ...
-
-
-def solve_independent(problem: Problem, rule: Rule) -> Solved:
-    """Every subset-sum problem of a node on its own.
-
-    Unsolved problems keep their best subset and are counted. A target of 0 takes the empty subset, unasked.
-    """
-    parts, rows = problem.parts, problem.rows
-    masks = empty_masks(parts)
-    noise, missed = np.zeros(rows.columns.shape), np.zeros(rows.columns.shape)
-    stats, offsets = Stats(), []
-    for part, mask in zip(parts, masks.parts, strict=True):
-        solved = _solve_part(part, mask, rows.columns, problem.multiplicity, rule)
-        noise, missed = noise + solved.noise, missed + solved.missed
-        stats += solved.stats
-        offsets.append(solved.offset)
-    bias_error, bias_stats = solve_constant_terms(
-        parts, rows, offsets, masks, objective=rule.bias_objective, tolerance=rule.tolerance
-    )
-    constants = solve_constant_rows(parts, rows, masks, tolerance=rule.tolerance)
-    usable = ~_outliers(missed + bias_error)
-    own = None if rows.own is None else masks.own
-    return Solved(masks.parts, constants, noise + bias_error, usable, stats + bias_stats, own)
+        parts, rows = problem.parts, problem.rows
+        masks = empty_masks(parts)
+        noise, missed = np.zeros(rows.columns.shape), np.zeros(rows.columns.shape)
+        stats, offsets = Stats(), []
+        for part, mask in zip(parts, masks.parts, strict=True):
+            solved = _solve_part(part, mask, rows.columns, problem.multiplicity, self)
+            noise, missed = noise + solved.noise, missed + solved.missed
+            stats += solved.stats
+            offsets.append(solved.offset)
+        bias_error, bias_stats = solve_constant_terms(
+            parts, rows, offsets, masks, objective=self.bias_objective, tolerance=self.tolerance
+        )
+        constants = solve_constant_rows(parts, rows, masks, tolerance=self.tolerance)
+        usable = ~_outliers(missed + bias_error)
+        own = None if rows.own is None else masks.own
+        return Solved(masks.parts, constants, noise + bias_error, usable, stats + bias_stats, own)
 
 
 def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cout copies"]:
@@ -114,7 +117,7 @@ def _solve_part(
     mask: Bool[np.ndarray, "taps source_cin source_cout"],
     columns: Int[np.ndarray, "cout copies"],
     multiplicity: int,
-    rule: Rule,
+    rule: Independent,
 ) -> _PartSolved:
     """The weights of one linear map; sets ``mask``."""
     slots = part.stream.slots
@@ -137,17 +140,17 @@ def _solve_part(
         x = v * slots.gain[which, chosen].T
         error = v.astype(np.float64) ** 2 * part.stream.noise[which, chosen].T
         usable = slots.usable[which, chosen].T | (rule.size is not None)
-        kept, reached = rule.choose(np.where(usable, x, 0), left, part, error, which)
+        weights = Weights(
+            np.where(usable, x, 0), left, error, part.rms[which], rule.tolerance * part.scale, part.priced
+        )
+        kept, reached = rule.choose(weights)
         if rule.size is not None:
             kept &= x != 0  # a member that is missing fills the number and is none
         again = np.flatnonzero(~reached & ~usable.all(0))
         # Copies set aside are still better than a weight missed, at the price of their noise.
         if len(again) and rule.retries:
-            price = noise_price(error[:, again], part.rms[which[again]])
-            tolerance = rule.tolerance * part.scale
-            kept[:, again], reached[again] = choose_robust(
-                x[:, again], left[again], price, tolerance=tolerance
-            )
+            retried = weights.some(again, x)
+            kept[:, again], reached[again] = choose_robust(retried, retried.noise_price)
         mask[tuple(np.broadcast_to(a, kept.shape)[kept] for a in (taps, source, column))] = True
         left -= np.where(kept, x, 0).sum(0)
         size += kept.sum(0)

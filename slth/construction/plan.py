@@ -1,30 +1,35 @@
-"""What a construction is to do, fixed before the first problem is solved: which source layer realises what."""
+"""What a construction is to do, fixed before the first problem is solved."""
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from slth.construction.balance import Balanced, balance, skip_kernel
+from slth.construction.checks import check
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.nn.activations import ActivationInfo, activation_info
-from slth.nn.graph import Apply, Sum, by_layer, flattening, graph, is_homogeneous, linear_maps, value_shapes
-from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Linear
+from slth.nn.graph import (
+    Apply,
+    Skip,
+    Sum,
+    by_layer,
+    flattening,
+    graph,
+    is_homogeneous,
+    linear_maps,
+    sums,
+    value_shapes,
+)
+from slth.nn.layers import Activation, Conv, Dense, Linear
 from slth.nn.network import Network
-from slth.nn.pooling import Subsample
 from slth.source import Source, layer_scale, layout_of
 from slth.source.layout import Layout, NodeLayout, Univariate
-from slth.source.widths import first_activation, first_info
+from slth.source.widths import first_activation
 from slth.target import Target
 from slth.types import Params
-
-
-class FrontPlan(NamedTuple):
-    """A univariate layer of the source."""
-
-    layout: Univariate
-    layer: Linear
-    activation: Activation
 
 
 class MapPlan(NamedTuple):
@@ -37,17 +42,9 @@ class MapPlan(NamedTuple):
     source_layer: Linear
     reads: int
     read: Read
-    front: FrontPlan | None
+    front: Univariate | None
     """The univariate layer that the map reads through: its own in 2L, the network's first in L+1 where it
     reads the input."""
-
-
-class CarriedPlan(NamedTuple):
-    """A skip without parameters that the source has too."""
-
-    reads: int
-    layer: Subsample | None
-    source_layer: Subsample | None
 
 
 class NodePlan(NamedTuple):
@@ -57,7 +54,8 @@ class NodePlan(NamedTuple):
     """Of the node among the target's steps."""
     path: str
     maps: tuple[MapPlan, ...]
-    carried: CarriedPlan | None
+    carried: tuple[Skip, Skip] | None
+    """A skip that the source carries too: the target's and the source's."""
     features: int
     copies: int
     need: float
@@ -65,19 +63,35 @@ class NodePlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Everything that is known of a construction before it starts."""
+    """Everything that is known of a construction before it starts.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.construction import plan_of
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> plan = plan_of(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> plan.layout.depth, plan.center, sorted(plan.nodes)
+      ('L+1', False, [0, 2])
+    """
 
     target: Target
     source: Source
     solver: Solver
     layout: Layout
     balanced: Balanced
-    info: ActivationInfo
-    """Of the activation of univariate layers."""
+    activation: Activation
+    """Of univariate layers."""
     nodes: dict[int, NodePlan]
     """By number of the step."""
-    nonnegative: bool
-    """Whether no input of the network is below 0."""
+    images: Float[Array, "n *shape"] | None
+    """Calibration images."""
+
+    @property
+    def info(self) -> ActivationInfo:
+        """What is known of the activation of univariate layers."""
+        return activation_info(self.activation.kind, self.activation.slope)
 
     @property
     def center(self) -> bool:
@@ -109,14 +123,30 @@ def weight_scale(source: Source, layout: Layout, path: str) -> float:
 
 
 def plan_of(
-    target: Target, source: Source, solver: Solver, *, fit: float = 1.25, nonnegative: bool = False
+    target: Target,
+    source: Source,
+    solver: Solver,
+    images: Float[Array | np.ndarray, "n *shape"] | None = None,
+    *,
+    fit: float = 1.25,
+    nonnegative: bool = False,
 ) -> Plan:
     """The plan of a construction; nothing is drawn or solved yet.
 
-    Args:
-      target, source, solver, fit, nonnegative: see `slth.construct`.
-    Raises: ValueError where the source is not one of the target.
+    Args: as of `slth.construct`.
+    Raises: ValueError where they do not fit together (`slth.construction.checks`).
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.construction import plan_of
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> plan = plan_of(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> [(node.path, node.copies) for node in plan.nodes.values()]
+      [('a', 5), ('b', 1)]
     """
+    check(target, source, solver, images, fit=fit, nonnegative=nonnegative)
     network = target.network
     layout = source.layout or layout_of(network, source.network, source.multiplicity)
     paths = [entry.path for node in layout.nodes for entry in node.maps]
@@ -128,7 +158,8 @@ def plan_of(
         node.step: _node(network, source.network, layout, node, layers, needs, nonnegative)
         for node in layout.nodes
     }
-    return Plan(target, source, solver, layout, balanced, first_info(network), nodes, nonnegative)
+    x = None if images is None else jnp.asarray(images, jnp.float32)
+    return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x)
 
 
 def _node(
@@ -155,16 +186,12 @@ def _node(
             ones = (1,) * len(layer.kernel) if isinstance(layer, Conv) else ()
             values = {"kernel": kernel.reshape(*ones, *kernel.shape)}
         front = entry.front or (layout.first if _is_raw(target, reads) else None)
-        if front is not None:
-            front = FrontPlan(front, wide[front.path].layer, first_activation(target))
         read = _read(target, reads, nonnegative)
         maps.append(MapPlan(entry.path, mapped, values, layer, reads, read, front))
     carried = None
     if len(node.maps) == len(step.maps) and step.skips:
-        skip, (other,) = step.skips[0], _sum_named(source, step.name).skips
-        assert not isinstance(skip.layer, ChannelScale)
-        assert not isinstance(other.layer, ChannelScale)
-        carried = CarriedPlan(skip.reads, skip.layer, other.layer)
+        (other,) = next(one.skips for one in sums(source) if one.name == step.name)
+        carried = step.skips[0], other
     return NodePlan(
         node.step, step.path, tuple(maps), carried, step.features, node.copies, needs[node.maps[0].path]
     )
@@ -175,10 +202,6 @@ def _as_linear(layer: Linear, features: int) -> Linear:
     if isinstance(layer, Dense):
         return Dense(layer.name, features, use_bias=False)
     return Conv(layer.name, features, layer.kernel, layer.stride, use_bias=False)
-
-
-def _sum_named(network: Network, name: str) -> Sum:
-    return next(step for step in graph(network) if isinstance(step, Sum) and step.name == name)
 
 
 def _read(target: Network, value: int, nonnegative: bool) -> Read:

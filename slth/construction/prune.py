@@ -26,6 +26,14 @@ def prune(network: Network, mask: Mask) -> Mask:
     Forward: a channel with no kept weight into it (and none carried to it) is silent wherever phi(0) = 0;
     weights that read it are dropped. Backward: a channel that no kept weight reads (and no skip carries on)
     is dead; weights into it are dropped. Both exact. A bias that the mask does not name is dropped.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import construction, nn
+      >>> network = nn.Network((2,), (nn.Dense("a", 2, use_bias=False), nn.Dense("b", 1, use_bias=False)))
+      >>> mask = {"a": {"kernel": np.ones((2, 2), bool)}, "b": {"kernel": np.array([[True], [False]])}}
+      >>> construction.prune(network, mask)["a"]["kernel"].tolist()      # nothing reads the second channel
+      [[True, False], [True, False]]
     """
     masks = _copies(network, mask)
     _states(network, masks)

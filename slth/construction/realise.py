@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 from slth.construction import noise as noise_of
 from slth.construction.biases import safe_taps
 from slth.construction.blocks import order_for_output
-from slth.construction.plan import CarriedPlan, MapPlan, NodePlan, Plan, weight_scale
+from slth.construction.plan import MapPlan, NodePlan, Plan, weight_scale
 from slth.construction.state import (
     Carried,
     Part,
@@ -29,12 +29,11 @@ from slth.construction.state import (
 )
 from slth.construction.univariate import univariate_stream
 from slth.nn.activations import activation_info
-from slth.nn.graph import Apply, flattening, sums, value_shapes
-from slth.nn.layers import Activation, Linear
-from slth.nn.pooling import Flatten, GlobalMean, Pool
 from slth.nn.forward import parameter_shapes
+from slth.nn.graph import Apply, Skip, flattening, sums, value_shapes
+from slth.nn.layers import Activation, Linear
+from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import parameter
-from slth.types import Params
 
 IMAGES = 32
 """Calibration images that go through a layer at a time."""
@@ -44,7 +43,18 @@ State = Mapping[int, Stream]
 
 
 class LayerRecord(NamedTuple):
-    """What happened in one node of the target."""
+    """What happened in one node of the target.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> record = made.records[0]
+      >>> record.path, record.parameters, record.kept < record.parameters
+      ('a', 6864, True)
+    """
 
     path: str
     stats: Stats
@@ -58,7 +68,18 @@ class LayerRecord(NamedTuple):
 
 
 class Node(NamedTuple):
-    """What a construction chose for one node: all that the next ones, or another process, must know of it."""
+    """What a construction chose for one node: all that the next ones, or another process, must know of it.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.construction import nodes_of, plan_of
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> first = next(nodes_of(plan_of(target, slth.Source.of(target, copies=5), slth.Best())))
+      >>> sorted(first.masks), first.columns.shape, first.resumed
+      (['a/kernel', 'univariate/bias', 'univariate/kernel'], (3, 5), False)
+    """
 
     number: int
     """Of the node among the target's steps."""
@@ -68,6 +89,8 @@ class Node(NamedTuple):
     columns: Int[np.ndarray, "cout copies"]
     """Source channels of the copies of each output."""
     solved: Solved
+    resumed: bool = False
+    """Whether an earlier process has solved it."""
 
 
 def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None = None) -> tuple[Stream, Node]:
@@ -82,7 +105,7 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
     for entry in node.maps:
         stream = state[entry.reads]
         if entry.front is not None:
-            stream, made = univariate_stream(stream, entry.read, entry.front, plan.info, plan.source)
+            stream, made = univariate_stream(plan, stream, entry.read, entry.front)
             masks |= made
         parts.append(_part(plan, entry, stream))
     parts, carried = tuple(parts), _carried(node.carried, state)
@@ -162,22 +185,21 @@ def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
     )
 
 
-def _carried(carried: CarriedPlan | None, state: State) -> Carried | None:
+def _carried(skips: tuple[Skip, Skip] | None, state: State) -> Carried | None:
     """What a parameter-free skip brings to a node."""
-    if carried is None:
+    if skips is None:
         return None
-    stream = state[carried.reads]
-    if carried.layer is None or carried.source_layer is None:
-        return Carried(stream.constants, stream.noise, stream.slots.usable, stream.x, stream.ticket)
-    index = np.array(carried.layer.channels)
-    empty = index[:, None] < 0
-    return Carried(
-        stream.constants,
-        np.where(empty, 0, stream.noise[index]),
-        empty | stream.slots.usable[index],
-        None if stream.x is None else carried.layer.apply({}, stream.x),
-        None if stream.ticket is None else carried.source_layer.apply({}, stream.ticket),
-    )
+    stream, layers = state[skips[0].reads], tuple(skip.layer for skip in skips)
+    x, ticket, noise, usable = stream.x, stream.ticket, stream.noise, stream.slots.usable
+    if isinstance(layers[0], Subsample):
+        index = np.array(layers[0].channels)
+        empty = index[:, None] < 0
+        noise, usable = np.where(empty, 0, noise[index]), empty | usable[index]
+        x, ticket = (
+            a if a is None or layer is None else layer.apply({}, a)
+            for layer, a in zip(layers, (x, ticket), strict=True)
+        )
+    return Carried(stream.constants, noise, usable, x, ticket)
 
 
 def _problem(
@@ -206,7 +228,7 @@ def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
     target, nodes = plan.target.network, sums(plan.target.network)
     natural = np.arange(node.features)
     plain = len(nodes) > 1 and nodes[-2].path == node.path and nodes[-2].name == node.path
-    if not plain or "/" in node.path or plan.layout.depth == "2L" or not plan.solver.deals_blocks:
+    if not plain or "/" in node.path or plan.layout.depth == "2L" or plan.solver.solves_rows:
         return natural
     last = nodes[-1].maps[0]
     flat = flattening(target, last.reads)

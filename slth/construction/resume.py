@@ -1,8 +1,8 @@
 """Nodes kept on disk while a construction runs, so that a broken one goes on after its last node.
 
 A file for each node holds what was chosen there: masks, columns, constants, errors, counts. Everything else that the
-next node needs (activations on the calibration images above all) follows from these by the same computations
-as before, so the streams are made again rather than stored, and the ticket ends with the same bits.
+next node needs (activations on the calibration images above all) follows from these by the same
+computations as before, so the streams are made again rather than stored, and the ticket ends with the same bits.
 """
 
 import hashlib
@@ -20,12 +20,11 @@ from slth.construction.plan import Plan
 from slth.construction.realise import LayerRecord, Node
 from slth.construction.state import Solved, Stats
 from slth.nn import by_layer
-from slth.types import Batch
 
 FORMAT = "slth node"
 
 
-def fingerprint(plan: Plan, images: Batch | None) -> str:
+def fingerprint(plan: Plan) -> str:
     """A hash of all that decides a construction: target, source, solver, settings and images."""
     digest = hashlib.sha256()
 
@@ -39,12 +38,13 @@ def fingerprint(plan: Plan, images: Batch | None) -> str:
         add(name, values.shape, values.dtype.str)
         digest.update(values.data)
 
-    add(jax.__version__, plan.target.network, plan.source, plan.solver, plan.nonnegative)
+    add(jax.__version__, plan.target.network, plan.source, plan.solver)
     for path, values in by_layer(plan.balanced.params).items():
         for name, array in values.items():
             add_array(f"{path}/{name}", array)
-    if images is not None:
-        add_array("images", images)
+    add(*(entry.read for node in plan.nodes.values() for entry in node.maps))
+    if plan.images is not None:
+        add_array("images", plan.images)
     return digest.hexdigest()
 
 

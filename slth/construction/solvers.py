@@ -4,21 +4,26 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, get_args
 
-import numpy as np
-from jaxtyping import Float, Int
-
-from slth.construction.choices import Kept, choose_robust, choose_single, choose_subset, noise_price
+from slth.construction.choices import Kept, Weights, choose_robust, choose_single, choose_subset
 from slth.construction.compensated import Blocks, solve_compensated
-from slth.construction.independent import solve_independent
+from slth.construction.independent import Independent, check_number
 from slth.construction.state import Part, Problem, Solved
 from slth.subset_sum import Objective
-from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
+from slth.subset_sum.problem import MAX_ENUMERATED
 
 Noise = Literal["propagated", "measured", "fixed"]
 
 
 class Solver(Protocol):
-    """What a construction asks of a solver. A new one is one class here (or anywhere) with these."""
+    """What a construction asks of a solver.
+
+    A new solver is one class, anywhere, with these properties and this method.
+
+    Example:
+      >>> import slth
+      >>> [solver.needs_images for solver in (slth.Best(), slth.Robust(), slth.Compensated())]
+      [False, True, True]
+    """
 
     @property
     def tolerance(self) -> float:
@@ -41,8 +46,9 @@ class Solver(Protocol):
         ...
 
     @property
-    def deals_blocks(self) -> bool:
-        """Whether blocks of copies are dealt out for the output layer's sake (`slth.construction.blocks`)."""
+    def solves_rows(self) -> bool:
+        """Whether it solves whole rows, not weight by weight; blocks of copies then keep their order
+        (`slth.construction.blocks`), and not every problem's error is known on its own."""
         ...
 
     def solve(self, problem: Problem) -> Solved:
@@ -50,79 +56,8 @@ class Solver(Protocol):
         ...
 
 
-def _check(name: str, value: object, kind: type | tuple[type, ...], low: float, high: float) -> None:
-    """Refuse a number of the wrong kind or size."""
-    number = isinstance(value, kind) and not isinstance(value, bool)
-    if not (number and low <= value <= high and math.isfinite(value)):  # pyright: ignore[reportOperatorIssue]
-        kinds = "an integer" if kind is int else "a number"
-        bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-        raise ValueError(f"solver.{name}: expected {kinds} {bound}, got {value!r}")
-
-
-TINY = float(np.finfo(np.float64).tiny)
-
-
 @dataclass(frozen=True)
-class _Independent:
-    """What the solvers have in common that choose weight by weight."""
-
-    tolerance: float = 0.01
-
-    bias_objective: ClassVar[Objective] = Objective.BEST
-    retries: ClassVar[bool] = True
-    needs_images: ClassVar[bool] = False
-    runs_ticket: ClassVar[bool] = False
-    deals_blocks: ClassVar[bool] = True
-    most_copies: ClassVar[int] = MAX_VARIABLES
-
-    def __post_init__(self) -> None:
-        _check("tolerance", self.tolerance, (int, float), TINY, math.inf)
-
-    @property
-    def size(self) -> int | None:
-        """Any number of variables."""
-        return None
-
-    def most_variables(self, part: Part, multiplicity: int) -> int:
-        """m, at least 15; a problem with prices or a fixed size has fewer than the enumeration's limit."""
-        most = max(multiplicity, 15)
-        return min(most, MAX_ENUMERATED) if part.priced or self.size is not None else most
-
-    def choose(
-        self,
-        x: Float[np.ndarray, "m n"],
-        t: Float[np.ndarray, " n"],
-        part: Part,
-        error: Float[np.ndarray, "m n"],
-        which: Int[np.ndarray, " n"],
-    ) -> Kept:
-        """The nearest sum; univariate channels that are not exact cost constants and remainders, so there the
-        subset of least robust cost is the best one."""
-        tolerance = self.tolerance * part.scale
-        if part.priced:
-            price = noise_price(error, part.rms[which])
-            return choose_robust(x, t, price, tolerance=tolerance, size=self.size)
-        return choose_subset(x, t, Objective.BEST, tolerance=tolerance, size=self.size)
-
-    def solve(self, problem: Problem) -> Solved:
-        """Every weight on its own."""
-        return solve_independent(problem, self)
-
-
-@dataclass(frozen=True)
-class _Sized(_Independent):
-    """A solver that can be asked for a number of variables."""
-
-    size: int | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size is not None:
-            _check("size", self.size, int, 0, MAX_ENUMERATED)
-
-
-@dataclass(frozen=True)
-class Smallest(_Sized):
+class Smallest(Independent):
     r"""The smallest subset within the tolerance, :math:`\min |S|` with :math:`|\sum_S v - w| \le \epsilon`.
 
     Args:
@@ -132,7 +67,8 @@ class Smallest(_Sized):
     Raises: ValueError for a number out of range.
 
     Example:
-      >>> Smallest(tolerance=0.05).needs_images
+      >>> import slth
+      >>> slth.Smallest(tolerance=0.05).needs_images
       False
 
     Source: Burkholz, ICML 2022, as in the published code; Natale et al. 2024 for fixed sizes.
@@ -140,20 +76,13 @@ class Smallest(_Sized):
 
     bias_objective: ClassVar[Objective] = Objective.SMALLEST
 
-    def choose(
-        self,
-        x: Float[np.ndarray, "m n"],
-        t: Float[np.ndarray, " n"],
-        part: Part,
-        error: Float[np.ndarray, "m n"],
-        which: Int[np.ndarray, " n"],
-    ) -> Kept:
+    def choose(self, weights: Weights) -> Kept:
         """The smallest subset; of equals the nearest."""
-        return choose_subset(x, t, Objective.SMALLEST, tolerance=self.tolerance * part.scale, size=self.size)
+        return choose_subset(weights, Objective.SMALLEST, self.size)
 
 
 @dataclass(frozen=True)
-class Best(_Sized):
+class Best(Independent):
     r"""The nearest subset sum, :math:`\min_S |\sum_S v - w|`.
 
     Args:
@@ -161,7 +90,8 @@ class Best(_Sized):
     Raises: ValueError for a number out of range.
 
     Example:
-      >>> Best(size=3)
+      >>> import slth
+      >>> slth.Best(size=3)
       Best(tolerance=0.01, size=3)
 
     Source: Lueker 1998 for the sums.
@@ -169,7 +99,7 @@ class Best(_Sized):
 
 
 @dataclass(frozen=True)
-class Single(_Independent):
+class Single(Independent):
     r"""At most one variable for each weight, :math:`\min_k |v_k - w|`; biases may take several constants.
 
     Args:
@@ -177,32 +107,34 @@ class Single(_Independent):
     Raises: ValueError for a number out of range.
 
     Example:
-      >>> Single().most_copies > 15
-      True
+      >>> import slth
+      >>> slth.Single().most_copies, slth.Robust().most_copies
+      (32, 20)
 
     Source: Malach et al., ICML 2020.
     """
 
     retries: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None:
+            raise ValueError(
+                f"solver.size: means nothing to Single, which takes at most one variable, got {self.size!r}:"
+                " leave it out"
+            )
+
     def most_variables(self, part: Part, multiplicity: int) -> int:
         """All members of a slot: one of many is found without enumeration."""
         return part.stream.slots.members.shape[1]
 
-    def choose(
-        self,
-        x: Float[np.ndarray, "m n"],
-        t: Float[np.ndarray, " n"],
-        part: Part,
-        error: Float[np.ndarray, "m n"],
-        which: Int[np.ndarray, " n"],
-    ) -> Kept:
+    def choose(self, weights: Weights) -> Kept:
         """The nearest variable, or none."""
-        return choose_single(x, t, tolerance=self.tolerance * part.scale)
+        return choose_single(weights)
 
 
 @dataclass(frozen=True)
-class Robust(_Sized):
+class Robust(Independent):
     r"""The subset of least error and noise, :math:`\min_S (\sum_S v - w)^2 R^2 + \sum_S v^2 E^2`.
 
     R is the root mean square of the input channel, E that of the error that a copy of it carries. Deep
@@ -216,7 +148,8 @@ class Robust(_Sized):
     Raises: ValueError for a number out of range or an unknown word.
 
     Example:
-      >>> Robust().needs_images, Robust(noise="fixed").needs_images
+      >>> import slth
+      >>> slth.Robust().needs_images, slth.Robust(noise="fixed").needs_images
       (True, False)
 
     Source: this project (docs/construction.md).
@@ -229,7 +162,7 @@ class Robust(_Sized):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("price", self.price, (int, float), TINY, math.inf)
+        check_number("price", self.price, float, 0, math.inf, above=True)
         if self.noise not in get_args(Noise):
             known = ", ".join(get_args(Noise))
             raise ValueError(f"solver.noise: expected one of {known}, got {self.noise!r}")
@@ -244,17 +177,10 @@ class Robust(_Sized):
         """Only to measure the errors."""
         return self.noise == "measured"
 
-    def choose(
-        self,
-        x: Float[np.ndarray, "m n"],
-        t: Float[np.ndarray, " n"],
-        part: Part,
-        error: Float[np.ndarray, "m n"],
-        which: Int[np.ndarray, " n"],
-    ) -> Kept:
+    def choose(self, weights: Weights) -> Kept:
         """The subset of least cost."""
-        price = self.price * x**2 if self.noise == "fixed" else noise_price(error, part.rms[which])
-        return choose_robust(x, t, price, tolerance=self.tolerance * part.scale, size=self.size)
+        price = self.price * weights.x**2 if self.noise == "fixed" else weights.noise_price
+        return choose_robust(weights, price, self.size)
 
 
 @dataclass(frozen=True)
@@ -274,7 +200,8 @@ class Compensated:
     Raises: ValueError for a number out of range.
 
     Example:
-      >>> Compensated(sweeps=4).needs_images
+      >>> import slth
+      >>> slth.Compensated(sweeps=4).needs_images
       True
 
     Source: this project (docs/construction.md); the descent follows Frantar and Alistarh, NeurIPS 2022.
@@ -289,16 +216,16 @@ class Compensated:
 
     needs_images: ClassVar[bool] = True
     runs_ticket: ClassVar[bool] = True
-    deals_blocks: ClassVar[bool] = False
+    solves_rows: ClassVar[bool] = True
     most_copies: ClassVar[int] = MAX_ENUMERATED
 
     def __post_init__(self) -> None:
-        _check("tolerance", self.tolerance, (int, float), TINY, math.inf)
-        _check("sweeps", self.sweeps, int, 1, math.inf)
-        _check("block", self.block, int, 1, MAX_ENUMERATED)
-        _check("positions", self.positions, int, 1, math.inf)
-        _check("ridge", self.ridge, (int, float), 0, math.inf)
-        _check("dense_ridge", self.dense_ridge, (int, float), 0, math.inf)
+        check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
+        check_number("sweeps", self.sweeps, int, 1, math.inf)
+        check_number("block", self.block, int, 1, MAX_ENUMERATED)
+        check_number("positions", self.positions, int, 1, math.inf)
+        check_number("ridge", self.ridge, float, 0, math.inf)
+        check_number("dense_ridge", self.dense_ridge, float, 0, math.inf)
 
     def solve(self, problem: Problem) -> Solved:
         """Every row against the calibration data that the node's streams carry."""

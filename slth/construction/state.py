@@ -169,7 +169,7 @@ class Rows(NamedTuple):
     columns: Int[np.ndarray, "cout copies"]
     """Source channel of each copy of each output; m copies, or 1 of the network's outputs."""
     constant: Float[np.ndarray, " K"]
-    """Pre-activations asked of the constant channels; NaN where a skip carries them (their rows are pruned)."""
+    """Pre-activations asked of the constant channels; NaN where a skip carries them (rows are pruned)."""
     own: Float[np.ndarray, " source_cout"] | None = None
     """The source's own biases, if the layer has any."""
     extra: Float[np.ndarray, " rows"] | float = 0.0
@@ -205,7 +205,18 @@ class Solved(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """Counts and errors of the subset-sum problems of one node, errors in units of the source's scale."""
+    """Counts and errors of the subset-sum problems of one node, errors in units of the source's scale.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> stats = made.stats
+      >>> stats.problems, stats.unsolved, round(stats.size / stats.problems, 1)      # mean |S|
+      (126, 8, 5.4)
+    """
 
     problems: int = 0
     unsolved: int = 0

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from slth.construction import noise as noise_of
-from slth.construction.plan import FrontPlan
+from slth.construction.plan import Plan
 from slth.construction.state import Read, Stream, univariate_slots
-from slth.nn.activations import ActivationInfo
-from slth.source import Source, parameter
+from slth.nn.graph import linear_maps
+from slth.source import parameter
+from slth.source.layout import Univariate
 from slth.source.scales import OFFSET_ERROR
 from slth.types import AnyArray
 
@@ -26,16 +27,14 @@ class Made(NamedTuple):
     masks: dict[str, np.ndarray]
 
 
-def univariate_stream(
-    stream: Stream, read: Read, front: FrontPlan, info: ActivationInfo, source: Source
-) -> Made:
+def univariate_stream(plan: Plan, stream: Stream, read: Read, layout: Univariate) -> Made:
     r"""Univariate channels of each sign that the stream may have, and fresh constants (biases).
 
     What the stream's single members miss is common to all univariate channels of an input, whichever are
     chosen: it is shared by all candidates, so it is not part of their price. Their noise is what phi misses of
     its two lines.
     """
-    layer, layout = front.layer, front.layout
+    source, info = plan.source, plan.info
     kernel = np.asarray(parameter(source, f"{layout.path}/kernel"))
     cin, width = kernel.shape[-2:]
     constants = layout.constants
@@ -63,5 +62,6 @@ def univariate_stream(
     noise = (OFFSET_ERROR * slots.base) ** 2 + noise_of.remainder_power(stream.x, slots, info)
     ticket = None
     if stream.ticket is not None:
-        ticket = front.activation.apply({}, layer.apply(parameters, stream.ticket))
+        layer = linear_maps(source.network)[layout.path].layer
+        ticket = plan.activation.apply({}, layer.apply(parameters, stream.ticket))
     return Made(Stream(slots, channels, values, noise, stream.x, ticket), masks)

@@ -2,8 +2,9 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +14,15 @@ CLASSES = {"cifar10": 10, "mnist": 10}
 """The sets that TFDS prepares, and their numbers of classes."""
 
 FORMAT = "array_record"  # the one format of TFDS that is read without TensorFlow
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """What TFDS reads from: examples by their number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, np.ndarray]: ...
 
 
 @contextlib.contextmanager
@@ -75,7 +85,7 @@ def _readable(name: str, place: str, directory: str | Path | None) -> Iterator[N
         ) from error
 
 
-def _read(source: Sequence[Mapping[str, np.ndarray]], limit: int | None) -> Part:
+def _read(source: Examples, limit: int | None) -> Part:
     count = len(source) if limit is None else min(limit, len(source))
     images = labels = None
     for index in range(count):
@@ -96,6 +106,10 @@ def prepare(name: str, directory: str | Path | None = None) -> Path:
 
     Returns: the folder with the prepared set.
     Raises: ValueError for a set that is not one of `CLASSES`; ImportError without TensorFlow.
+
+    Example:
+      >>> import slth.data
+      >>> slth.data.prepare("cifar10", "data")      # doctest: +SKIP
     """
     if name not in CLASSES:
         raise ValueError(f"data {name!r} cannot be prepared: choose one of {', '.join(CLASSES)}")

@@ -14,20 +14,29 @@ Images: TypeAlias = Float[np.ndarray, "n *shape"]
 Labels: TypeAlias = Int[np.ndarray, " n"]
 
 NAMES = ("digits", *CLASSES, "npz")
+"""The data sets that `load` knows."""
 
-# Mean and standard deviation of each channel. Those of CIFAR-10 are what its published ReLU networks were
-# trained with; a checkpoint with others says so through `load(mean=, std=)`.
 NORMALISATION: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
     "digits": ((0.3053,), (0.3761,)),
     "mnist": ((0.1307,), (0.3081,)),
     "cifar10": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+"""Mean and standard deviation of each channel. Those of CIFAR-10 are what its published ReLU networks were
+trained with; a checkpoint with others says so through `load(mean=, std=)`."""
 
 
 class Data(NamedTuple):
     r"""Images :math:`(x - \mu) / \sigma` with x in [0, 1], and their labels, in two parts that never mix.
 
     A set without training images has arrays of length 0 there.
+
+    Example:
+      >>> import slth.data
+      >>> data = slth.data.load("digits")
+      >>> data.shape, data.classes, len(data.train_images), len(data.test_images)
+      ((8, 8, 1), 10, 1437, 360)
+      >>> data.calibration(256).shape
+      (256, 8, 8, 1)
     """
 
     name: str
@@ -79,9 +88,16 @@ def load(
       limit, train_limit: take only the first so many test, training images.
       mean, std: mu and sigma, one for each channel or one for all; the defaults are in `NORMALISATION`, and
         0 and 1 for "npz".
-    Raises:
-      FileNotFoundError: the data are not there; the message says what to run.
-      ValueError: a field is out of range, or a file does not hold what it should.
+    Raises: FileNotFoundError where the data are not there (the message says what to run); ValueError where
+      a field is out of range, or a file does not hold what it should.
+
+    Example:
+      >>> import tempfile, slth.data
+      >>> import numpy as np
+      >>> file = tempfile.mkdtemp() + "/mine.npz"
+      >>> np.savez(file, images=np.zeros((10, 8, 8, 3), np.uint8), labels=np.arange(10))
+      >>> slth.data.load("npz", file, limit=6).test_images.shape
+      (6, 8, 8, 3)
     """
     if name not in NAMES:
         raise ValueError(f"data {name!r} is unknown: choose one of {', '.join(NAMES)}")

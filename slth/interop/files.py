@@ -67,8 +67,8 @@ def load_target(path: str | Path, spec: Network, *, rename: Iterable[tuple[str, 
     """
     if not isinstance(spec, Network):
         raise ValueError(
-            f"spec: expected a slth.nn.Network, got {type(spec).__name__}: write one (docs/tickets.md) or take one "
-            "of slth.nn.zoo"
+            f"spec: expected a slth.nn.Network, got {type(spec).__name__}: write one (docs/tickets.md) or "
+            "take one of slth.nn.zoo"
         )
     return Target.of(spec, load_checkpoint(path, spec, rename=rename))
 
@@ -82,15 +82,34 @@ def load_checkpoint(path: str | Path, network: Network, *, rename: Iterable[tupl
       network: the spec that the parameters must fill exactly.
       rename: pairs (regular expression, replacement) for names that the zoo does not know.
     Returns: a float32 NumPy tree of the structure that `slth.nn.init` makes.
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, unsafe, of an unknown kind, or does not fit the spec.
+    Raises: FileNotFoundError where there is no such file; ValueError where it is damaged, unsafe, of
+      an unknown kind, or does not fit the spec.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> from slth import interop, nn
+      >>> spec = nn.Network((4,), (nn.Dense("fc", 2),))
+      >>> file = tempfile.mkdtemp() + "/net.safetensors"
+      >>> interop.save_checkpoint(file, nn.init(spec, jax.random.key(0)))
+      >>> interop.load_checkpoint(file, spec)["fc"]["kernel"].shape
+      (4, 2)
     """
     return fit(network, read_arrays(path), rename=rename, source=f"checkpoint {path}")
 
 
 def save_checkpoint(path: str | Path, params: Params) -> None:
-    """A parameter tree as safetensors, names joined by "/", written whole or not at all."""
+    """A parameter tree as safetensors, names joined by "/", written whole or not at all.
+
+    Example:
+      >>> import tempfile
+      >>> import numpy as np
+      >>> from slth import interop
+      >>> file = tempfile.mkdtemp() + "/net.safetensors"
+      >>> interop.save_checkpoint(file, {"fc": {"kernel": np.ones((4, 2)), "bias": np.zeros(2)}})
+      >>> sorted(interop.read_arrays(file))
+      ['fc/bias', 'fc/kernel']
+    """
     _write(path, params, {"format": "slth"})
 
 
@@ -110,6 +129,17 @@ def save_network(path: str | Path, network: Network, params: Params, factor: flo
 
     The arrays are named as by `save_checkpoint`; the metadata hold the spec as JSON (`slth.nn.serial`) and
     the ``factor`` by which its outputs are multiplied (lambda of a ticket).
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> from slth import interop, nn
+      >>> spec = nn.Network((4,), (nn.Dense("fc", 2),))
+      >>> file = tempfile.mkdtemp() + "/net.safetensors"
+      >>> interop.save_network(file, spec, nn.init(spec, jax.random.key(0)), factor=0.5)
+      >>> network, params, factor = interop.load_network(file)
+      >>> network == spec, factor
+      (True, 0.5)
     """
     metadata = {"format": NETWORK, "network": json.dumps(encode(network)), "factor": repr(float(factor))}
     _write(path, params, metadata)
@@ -119,6 +149,17 @@ def load_network(path: str | Path) -> tuple[Network, Params, float]:
     """The spec, the parameters (float32, NumPy) and the factor that `save_network` wrote.
 
     Raises: FileNotFoundError; ValueError for a damaged or foreign file, naming what is wrong with it.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> from slth import interop, nn
+      >>> spec = nn.Network((4,), (nn.Dense("fc", 2),))
+      >>> file = tempfile.mkdtemp() + "/net.safetensors"
+      >>> interop.save_network(file, spec, nn.init(spec, jax.random.key(0)), factor=0.5)
+      >>> network, params, factor = interop.load_network(file)
+      >>> network == spec, factor
+      (True, 0.5)
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -148,6 +189,15 @@ def read_arrays(path: str | Path) -> Mapping[str, Any]:
     """The named arrays of a checkpoint file, as they are; nested dicts for flax.
 
     Raises: FileNotFoundError, or ValueError for a damaged file or an unknown suffix.
+
+    Example:
+      >>> import tempfile
+      >>> import numpy as np
+      >>> from slth import interop
+      >>> file = tempfile.mkdtemp() + "/state.npz"
+      >>> np.savez(file, **{"fc.weight": np.ones((2, 4))})
+      >>> {name: array.shape for name, array in interop.read_arrays(file).items()}
+      {'fc.weight': (2, 4)}
     """
     path = Path(path).expanduser()
     if not path.is_file():

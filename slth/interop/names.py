@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.forward import init, parameter_shapes
 from slth.nn.graph import named_layers
+from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.types import Params, Shape
 
@@ -44,7 +44,18 @@ SHOWN = 8  # names that a message lists of each kind; the exception holds them a
 
 
 class CheckpointMismatch(ValueError):
-    """A file that does not fit the spec: every missing, left-over, wrongly shaped or unusable name."""
+    """A file that does not fit the spec: every missing, left-over, wrongly shaped or unusable name.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import interop, nn
+      >>> spec = nn.Network((4,), (nn.Dense("fc", 2, use_bias=False),))
+      >>> try:
+      ...     interop.fit(spec, {"head.weight": np.ones((2, 4))})
+      ... except interop.CheckpointMismatch as error:
+      ...     print(error.missing, error.left_over)
+      ['fc.weight (2, 4)'] ['head.weight']
+    """
 
     def __init__(
         self,
@@ -96,6 +107,14 @@ def fit(
       source: what a message calls the arrays.
     Returns: a float32 NumPy tree of the structure that `slth.nn.init` makes.
     Raises: CheckpointMismatch (a ValueError) with every missing, left-over or wrong name.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import interop, nn
+      >>> spec = nn.Network((4,), (nn.Dense("fc", 2),))
+      >>> state = {"module.head.weight": np.ones((2, 4)), "module.head.bias": np.zeros(2)}
+      >>> interop.fit(spec, state, rename=[("^head", "fc")])["fc"]["kernel"].shape
+      (4, 2)
     """
     wrong: list[str] = []
     held = _masked(_canonical(arrays, rename), wrong)

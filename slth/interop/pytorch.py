@@ -43,7 +43,17 @@ EXPANDED_LIMIT = 2**24
 
 
 class UnsafePickle(ValueError):
-    """A pickle that asks for something else than tensors, plain containers and numbers."""
+    """A pickle that asks for something else than tensors, plain containers and numbers.
+
+    Example:
+      >>> import os, pathlib, pickle, tempfile
+      >>> from slth import interop
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "evil.pth"
+      >>> _ = file.write_bytes(pickle.dumps({"state_dict": os.system}, 2))
+      >>> interop.read_pytorch(file)    # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      slth.interop.pytorch.UnsafePickle: checkpoint ...evil.pth is refused: its pickle names ...
+    """
 
 
 # A pickle may set attributes of what it builds or names. Named tuples and classes with empty slots have none
@@ -163,9 +173,14 @@ def read_pytorch(path: str | Path) -> dict[str, Any]:
     A state dict inside a dict of other things (`WRAPPERS`) is found; entries beside the tensors are kept as
     they are where the state dict itself holds them.
 
-    Raises:
-      UnsafePickle (a ValueError): the pickle names anything but tensors, containers and numbers.
-      ValueError: the file is damaged, of another kind, or without a state dict.
+    Raises: UnsafePickle (a ValueError) where the pickle names anything but tensors, containers and numbers;
+      ValueError where the file is damaged, of another kind, or without a state dict.
+
+    Example:
+      >>> from slth import interop
+      >>> state = interop.read_pytorch("tests/fixtures/state_zip.pt")
+      >>> {name: state[name].shape for name in ("0.weight", "4.bias")}
+      {'0.weight': (3, 2, 3, 3), '4.bias': (4,)}
     """
     path = Path(path)
     try:

@@ -3,17 +3,6 @@
 from slth.nn.activations import ACTIVATIONS, ActivationInfo, activation_info
 from slth.nn.describe import describe_activation, register_activation
 from slth.nn.fold import fold_batch_norm
-from slth.nn.layers import (
-    Activation,
-    BatchNorm,
-    ChannelScale,
-    Conv,
-    Dense,
-    Layer,
-    Linear,
-    Residual,
-    same_padding,
-)
 from slth.nn.forward import (
     apply,
     apply_train,
@@ -26,9 +15,20 @@ from slth.nn.forward import (
     trace,
 )
 from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, nested
+from slth.nn.layers import (
+    Activation,
+    BatchNorm,
+    ChannelScale,
+    Conv,
+    Dense,
+    Layer,
+    Linear,
+    Residual,
+    same_padding,
+)
 from slth.nn.network import Network
-from slth.nn.rewrite import rewrite
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.rewrite import rewrite
 
 __all__ = [
     "ACTIVATIONS",

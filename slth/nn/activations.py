@@ -18,6 +18,12 @@ class ActivationInfo(NamedTuple):
     :math:`\phi(x) \approx \hat\phi(x) = d + \mu_+ x` for :math:`x \ge 0` and :math:`d + \mu_- x` for
     :math:`x < 0`, so that :math:`\hat\phi(x) - \hat\phi(-x) = (\mu_+ + \mu_-) x`.
 
+    Example:
+      >>> from slth import nn
+      >>> gelu = nn.activation_info("gelu")
+      >>> gelu.mu_plus, gelu.offset, gelu.homogeneous, round(gelu.remainder(0.1), 4)
+      (0.5, 0.0, False, 0.004)
+
     Source: Burkholz, NeurIPS 2022 (arXiv:2205.02321), assumption on the activation functions.
     """
 
@@ -166,9 +172,11 @@ def activation_info(name: str, slope: float = 0.01) -> ActivationInfo:
       slope: :math:`\alpha` of leaky ReLU, its derivative on the negative half-line; finite, not -1.
     Raises: ValueError for an unknown name, or a slope that is not finite or cancels that of x >= 0.
 
-    >>> info = activation_info("leaky_relu", slope=0.1)
-    >>> (info.mu_plus, info.mu_minus, float(info.phi(jnp.float32(-2.0))))
-    (1.0, 0.1, -0.2)
+    Example:
+      >>> from slth import nn
+      >>> info = nn.activation_info("leaky_relu", slope=0.1)
+      >>> info.mu_plus, info.mu_minus, round(float(info.phi(-2.0)), 4)
+      (1.0, 0.1, -0.2)
     """
     if name not in ACTIVATIONS:
         raise ValueError(

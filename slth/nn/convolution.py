@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from slth.types import Pairs, Shape
+from slth.types import AnyArray, Pairs, Shape
 
 Mode: TypeAlias = Literal["valid", "same", "full"]
 
@@ -55,13 +55,13 @@ def mode_padding(mode: Mode, taps: Shape) -> Pairs:
     return tuple((r - 1, r - 1) for r in taps)
 
 
-def flip(w: Float[Array, "*taps"]) -> Float[Array, "*taps"]:
+def flip(w: Float[AnyArray, "*taps"]) -> Float[Array, "*taps"]:
     """flip(w)[r] = w[R - 1 - r] along every axis: in two dimensions the rotation by 180 degrees."""
     return jnp.flip(jnp.asarray(w))
 
 
 def correlate(
-    x: Float[Array, "*size"], w: Float[Array, "*taps"], mode: Mode = "valid"
+    x: Float[AnyArray, "*size"], w: Float[AnyArray, "*taps"], mode: Mode = "valid"
 ) -> Float[Array, "*out"]:
     """Cross-correlation, (x ⋆ w)[i] = sum_r x[i + r] w[r], of one channel.
 
@@ -81,7 +81,9 @@ def correlate(
     return _slide_single(x, w, mode_padding(mode, w.shape))
 
 
-def convolve(x: Float[Array, "*size"], w: Float[Array, "*taps"], mode: Mode = "full") -> Float[Array, "*out"]:
+def convolve(
+    x: Float[AnyArray, "*size"], w: Float[AnyArray, "*taps"], mode: Mode = "full"
+) -> Float[Array, "*out"]:
     """Convolution, (x * w)[i] = sum_{r + s = i} x[r] w[s], of one channel; x * w = x ⋆ flip(w).
 
     In mode "full" it is commutative, associative and linear in each argument. "same" and "valid"
@@ -94,7 +96,7 @@ def convolve(x: Float[Array, "*size"], w: Float[Array, "*taps"], mode: Mode = "f
     return correlate(x, flip(w), mode)
 
 
-def polynomial_product(p: Float[Array, "*size"], q: Float[Array, "*taps"]) -> Float[Array, "*out"]:
+def polynomial_product(p: Float[AnyArray, "*size"], q: Float[AnyArray, "*taps"]) -> Float[Array, "*out"]:
     """Coefficients of p(z) q(z), where p(z) = sum_i p[i] z^i: the full convolution of p and q.
 
     In two variables p(z1, z2) = sum_{i,j} p[i, j] z1^i z2^j. Lowest power first.
@@ -106,8 +108,8 @@ def polynomial_product(p: Float[Array, "*size"], q: Float[Array, "*taps"]) -> Fl
 
 
 def correlate_channels(
-    x: Float[Array, "n *size cin"],
-    w: Float[Array, "*taps cin cout"],
+    x: Float[AnyArray, "n *size cin"],
+    w: Float[AnyArray, "*taps cin cout"],
     stride: Shape = (),
     padding: Pairs = (),
     dilation: Shape = (),
@@ -135,8 +137,8 @@ def correlate_channels(
 
 
 def kernel_gradient(
-    x: Float[Array, "n *size cin"],
-    dy: Float[Array, "n *out cout"],
+    x: Float[AnyArray, "n *size cin"],
+    dy: Float[AnyArray, "n *out cout"],
     taps: Shape,
     stride: Shape = (),
     padding: Pairs = (),
@@ -169,8 +171,8 @@ def kernel_gradient(
 
 
 def input_gradient(
-    dy: Float[Array, "n *out cout"],
-    w: Float[Array, "*taps cin cout"],
+    dy: Float[AnyArray, "n *out cout"],
+    w: Float[AnyArray, "*taps cin cout"],
     size: Shape,
     stride: Shape = (),
     padding: Pairs = (),

@@ -43,12 +43,14 @@ def register_activation(name: str, phi: Elementwise, *, reach: float = 10.0) -> 
     Raises: ValueError as `describe_activation`, or for a name that is none or is taken. (The same function
       may be registered again; another one may not, for compiled networks know it by its name.)
 
-    >>> info = register_activation("scaled_arctan", lambda x: 2 * jnp.arctan(x))
-    >>> info.mu_plus, info.mu_minus, round(info.lipschitz, 5)
-    (2.0, 2.0, 2.0)
-    >>> from slth.nn import Activation
-    >>> float(Activation("scaled_arctan").apply({}, jnp.ones(1))[0])    # doctest: +ELLIPSIS
-    1.5707...
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> info = nn.register_activation("scaled_arctan", lambda x: 2 * jnp.arctan(x))
+      >>> info.mu_plus, info.mu_minus, round(info.lipschitz, 5)
+      (2.0, 2.0, 2.0)
+      >>> nn.Activation("scaled_arctan").apply({}, jnp.ones(1)).tolist()
+      [1.5707]
     """
     if not (isinstance(name, str) and name.isidentifier()):
         raise ValueError(f"an activation's name must be an identifier, such as 'my_phi', got {name!r}")
@@ -75,6 +77,13 @@ def describe_activation(phi: Elementwise, *, reach: float = 10.0, name: str = "p
       name: what a message calls it.
     Raises: ValueError, with the reason, if phi is no such function, is not finite on the range, has no
       one-sided derivatives at 0 or no Lipschitz constant, or has :math:`\mu_+ + \mu_- = 0` (as |x|).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> info = nn.describe_activation(lambda x: x / (1 + jnp.abs(x)))
+      >>> info.mu_plus, info.mu_minus, round(info.lipschitz, 4)
+      (1.0, 1.0, 1.0)
     """
     if isinstance(reach, bool) or not isinstance(reach, int | float) or not 0 < reach < math.inf:
         raise ValueError(f"activation {name!r}: reach must be a positive number, got {reach!r}")

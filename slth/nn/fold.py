@@ -4,7 +4,9 @@ r"""Batch norm folded into the linear layer before it, exactly.
 :math:`w' = w \gamma / \sqrt{v + \epsilon}` and :math:`b' = (b - \mu) \gamma / \sqrt{v + \epsilon} + \beta`.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from slth.nn.rewrite import Place, rewrite
 from slth.types import Params
 
 
-def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
+def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Network, Params]:
     """An equal network without batch norm: every linear layer has a bias where one was needed.
 
     A batch norm (or per-channel scale) behind a convolution or dense layer goes into it, in float64; the one
@@ -25,6 +27,14 @@ def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
     Args:
       network, params: any spec and its parameters.
     Returns: (network, params) with the same outputs up to float32 rounding; float32 arrays.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3, use_bias=False), nn.BatchNorm("bn")))
+      >>> folded, params = nn.fold_batch_norm(network, nn.init(network, jax.random.key(0)))
+      >>> folded.layers[0], sorted(params["a"])
+      (Dense(name='a', features=3, use_bias=True), ['bias', 'kernel'])
     """
     values = by_layer(params)
     folded: dict[str, Params] = {}

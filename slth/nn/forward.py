@@ -6,19 +6,28 @@ from operator import add
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads, named_layers
 from slth.nn.layers import BatchNorm, init_layers
 from slth.nn.network import Network
-from slth.types import Batch, Params, Shape
+from slth.types import Batch, Params, Shape, Values
 
-Record = Callable[[str, Batch], None]
+Record = Callable[[str, Values], None]
 
 
 def init(network: Network, key: Key[Array, ""]) -> Params:
-    """Initial parameters for training: He-normal kernels, zero biases, neutral batch norm."""
+    """Initial parameters for training: He-normal kernels, zero biases, neutral batch norm.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.init(network, jax.random.key(0))["a"]["kernel"].shape
+      (4, 3)
+    """
     return init_layers(key, network.layers, network.input_shape)
 
 
@@ -27,6 +36,12 @@ def parameter_shapes(network: Network) -> dict[str, Shape]:
     """Shape of every parameter by its path, ``"layer1.0/branch/conv1/kernel"``: by layer, then by name.
 
     This is the order in which files hold parameters and in which hashes are taken.
+
+    Example:
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.parameter_shapes(network)
+      {'a/bias': (3,), 'a/kernel': (4, 3), 'b/bias': (2,), 'b/kernel': (3, 2)}
     """
     layers = by_layer(jax.eval_shape(lambda: init(network, jax.random.key(0))))
     return {
@@ -43,6 +58,14 @@ def apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
       params: the tree `init` makes; for a ticket, the masked parameters of the source.
       x: shape (n, *network.input_shape).
     Raises: ValueError if the batch does not have the network's input shape.
+
+    Example:
+      >>> import jax
+      >>> import numpy as np
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.apply(network, nn.init(network, jax.random.key(0)), np.ones((5, 4))).shape
+      (5, 2)
     """
     return _forward(network, params, x, lambda name, value: None, train=False)[0]
 
@@ -54,6 +77,15 @@ def predict(network: Network, params: Params, images: Batch, batch: int = 512) -
       images: shape (n, *network.input_shape), n of at least 1.
       batch: images at a time.
     Raises: ValueError if there is no image.
+
+    Example:
+      >>> import jax
+      >>> import numpy as np
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> params = nn.init(network, jax.random.key(0))
+      >>> nn.predict(network, params, np.ones((1000, 4), np.float32), batch=64).shape
+      (1000, 2)
     """
     if len(images) == 0:
         raise ValueError("images: there are none to evaluate")
@@ -72,7 +104,18 @@ def _apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]
 
 
 def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], Params]:
-    """The outputs in training mode, and the parameters with batch norm's running statistics moved."""
+    """The outputs in training mode, and the parameters with batch norm's running statistics moved.
+
+    Example:
+      >>> import jax
+      >>> import numpy as np
+      >>> from slth import nn
+      >>> network = nn.Network((1,), (nn.BatchNorm("bn"),))
+      >>> x = np.array([[0.0], [2.0]], np.float32)
+      >>> y, moved = nn.apply_train(network, nn.init(network, jax.random.key(0)), x)
+      >>> y.ravel().round(3).tolist(), moved["bn"]["mean"].round(3).tolist()
+      ([-1.0, 1.0], [0.1])
+    """
     y, moved = _forward(network, params, x, lambda name, value: None, train=True)
     params = jax.tree.map(lambda leaf: leaf, params)  # new dicts around the same arrays
     for path, values in moved.items():
@@ -84,24 +127,33 @@ def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array
     return y, params
 
 
-def trace(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], dict[str, Batch]]:
+def trace(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], dict[str, Values]]:
     """The outputs and every named layer's output (a linear layer's output is its pre-activation).
 
     Names of nested layers are joined by "/": ``"layer1.0/branch/conv1"``; a block's own name holds its sum.
+
+    Example:
+      >>> import jax
+      >>> import numpy as np
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> _, values = nn.trace(network, nn.init(network, jax.random.key(0)), np.ones((5, 4), np.float32))
+      >>> {name: value.shape for name, value in values.items()}
+      {'a': (5, 3), 'b': (5, 2)}
     """
-    values: dict[str, Batch] = {}
+    values: dict[str, Values] = {}
     y, _ = _forward(network, params, x, values.__setitem__, train=False)
     return y, values
 
 
 def _forward(
     network: Network, params: Params, x: Batch, record: Record, *, train: bool
-) -> tuple[Batch, dict[str, Params]]:
+) -> tuple[Values, dict[str, Params]]:
     """The outputs, and in training the moved parameters of batch norms by path."""
     if x.shape[1:] != network.input_shape:
         raise ValueError(f"the network reads batches of shape (n, *{network.input_shape}), got {x.shape}")
     layers, moved, last = by_layer(params), {}, last_reads(network)
-    values: dict[int, Batch] = {0: x}
+    values: dict[int, Values] = {0: jnp.asarray(x)}
     for number, step in enumerate(graph(network)):
         if isinstance(step, Sum):
             terms = [_term(term, layers, values[term.reads], record) for term in (*step.maps, *step.skips)]
@@ -120,7 +172,7 @@ def _forward(
     return values[len(graph(network))], moved
 
 
-def _term(term: Map | Skip, layers: dict[str, Params], x: Batch, record: Record) -> Batch:
+def _term(term: Map | Skip, layers: dict[str, Params], x: Values, record: Record) -> Values:
     if term.layer is not None:
         x = term.layer.apply(layers.get(term.path, {}), x)
     if term.path:
@@ -138,7 +190,15 @@ class Row(NamedTuple):
 
 
 def summary(network: Network, params: Params) -> list[Row]:
-    """Shapes and numbers of parameters, layer by layer; a residual block is named after its layers."""
+    """Shapes and numbers of parameters, layer by layer; a residual block is named after its layers.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.summary(network, nn.init(network, jax.random.key(0)))[0]
+      Row(name='a', kind='Dense', output_shape=(3,), parameters=15)
+    """
     layers = by_layer(params)
     rows: list[Row] = []
     for step in graph(network):
@@ -156,7 +216,19 @@ def summary(network: Network, params: Params) -> list[Row]:
 
 
 def format_summary(rows: list[Row]) -> str:
-    """The summary as an aligned text table, with a last line for the total."""
+    """The summary as an aligned text table, with a last line for the total.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> print(nn.format_summary(nn.summary(network, nn.init(network, jax.random.key(0)))))
+      name   layer       output shape  parameters
+      a      Dense       (3,)                  15
+             Activation  (3,)                   0
+      b      Dense       (2,)                   8
+      total                                    23
+    """
     lines = [("name", "layer", "output shape", "parameters")]
     lines += [(row.name, row.kind, str(row.output_shape), f"{row.parameters:,}") for row in rows]
     lines.append(("total", "", "", f"{sum(row.parameters for row in rows):,}"))
@@ -167,5 +239,12 @@ def format_summary(rows: list[Row]) -> str:
 
 
 def count(params: Params) -> int:
-    """Number of entries of all arrays of a tree."""
+    """Number of entries of all arrays of a tree.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn
+      >>> nn.count({"a": {"kernel": np.ones((4, 3)), "bias": np.ones(3)}})
+      15
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -10,10 +10,10 @@ Value 0 is the network's input; step i makes value i + 1 from values before it:
 A reader is one loop over the steps with a ``match``; it never asks how layers nest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from slth.nn.activations import activation_info
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
@@ -26,7 +26,14 @@ Pointwise: TypeAlias = Activation | BatchNorm | ChannelScale | Flatten | GlobalM
 
 @dataclass(frozen=True)
 class Map:
-    """A convolution or dense layer on its way into a sum."""
+    """A convolution or dense layer on its way into a sum.
+
+    Example:
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.graph(network)[2].maps
+      (Map(path='b', layer=Dense(name='b', features=2, use_bias=True), reads=2),)
+    """
 
     path: str
     """Key of its parameters: names joined by "/", such as ``"layer1.0/branch/conv1"``."""
@@ -37,7 +44,14 @@ class Map:
 
 @dataclass(frozen=True)
 class Skip:
-    """A value that a sum adds without a linear map."""
+    """A value that a sum adds without a linear map.
+
+    Example:
+      >>> from slth import nn
+      >>> block = nn.Residual("block", (nn.Dense("inner", 3),))
+      >>> nn.graph(nn.Network((3,), (block,)))[0].skips
+      (Skip(reads=0, layer=None, path=''),)
+    """
 
     reads: int
     layer: Subsample | ChannelScale | None = None
@@ -48,7 +62,15 @@ class Skip:
 
 @dataclass(frozen=True)
 class Sum:
-    """A node: the sum of linear maps and of skips, before any activation."""
+    """A node: the sum of linear maps and of skips, before any activation.
+
+    Example:
+      >>> from slth import nn
+      >>> block = nn.Residual("block", (nn.Dense("inner", 3),))
+      >>> (step,) = nn.graph(nn.Network((3,), (block,)))
+      >>> step.name, step.path, step.reads
+      ('block', 'block/branch/inner', (0, 0))
+    """
 
     name: str
     """Name of the value it makes: the path of its only layer, or of the residual block that it ends."""
@@ -75,7 +97,14 @@ class Sum:
 
 @dataclass(frozen=True)
 class Apply:
-    """A layer other than a sum: one value in, one value out."""
+    """A layer other than a sum: one value in, one value out.
+
+    Example:
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.graph(network)[1]
+      Apply(layer=Activation(kind='relu', slope=0.01), value=1, shape=(3,), path='')
+    """
 
     layer: Pointwise
     value: int
@@ -92,6 +121,7 @@ class Apply:
 
 
 Step: TypeAlias = Sum | Apply
+"""One entry of `graph`: what makes one value out of earlier ones."""
 
 
 @cache
@@ -164,16 +194,13 @@ def linear_maps(network: Network) -> dict[str, Map]:
 
 def activations(network: Network) -> tuple[Activation, ...]:
     """Every activation of a network, in the order of computation."""
-    return tuple(step.layer for step in graph(network) if _activates(step))
+    layers = (step.layer for step in graph(network) if isinstance(step, Apply))
+    return tuple(layer for layer in layers if isinstance(layer, Activation))
 
 
 def is_homogeneous(network: Network) -> bool:
     """Whether every activation has phi(s x) = s phi(x) for s > 0, so that each channel may be scaled."""
     return all(activation_info(act.kind, act.slope).homogeneous for act in activations(network))
-
-
-def _activates(step: Step) -> bool:
-    return isinstance(step, Apply) and isinstance(step.layer, Activation)
 
 
 def value_shapes(network: Network) -> tuple[Shape, ...]:
@@ -227,13 +254,21 @@ def named_layers(network: Network) -> dict[str, Layer]:
     return dict(walk(network.layers, ""))
 
 
-def by_layer(params: Params) -> dict[str, dict]:
-    """Nested parameters as ``{path of a layer: {"kernel": ..., "bias": ...}}``; `nested` is the inverse."""
+def by_layer(params: Mapping[str, Any]) -> dict[str, dict]:
+    """Nested parameters as ``{path of a layer: {"kernel": ..., "bias": ...}}``; `nested` is the inverse.
+
+    Any mapping will do, such as flax's ``FrozenDict``.
+
+    Example:
+      >>> from slth import nn
+      >>> nn.by_layer({"block": {"branch": {"conv1": {"kernel": 1, "bias": 2}}}})
+      {'block/branch/conv1': {'kernel': 1, 'bias': 2}}
+    """
     layers: dict[str, dict] = {}
 
-    def walk(tree: Params, path: str) -> None:
+    def walk(tree: Mapping[str, Any], path: str) -> None:
         for name, value in tree.items():
-            if isinstance(value, dict):
+            if isinstance(value, Mapping):
                 walk(value, f"{path}/{name}" if path else name)
             else:
                 layers.setdefault(path, {})[name] = value
@@ -243,7 +278,13 @@ def by_layer(params: Params) -> dict[str, dict]:
 
 
 def nested(layers: dict[str, dict]) -> Params:
-    """The nested parameters of `by_layer`'s: blocks hold "branch" and "skip", layers their arrays."""
+    """The nested parameters of `by_layer`'s: blocks hold "branch" and "skip", layers their arrays.
+
+    Example:
+      >>> from slth import nn
+      >>> nn.nested({"block/branch/conv1": {"kernel": 1, "bias": 2}})
+      {'block': {'branch': {'conv1': {'kernel': 1, 'bias': 2}}}}
+    """
     params: Params = {}
     for path, values in layers.items():
         inner = params

@@ -18,7 +18,7 @@ from slth.nn.activations import activation_info
 from slth.nn.convolution import correlate_channels
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.nn.spec import Stateless, check_positive
-from slth.types import Batch, Pairs, Params, Shape
+from slth.types import AnyArray, Batch, Pairs, Params, Shape, Values
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,13 @@ class Conv:
       kernel: taps on each spatial axis; its length says whether the layer is 1-D or 2-D.
       stride, dilation: one number for each spatial axis (default 1).
       padding: zeros before and after each spatial axis; `same_padding` gives the odd-kernel "same".
+    Raises: ValueError where a number is not positive, or a setting does not fit the kernel's axes.
+
+    Example:
+      >>> from slth import nn
+      >>> layer = nn.Conv("conv1", 16, (3, 3), stride=(2, 2), padding=nn.same_padding((3, 3)))
+      >>> layer.output_shape((32, 32, 3))
+      (16, 16, 16)
     """
 
     name: str
@@ -80,7 +87,7 @@ class Conv:
         taps = (*self.kernel, shape[-1], self.features)
         return _he_normal(key, taps, self.use_bias)
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """The layer's output, computed with precision "highest"."""
         y = correlate_channels(x, params["kernel"], self.stride, self.padding, self.dilation)
         return y + _along_channels(params["bias"], y) if self.use_bias else y
@@ -88,7 +95,19 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dense:
-    r"""Dense layer, :math:`y_j = b_j + \sum_i w_{ij} x_i`; ``kernel`` (cin, cout), ``bias`` (cout,)."""
+    r"""Dense layer, :math:`y_j = b_j + \sum_i w_{ij} x_i`.
+
+    Args:
+      name: key of the layer's parameters, ``kernel`` (cin, cout) and ``bias`` (cout,).
+      features: number of outputs cout.
+      use_bias: whether there is a bias b.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn
+      >>> nn.Dense("fc", 2).init(jax.random.key(0), (5,))["kernel"].shape
+      (5, 2)
+    """
 
     name: str
     features: int
@@ -109,15 +128,15 @@ class Dense:
         """He-normal kernel, zero bias."""
         return _he_normal(key, (shape[0], self.features), self.use_bias)
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """The layer's output, computed with precision "highest"."""
         y = jnp.dot(x, params["kernel"], precision=lax.Precision.HIGHEST)
         return y + _along_channels(params["bias"], y) if self.use_bias else y
 
 
-def _along_channels(values: Float[Array, " c"], x: Batch) -> Float[Array, "... c"]:
+def _along_channels(values: Float[AnyArray, " c"], x: Batch) -> Float[Array, "... c"]:
     """The values of each channel with as many axes as the batch, so that no broadcast is by accident."""
-    return jnp.reshape(values, (1,) * (x.ndim - 1) + (-1,))
+    return jnp.asarray(values).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _he_normal(key: Key[Array, ""], shape: Shape, use_bias: bool) -> Params:
@@ -134,6 +153,13 @@ class BatchNorm:
 
     Inference takes the running ``mean`` and ``var``; training takes those of the batch (biased variance) and
     moves the running ones by ``1 - momentum`` (the unbiased variance, as PyTorch does).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> learned = {"scale": jnp.ones(1), "bias": jnp.zeros(1), "mean": jnp.ones(1), "var": 4 * jnp.ones(1)}
+      >>> nn.BatchNorm("bn1").apply(learned, jnp.array([[5.0]])).tolist()    # (5 - 1) / 2
+      [[2.0]]
     """
 
     name: str
@@ -149,13 +175,13 @@ class BatchNorm:
         ones, zeros = jnp.ones(shape[-1]), jnp.zeros(shape[-1])
         return {"scale": ones, "bias": zeros, "mean": zeros, "var": ones}
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """Inference: the affine map with the running statistics."""
         factor = params["scale"] / jnp.sqrt(params["var"] + self.epsilon)
         mean, factor, bias = (_along_channels(v, x) for v in (params["mean"], factor, params["bias"]))
-        return (x - mean) * factor + bias
+        return (jnp.asarray(x) - mean) * factor + bias
 
-    def apply_train(self, params: Params, x: Batch) -> tuple[Batch, Params]:
+    def apply_train(self, params: Params, x: Batch) -> tuple[Values, Params]:
         """Training: normalised by the batch's statistics; also the parameters with the running ones moved."""
         axes = tuple(range(x.ndim - 1))
         count = math.prod(x.shape[:-1])
@@ -172,7 +198,14 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class ChannelScale:
-    r"""Per-channel weights, :math:`y_j = s_j x_j`; parameter ``scale`` (c,)."""
+    r"""Per-channel weights, :math:`y_j = s_j x_j`; parameter ``scale`` (c,).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> nn.ChannelScale("s").apply({"scale": jnp.array([2.0, -1.0])}, jnp.array([[3.0, 3.0]])).tolist()
+      [[6.0, -3.0]]
+    """
 
     name: str
 
@@ -184,14 +217,21 @@ class ChannelScale:
         """All ones."""
         return {"scale": jnp.ones(shape[-1])}
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """The scaled channels."""
-        return x * _along_channels(params["scale"], x)
+        return jnp.asarray(x) * _along_channels(params["scale"], x)
 
 
 @dataclass(frozen=True)
 class Activation(Stateless):
-    """An elementwise activation of the table `slth.nn.ACTIVATIONS`, by name; ``slope`` is leaky ReLU's."""
+    """An elementwise activation of the table `slth.nn.ACTIVATIONS`, by name; ``slope`` is leaky ReLU's.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> nn.Activation("leaky_relu", slope=0.5).apply({}, jnp.array([-2.0, 2.0])).tolist()
+      [-1.0, 2.0]
+    """
 
     kind: str
     slope: float = 0.01
@@ -204,9 +244,9 @@ class Activation(Stateless):
         """Unchanged."""
         return shape
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """phi(x), entry by entry."""
-        return activation_info(self.kind, self.slope).phi(x)
+        return activation_info(self.kind, self.slope).phi(jnp.asarray(x))
 
 
 @dataclass(frozen=True)
@@ -214,9 +254,19 @@ class Residual:
     r"""Residual block, :math:`y = \mathrm{branch}(x) + \mathrm{skip}(x)`; an activation may follow it.
 
     Args:
-      name: key of the block's parameters, ``{"branch": {...}, "skip": {...}}``.
+      name: key of the block's parameters, ``{"branch": {...}, "skip": {...}}``; a side without any
+        has no entry.
       branch: layers of the branch.
       skip: layers of the skip; empty for the identity.
+
+    Example:
+      >>> from slth import nn
+      >>> conv = nn.Conv("conv1", 8, (3, 3), padding=nn.same_padding((3, 3)))
+      >>> nn.Residual("block", (conv, nn.Activation("relu"))).output_shape((16, 16, 8))
+      (16, 16, 8)
+      >>> nn.Residual("block", (conv,)).output_shape((16, 16, 4))
+      Traceback (most recent call last):
+      ValueError: block: branch gives (16, 16, 8), skip gives (16, 16, 4); a sum needs equal shapes
     """
 
     name: str
@@ -233,18 +283,18 @@ class Residual:
         return shapes[0]
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
-        """The parameters of branch and skip."""
+        """The parameters of branch and skip; a side without any has no entry."""
         keys = jax.random.split(key)
-        return {
-            "branch": init_layers(keys[0], self.branch, shape),
-            "skip": init_layers(keys[1], self.skip, shape),
-        }
+        branch, skip = init_layers(keys[0], self.branch, shape), init_layers(keys[1], self.skip, shape)
+        return {side: values for side, values in (("branch", branch), ("skip", skip)) if values}
 
 
 Linear: TypeAlias = Conv | Dense
+"""A layer whose weights become subset-sum problems."""
 Layer: TypeAlias = (
     Conv | Dense | BatchNorm | ChannelScale | Activation | Pool | GlobalMean | Flatten | Subsample | Residual
 )
+"""Every kind of layer that a `Network` is made of."""
 
 
 def _shape_after(layers: tuple[Layer, ...], shape: Shape) -> Shape:
@@ -282,14 +332,20 @@ def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) ->
     for index, layer in enumerate(layers):
         values = layer.init(jax.random.fold_in(key, index), shape)
         name = getattr(layer, "name", None)
-        if name is not None:
+        if name is not None and values:
             params[name] = values
         shape = layer.output_shape(shape)
     return params
 
 
 def same_padding(kernel: tuple[int, ...], dilation: int = 1) -> Pairs:
-    """Zeros that keep the length at stride 1: ``dilation (R - 1)`` split evenly, an odd one at the end."""
+    """Zeros that keep the length at stride 1: ``dilation (R - 1)`` split evenly, an odd one at the end.
+
+    Example:
+      >>> from slth import nn
+      >>> nn.same_padding((3, 3)), nn.same_padding((4,))
+      (((1, 1), (1, 1)), ((1, 2),))
+    """
     return tuple(
         (dilation * (taps - 1) // 2, dilation * (taps - 1) - dilation * (taps - 1) // 2) for taps in kernel
     )

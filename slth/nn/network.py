@@ -18,6 +18,15 @@ class Network:
       layers: the layers in their order; residual blocks nest.
     Raises: ValueError where two layers do not fit together, naming the layer and the shape it got, or where
       two layers of one sequence have the same name.
+
+    Example:
+      >>> from slth import nn
+      >>> layers = (nn.Conv("conv1", 8, (3, 3)), nn.Activation("relu"), nn.Flatten(), nn.Dense("fc", 10))
+      >>> nn.Network((8, 8, 1), layers).output_shape
+      (10,)
+      >>> nn.Network((8, 8, 1), (nn.Dense("fc", 10),))
+      Traceback (most recent call last):
+      ValueError: fc: a dense layer reads flat features, got (8, 8, 1): put Flatten before it
     """
 
     input_shape: Shape

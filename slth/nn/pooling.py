@@ -6,8 +6,9 @@ from typing import Literal
 
 import jax.numpy as jnp
 from jax import lax
+
 from slth.nn.spec import Stateless, check_positive
-from slth.types import Batch, Pairs, Params, Shape
+from slth.types import Batch, Pairs, Params, Shape, Values
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,13 @@ class Pool(Stateless):
       incomplete: also take the windows that stick out at the end (over the entries they do have).
       count_padding: a mean divides by the window's size, padding included (PyTorch's default), not by the
         number of true entries.
+
+    Example:
+      >>> from slth import nn
+      >>> nn.Pool("max", (2, 2)).output_shape((7, 7, 3))
+      (3, 3, 3)
+      >>> nn.Pool("max", (2, 2), incomplete=True).output_shape((7, 7, 3))
+      (4, 4, 3)
     """
 
     kind: Literal["max", "mean"]
@@ -65,7 +73,7 @@ class Pool(Stateless):
             raise ValueError(f"{self.kind} pooling: window {self.window} is larger than its input {shape}")
         return (*out, shape[-1])
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """The pooled batch."""
         window, stride = (1, *self.window, 1), (1, *self.stride, 1)
         padding = ((0, 0), *self._full_padding(x.shape[1:]), (0, 0))
@@ -84,20 +92,35 @@ class Pool(Stateless):
 
 @dataclass(frozen=True)
 class GlobalMean(Stateless):
-    """The mean over all spatial positions: (*spatial, c) -> (c,)."""
+    """The mean over all spatial positions: (*spatial, c) -> (c,).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> nn.GlobalMean().apply({}, jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+      [[3.0, 4.0]]
+    """
 
     def output_shape(self, shape: Shape) -> Shape:
         """(c,)."""
         return shape[-1:]
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """Means by channel."""
-        return x.mean(tuple(range(1, x.ndim - 1)))
+        return jnp.mean(x, tuple(range(1, x.ndim - 1)))
 
 
 @dataclass(frozen=True)
 class Flatten(Stateless):
-    """All features in one axis, in the order "hwc" (rows, columns, channels) or "chw" (PyTorch's)."""
+    """All features in one axis, in the order "hwc" (rows, columns, channels) or "chw" (PyTorch's).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> image = jnp.arange(4.0).reshape(1, 1, 2, 2)    # one row, two columns, two channels
+      >>> nn.Flatten("hwc").apply({}, image).tolist(), nn.Flatten("chw").apply({}, image).tolist()
+      ([[0.0, 1.0, 2.0, 3.0]], [[0.0, 2.0, 1.0, 3.0]])
+    """
 
     order: Literal["hwc", "chw"] = "hwc"
 
@@ -109,18 +132,28 @@ class Flatten(Stateless):
         """(product of the shape,)."""
         return (math.prod(shape),)
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """The flattened batch."""
+        values = jnp.asarray(x)
         if self.order == "chw":
-            x = jnp.moveaxis(x, -1, 1)
-        return x.reshape(x.shape[0], -1)
+            values = jnp.moveaxis(values, -1, 1)
+        return values.reshape(len(values), -1)
 
 
 @dataclass(frozen=True)
 class Subsample(Stateless):
     """Every ``stride``-th position; output channel j is input channel ``channels[j]``, or zero if that is -1.
 
-    The parameter-free shortcut of CIFAR residual networks ("option A", He et al. 2016, section 4.2).
+    The parameter-free skip of CIFAR's residual networks ("option A").
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> line = jnp.array([[[1.0], [2.0], [3.0]]])      # three positions, one channel
+      >>> nn.Subsample((2,), (-1, 0)).apply({}, line).tolist()
+      [[[0.0, 1.0], [0.0, 3.0]]]
+
+    Source: He et al., CVPR 2016, section 4.2.
     """
 
     stride: tuple[int, ...]
@@ -138,7 +171,7 @@ class Subsample(Stateless):
             len(self.channels),
         )
 
-    def apply(self, params: Params, x: Batch) -> Batch:
+    def apply(self, params: Params, x: Batch) -> Values:
         """The thinned, re-ordered and zero-padded channels."""
         x = x[(slice(None), *(slice(None, None, stride) for stride in self.stride))]
         index = jnp.array(self.channels)

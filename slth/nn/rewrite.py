@@ -43,6 +43,16 @@ def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _kept) -> Netw
     Args:
       rule: for every layer that is no block, first to last, a block's branch before its skip.
       block_rule: for every block, after its sides; it may replace a skip altogether.
+    Returns: the new network; its input shape is the old one's.
+
+    Example:
+      >>> from slth import nn
+      >>> def smooth(place, before):
+      ...     layer = place.layer
+      ...     return (*before, nn.Activation("gelu") if isinstance(layer, nn.Activation) else layer)
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> nn.rewrite(network, smooth).layers[1].kind
+      'gelu'
     """
     count = 0  # values made so far
 

@@ -22,9 +22,9 @@ def later(default: Any) -> Any:
 
 def check_positive(layer: str, **values: tuple[int, ...] | int) -> None:
     """Refuse sizes below 1, naming the layer and the field."""
-    for field, value in values.items():
+    for name, value in values.items():
         if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
-            raise ValueError(f"{layer}: {field} must be at least 1, got {value}")
+            raise ValueError(f"{layer}: {name} must be at least 1, got {value}")
 
 
 class Stateless:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from slth.nn.convolution import Mode, mode_padding
-from slth.types import Shape
+from slth.types import AnyArray, Shape
 
 
 class ToeplitzFacts(NamedTuple):
@@ -31,7 +31,7 @@ class ToeplitzFacts(NamedTuple):
     weights: int  # distinct weights that occur: the free parameters of the matrix
 
 
-def toeplitz(w: Float[Array, "*taps"], size: Shape, mode: Mode = "full") -> Float[Array, "outputs inputs"]:
+def toeplitz(w: Float[AnyArray, "*taps"], size: Shape, mode: Mode = "full") -> Float[Array, "outputs inputs"]:
     """T with T vec(x) = vec(x * w), where vec reads x row by row.
 
     Correlation with w has the matrix of flip(w). The transpose of the matrix of the valid

@@ -4,7 +4,7 @@ Each takes any activation of `slth.nn.ACTIVATIONS` by its name; ``slope`` is tha
 Names of layers follow the published PyTorch checkpoints, so that importing them is a matter of suffixes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -32,7 +32,7 @@ def mlp(
     input_shape: Shape,
     classes: int,
     *,
-    widths: tuple[int, ...] = (64, 64),
+    widths: Sequence[int] = (64, 64),
     activation: str = "relu",
     slope: float = 0.01,
 ) -> Network:
@@ -257,7 +257,7 @@ BUILDERS: dict[str, Callable[..., Network]] = {
 """The named targets: each builds a spec from an input shape, a number of classes and its own options."""
 
 
-def build(name: str, input_shape: Shape, classes: int, **options: Any) -> Network:
+def build(name: str, input_shape: Sequence[int], classes: int, **options: Any) -> Network:
     """The spec of a named target (`BUILDERS`) for images of a shape and a number of classes.
 
     Args:

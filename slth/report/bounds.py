@@ -31,7 +31,13 @@ LAYER_BOUNDS = (
 
 
 class Proof(NamedTuple):
-    """A certificate and Theorem 2 over one domain, held against the errors found on inputs of it."""
+    """A certificate and Theorem 2 over one domain, held against the errors found on inputs of it.
+
+    Example:
+      >>> from slth import report
+      >>> report.Proof._fields[:4]
+      ('name', 'certificate', 'theorem', 'error')
+    """
 
     name: str
     certificate: Certificate
@@ -53,6 +59,11 @@ def certificate_metrics(proofs: Sequence[Proof]) -> dict[str, Any]:
     """Sections ``certificate`` and ``theorem``, of the last domain, and ``certificates``, a list of all.
 
     ``holds`` says that no error found exceeds its bound; it is no proof of the bound, but can refute it.
+
+    Example:
+      >>> from slth import report
+      >>> report.certificate_metrics([])["certificate"]      # nothing was asked for
+      {'bound': None, 'holds': None, 'domain': None, 'certified_fraction': None}
     """
     sections = [_certificate(proof) | {"theorem": _theorem(proof)} for proof in proofs]
     if not proofs:
@@ -88,7 +99,16 @@ def _theorem(proof: Proof) -> dict[str, Any]:
 
 
 def broken_bound(metrics: Mapping[str, Any]) -> str | None:
-    """What to say of a run whose ticket is further off than was proved; None if no bound is broken."""
+    """What to say of a run whose ticket is further off than was proved; None if no bound is broken.
+
+    Args:
+      metrics: of a run, as `certificate_metrics` writes them.
+
+    Example:
+      >>> from slth import report
+      >>> report.broken_bound({"certificates": [{"holds": True}]}) is None
+      True
+    """
     entries = metrics.get("certificates", [metrics.get("certificate", {})])
     broken = [entry for entry in entries if entry.get("holds") is False]
     if not broken:
@@ -138,6 +158,18 @@ def error_metrics(comparison: Comparison, off: Float[np.ndarray, "n outputs"]) -
     With the confidence stated, a share ``quantiles[].level`` of all images has no logit that is off by more
     than ``quantiles[].bound`` (null where the images are too few), and ``share_within_max`` of them none that
     is off by more than ``max``.
+
+    Args:
+      comparison: of all outputs.
+      off: largest or all |ticket - target|, a row for each image.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import evaluate, report
+      >>> target, ticket = np.zeros((100, 2)), np.full((100, 2), 0.1)
+      >>> found = report.error_metrics(evaluate.compare(target, ticket), np.abs(ticket - target))
+      >>> found["max"], round(found["share_within_max"], 3)      # of all images, 95 % sure
+      (0.1, 0.970)
     """
     largest = off.reshape(len(off), -1).max(1)
     known = not np.isnan(largest).any()
@@ -156,7 +188,13 @@ def agreement_interval(comparison: Comparison) -> list[float]:
 
 
 class Curve(NamedTuple):
-    """One line of `draw_bounds`."""
+    """One line of `draw_bounds`.
+
+    Example:
+      >>> from slth import report
+      >>> report.Curve("largest error", [8, 12, 15], [0.5, 0.2, None]).label
+      'largest error'
+    """
 
     label: str
     x: Sequence[float]
@@ -177,6 +215,16 @@ def draw_bounds(
 
     Args:
       level: a horizontal line, (label, y): bounds above it say nothing.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> curve = report.Curve("largest error", [8, 12, 15], [0.5, 0.2, 0.1])
+      >>> level = ("half the target's margin", 1.0)
+      >>> report.draw_bounds(file, {"box": [curve]}, title="Bounds", x_label="copies", level=level)
+      >>> file.stat().st_size > 1000
+      True
     """
     styles = ({"color": DARK}, {"color": BLUE}, {"color": RED}, {"color": "#8e6c8a"}, {"color": "#5b8e7d"})
     columns = min(columns, len(panels))

@@ -48,7 +48,18 @@ def save(figure: Figure, path: str | Path) -> None:
 def draw_logits(
     path: str | Path, target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out"]
 ) -> None:
-    """The ticket's outputs against the target's, all images and outputs, and their differences."""
+    """The ticket's outputs against the target's, all images and outputs, and their differences.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import numpy as np
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> target = np.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> report.draw_logits(file, target, target + 0.01)
+      >>> file.stat().st_size > 1000
+      True
+    """
     with matplotlib.rc_context(STYLE):
         figure = figure_of(7.5, 3.4)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
@@ -66,7 +77,18 @@ def draw_logits(
 
 
 def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Relative L2 error of one copy and of the copies' mean, layer by layer (rows of `layer_rows`)."""
+    """Relative L2 error of one copy and of the copies' mean, layer by layer (rows of `layer_rows`).
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> names = ("copy_error_test", "mean_error_test", "copy_error_calibration", "mean_error_calibration")
+      >>> rows = [{"layer": layer, **dict.fromkeys(names, 0.01)} for layer in ("conv1", "linear")]
+      >>> report.draw_layer_errors(file, rows)
+      >>> file.stat().st_size > 1000
+      True
+    """
     series: dict[str, tuple[str, dict[str, Any]]] = {
         "copy_error_test": ("one copy, test images", {"color": BLUE, "marker": "o"}),
         "copy_error_calibration": ("one copy, calibration images", {"color": BLUE, "linestyle": ":"}),
@@ -95,7 +117,16 @@ def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
 
 
 def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
-    """How many subset-sum problems chose how many variables (``sizes[k]``: k of them)."""
+    """How many subset-sum problems chose how many variables (``sizes[k]``: k of them).
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> report.draw_sizes(file, [5, 20, 40, 25])      # 5 problems chose nothing, 20 one variable ...
+      >>> file.stat().st_size > 1000
+      True
+    """
     with matplotlib.rc_context(STYLE):
         figure = figure_of(4.5, 3.2)
         axes = figure.subplots()
@@ -111,7 +142,19 @@ def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
 
 
 def draw_kernels(path: str | Path, kernels: Realised) -> None:
-    """The first kernels of the target above those of its ticket, for both signs of the input."""
+    """The first kernels of the target above those of its ticket, for both signs of the input.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import numpy as np
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> from slth.report.kernels import Realised
+      >>> one = np.random.default_rng(0).normal(size=(4, 1, 3, 3))
+      >>> report.draw_kernels(file, Realised("conv1", one, one, one))
+      >>> file.stat().st_size > 1000
+      True
+    """
     rows = {
         "target": kernels.target,
         "ticket, x > 0": kernels.positive,
@@ -160,6 +203,15 @@ def draw_curves(
       log, log_x: logarithmic y and x axis.
       level: a horizontal line, (label, y).
       spread: least and largest y of each curve, drawn as a band.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> curves = {"best": ([4, 8, 15], [0.3, 0.1, 0.01]), "robust": ([4, 8, 15], [0.2, 0.05, 0.02])}
+      >>> report.draw_curves(file, curves, x_label="copies", y_label="error", title="Error", log=True)
+      >>> file.stat().st_size > 1000
+      True
     """
     with matplotlib.rc_context(STYLE):
         figure = figure_of(max(6.8, 3.1 + 0.32 * len(names)), 3.8)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from slth.construct import Construction
-from slth.construct.layout import UNIVARIATE, first_info
-from slth.construct.node import kernel_view
-from slth.nn.layers import Conv, Dense
-from slth.nn.network import Network
-from slth.nn.pooling import Flatten
+from slth.construction import Construction
+from slth.construction.state import kernel_view
+from slth.nn.graph import by_layer, flattening, sums
+from slth.nn.layers import Dense
+from slth.source import layout_of
+from slth.source.widths import first_info
 from slth.types import Params
 
 
@@ -25,37 +25,49 @@ class Realised(NamedTuple):
     """The same for x < 0."""
 
 
-def realised_kernels(target: Network, construction: Construction, masked: Params) -> Realised | None:
+def realised_kernels(construction: Construction, masked: Params) -> Realised | None:
     r"""The target's first kernel and the one its ticket computes through the univariate layer.
 
     A channel :math:`\phi(\alpha x)` has slope :math:`\alpha \mu_+` or :math:`\alpha \mu_-` at 0, by the sign
     of :math:`\alpha x`; with the weights v that read it, :math:`\hat w = \sum v \alpha \mu_\pm` by sign of x.
 
     Args:
-      target: the folded target.
       masked: mask * source.
-    Returns: None where the first layer is no image: a 1-D convolution, or a dense layer on flat inputs.
+    Returns: None where the first layer reads no image as the network gets it: a 1-D convolution, a dense
+      layer on flat inputs, or a layer behind others.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, report
+      >>> layers = (nn.Conv("conv1", 2, (3, 3)), nn.Activation("relu"), nn.Flatten(), nn.Dense("fc", 2))
+      >>> network = nn.Network((4, 4, 1), layers)
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=8), slth.Best())
+      >>> kernels = report.realised_kernels(made, made.ticket.params)
+      >>> bool(abs(kernels.positive - kernels.target).max() < 0.1)
+      True
     """
-    position = next(i for i, layer in enumerate(target.layers) if isinstance(layer, Conv | Dense))
-    layer, before = target.layers[position], target.layers[:position]
-    assert isinstance(layer, Conv | Dense)
-    if len(target.input_shape) != 3:
+    target = construction.target.network
+    first = sums(target)[0].maps[0]
+    flat = flattening(target, first.reads)
+    if len(target.input_shape) != 3 or (first.reads if flat is None else flat.reads) != 0:
         return None
-    flat = next((one for one in before if isinstance(one, Flatten)), None)
-    taps = target.input_shape[:2] if isinstance(layer, Dense) else layer.kernel
-    positions, order = (int(np.prod(taps)), flat.order) if flat is not None else (1, "hwc")
-    wanted = kernel_view(np.asarray(construction.params[layer.name]["kernel"]), positions, order)
-    kernel = np.asarray(masked[layer.name]["kernel"], np.float64)
-    first = construction.columns[layer.name][:, 0]
-    v = kernel_view(kernel, positions, order)[:, :, first]
-    before = UNIVARIATE if UNIVARIATE in masked else f"{layer.name}.{UNIVARIATE}"
-    alpha = np.asarray(masked[before]["kernel"], np.float64).reshape(-1, v.shape[1])
+    taps = target.input_shape[:2] if isinstance(first.layer, Dense) else first.layer.kernel
+    positions, order = (1, "hwc") if flat is None else (int(np.prod(taps)), flat.layer.order)
+    layers, source = by_layer(construction.params), construction.source
+    goal = kernel_view(np.asarray(layers[first.path]["kernel"]), positions, order)
+    kernel = np.asarray(by_layer(masked)[first.path]["kernel"], np.float64)
+    columns = construction.columns[first.path][:, 0]
+    v = kernel_view(kernel, positions, order)[:, :, columns]
+    layout = source.layout or layout_of(target, source.network, source.multiplicity)
+    alpha = np.asarray(by_layer(masked)[layout.univariate[0].path]["kernel"], np.float64)
+    alpha = alpha.reshape(-1, v.shape[1])
     info = first_info(target)
-    views = [wanted]
+    views = [goal]
     for sign in (1, -1):
         slope = np.where(sign * alpha > 0, info.mu_plus, info.mu_minus) * alpha
         views.append(np.einsum("tnj,in->tij", v, slope))
     target_view, positive, negative = (
         view.transpose(2, 1, 0).reshape(view.shape[2], view.shape[1], *taps) for view in views
     )
-    return Realised(layer.name, target_view, positive, negative)
+    return Realised(first.path, target_view, positive, negative)

@@ -8,50 +8,48 @@ import jax
 import numpy as np
 
 from slth import nn
-from slth.construct import Construction, Solver
-from slth.construct.layout import has_two_layers, split
-from slth.construct.node import Stats
-from slth.construct.prune import count_channels
+from slth.construction import Construction, Solver
+from slth.construction.prune import count_channels
 from slth.evaluate import Comparison
-from slth.nn.layers import Conv, Dense, Layer, Residual
+from slth.nn.graph import Sum, activations, graph
 from slth.nn.network import Network
 from slth.report.bounds import agreement_interval
 from slth.report.tables import stats_fields
-from slth.source import present
+from slth.source import layout_of, present
 from slth.ticket import Ticket
 from slth.types import Params
 
 
 def depth(network: Network) -> int:
     """Number of linear layers on the longest way through the network."""
-
-    def longest(layers: tuple[Layer, ...]) -> int:
-        total = 0
-        for layer in layers:
-            if isinstance(layer, Conv | Dense):
-                total += 1
-            elif isinstance(layer, Residual):
-                total += max(longest(layer.branch), longest(layer.skip))
-        return total
-
-    return longest(network.layers)
+    longest = [0]
+    for step in graph(network):
+        ways = [longest[entry.reads] + 1 for entry in step.maps] if isinstance(step, Sum) else []
+        ways += [longest[value] for value in step.reads]
+        longest.append(max(ways))
+    return longest[-1]
 
 
 def activation(network: Network) -> str | None:
     """Kind of the first activation, None for a linear network."""
-
-    def search(layers: tuple[Layer, ...]) -> str | None:
-        for layer in layers:
-            found = search(layer.branch) if isinstance(layer, Residual) else getattr(layer, "kind", None)
-            if found and not isinstance(layer, nn.Pool):
-                return found
-        return None
-
-    return search(network.layers)
+    return next((act.kind for act in activations(network)), None)
 
 
 def target_metrics(name: str, network: Network, params: Params, accuracy: float | None) -> dict[str, Any]:
-    """Section ``target``; parameters are those after batch norm was folded."""
+    """Section ``target``; parameters are those after batch norm was folded.
+
+    Args:
+      name: what the run calls the target.
+      accuracy: on test images, or None.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn, report
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> found = report.target_metrics("mine", network, nn.init(network, jax.random.key(0)), accuracy=None)
+      >>> found["parameters"], found["nonzero"], found["activation"], found["depth"]
+      (23, 18, 'relu', 2)
+    """
     return {
         "name": name,
         "accuracy": accuracy,
@@ -63,16 +61,27 @@ def target_metrics(name: str, network: Network, params: Params, accuracy: float 
 
 
 def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, Any]:
-    """Section ``source``; ``knows_target``: whether its scales were chosen by looking at the target.
+    """Section ``source``; ``present`` counts the weights and biases that a sparse source has.
 
-    ``present`` counts the weights and biases that a sparse source has.
+    Args:
+      knows_target: whether the source's scales were chosen by looking at the target.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, report
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> found = report.source_metrics(made.ticket)
+      >>> found["parameters"], found["multiplicity"], found["init"]
+      (7822, 5, 'he_uniform')
     """
     source = ticket.source
     return {
         "parameters": ticket.parameters,
         "depth": depth(source.network),
         "multiplicity": source.multiplicity,
-        "univariate": _univariate(source.network),
+        "univariate": _univariate(ticket),
         "init": source.init,
         "scale": source.scale,
         "bias_scale": source.bias_scale,
@@ -86,12 +95,13 @@ def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, A
     }
 
 
-def _univariate(source: Network) -> int | None:
-    """In 2L, the univariate channels for each input and sign; None in L + 1."""
-    if not has_two_layers(source):
+def _univariate(ticket: Ticket) -> int | None:
+    """In 2L, the univariate channels for each input and sign; None in L + 1, or without a target."""
+    if ticket.target is None:
         return None
-    first = next(layer for layer in source.layers if isinstance(layer, Conv | Dense))
-    return split(first.features, source.input_shape[-1], first.use_bias)[0]
+    source = ticket.source
+    layout = source.layout or layout_of(ticket.target, source.network, source.multiplicity)
+    return layout.univariate[0].copies if layout.first is None else None
 
 
 def _channels(ticket: Ticket) -> dict[str, int]:
@@ -107,7 +117,23 @@ def _channels(ticket: Ticket) -> dict[str, int]:
 def ticket_metrics(
     ticket: Ticket, accuracy: float | None, comparison: Comparison | None, size: int
 ) -> dict[str, Any]:
-    """Section ``ticket``; ``bytes`` is the size of its file, the interval of the agreement is at 95 %."""
+    """Section ``ticket``; ``bytes`` is the size of its file, the interval of the agreement is at 95 %.
+
+    Args:
+      accuracy: on test images, or None.
+      comparison: of the outputs on test images (`slth.evaluate.compare`), or None.
+      size: of the ticket's file, in bytes.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, report
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> found = report.ticket_metrics(made.ticket, None, None, size=1000)
+      >>> found["bytes"], found["nonzero"] == made.ticket.nonzero, found["agreement"]
+      (1000, True, None)
+    """
     return {
         "accuracy": accuracy,
         "nonzero": ticket.nonzero,
@@ -121,11 +147,28 @@ def ticket_metrics(
 
 
 def subset_sum_metrics(construction: Construction, solver: Solver, calibration: int) -> dict[str, Any]:
-    """Section ``subset_sum``; errors are in units of each layer's source scale."""
-    stats = sum((record.stats for record in construction.records), Stats())
+    """Section ``subset_sum``; errors are in units of each layer's source scale.
+
+    Args:
+      solver: the solver that the construction was given.
+      calibration: number of its calibration images.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, report
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> found = report.subset_sum_metrics(made, slth.Best(), calibration=0)
+      >>> found["objective"], found["problems"], found["unsolved"]
+      ('best', 126, 8)
+    """
+    stats = construction.stats
+    name = type(solver).__name__.lower()
+    method, objective = (name, None) if solver.solves_rows else ("independent", name)
     return {
-        "method": solver.method,
-        "objective": solver.objective if solver.method == "independent" else None,
+        "method": method,
+        "objective": objective,
         "tolerance": solver.tolerance,
         "calibration": calibration,
         **stats_fields(stats),
@@ -133,7 +176,13 @@ def subset_sum_metrics(construction: Construction, solver: Solver, calibration: 
 
 
 def environment() -> dict[str, Any]:
-    """Section ``environment``."""
+    """Section ``environment``.
+
+    Example:
+      >>> from slth import report
+      >>> sorted(report.environment())
+      ['device', 'jax', 'precision', 'python', 'slth']
+    """
     try:
         own = version("slth")
     except PackageNotFoundError:  # run from a tree that is not installed

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from slth.construct import Construction
-from slth.construct.node import Stats
+from slth.construction import Construction
+from slth.construction.state import Stats
 from slth.evaluate import LayerError
 from slth.report.bounds import LAYER_BOUNDS, Proof, layer_bounds
 
@@ -34,6 +34,19 @@ def layer_rows(
     is :math:`\sqrt{\sum v^2 / \sum w^2}` over kept v and all target weights of all copies; the last four are
     relative L2 errors (`slth.evaluate.LayerError`) of one copy and of the copies' mean. ``unread`` copies are
     those that nothing behind them reads. A proof fills the columns of `slth.report.bounds.layer_bounds`.
+
+    Args:
+      calibration, test: errors by layer on calibration and on test images (`slth.evaluate.run`), or None.
+      proof: a certificate of the ticket, or None.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, report
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
+      >>> [(row["layer"], row["problems"], row["copy_error_test"]) for row in report.layer_rows(made)]
+      [('a', 120, None), ('b', 6, None)]
     """
     proved = layer_bounds(proof)
     rows = []
@@ -72,7 +85,16 @@ def stats_fields(stats: Stats) -> dict[str, Any]:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal keys as CSV with a header; floats with six significant digits, None as an empty field."""
+    """Rows of equal keys as CSV with a header; floats with six significant digits, None as an empty field.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "layers.csv"
+      >>> report.write_csv(file, [{"layer": "a", "error": 0.123456789}, {"layer": "b", "error": None}])
+      >>> file.read_text().splitlines()
+      ['layer,error', 'a,0.123457', 'b,']
+    """
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -81,7 +103,14 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def ticket_table(metrics: Mapping[str, Any]) -> Table:
-    """The few numbers of a run that say whether its ticket works, for a terminal."""
+    """The few numbers of a run that say whether its ticket works, for a terminal.
+
+    Example:
+      >>> import json, pathlib
+      >>> from slth import report
+      >>> metrics = pathlib.Path("outputs/ticket/1fae43015568/metrics.json")      # of a run
+      >>> print(report.ticket_table(json.loads(metrics.read_text())))    # doctest: +SKIP
+    """
     table = Table(show_header=False, box=None, pad_edge=False)
     target, source, ticket = metrics["target"], metrics["source"], metrics["ticket"]
     sums, error, seconds = metrics["subset_sum"], metrics["error"], metrics["seconds"]

@@ -15,7 +15,17 @@ from slth.types import Params
 
 
 def parameter(source: Source, path: str) -> Float32[Array, "..."]:
-    """One parameter of the source, such as ``"conv1/kernel"``, on the grid 2^-24."""
+    """One parameter of the source, such as ``"conv1/kernel"``, on the grid 2^-24.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> slth.source.parameter(source, "a/kernel").shape
+      (176, 39)
+    """
     layer, _, leaf = path.rpartition("/")
     shape = parameter_shapes(source.network)[path]
     key = random.key(source.seed, layer, leaf)
@@ -36,7 +46,17 @@ def _edges(source: Source, path: str) -> Bool[Array, "..."]:
 
 
 def parameters(source: Source) -> Params:
-    """All parameters as the nested dict that `slth.nn.apply` reads."""
+    """All parameters as the nested dict that `slth.nn.apply` reads.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> sorted(slth.source.parameters(source))
+      ['a', 'b', 'univariate']
+    """
     layers: dict[str, Params] = {}
     for path in parameter_shapes(source.network):
         layer, _, leaf = path.rpartition("/")
@@ -45,13 +65,37 @@ def parameters(source: Source) -> Params:
 
 
 def layers(source: Source) -> Iterator[tuple[str, Float32[np.ndarray, "..."]]]:
-    """(path, parameter) one at a time, in the order of `parameter_shapes`: never two layers in memory."""
+    """(path, parameter) one at a time, in the order of `parameter_shapes`: never two layers in memory.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> for path, array in slth.source.layers(source):
+      ...     print(path, array.shape)
+      univariate/bias (176,)
+      univariate/kernel (4, 176)
+      a/kernel (176, 39)
+      b/kernel (39, 2)
+    """
     for path in parameter_shapes(source.network):
         yield path, np.asarray(parameter(source, path))
 
 
 def present(source: Source) -> int:
-    """Number of parameters that are there: all of them, or those that a sparse source did not leave out."""
+    """Number of parameters that are there: all of them, or those that a sparse source did not leave out.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> whole, sparse = (slth.Source.of(target, copies=5, presence=p) for p in (1.0, 0.5))
+      >>> slth.source.present(whole), slth.source.present(sparse)
+      (7822, 4026)
+    """
     if source.presence == 1:
         return sum(math.prod(shape) for shape in parameter_shapes(source.network).values())
     return sum(
@@ -61,7 +105,17 @@ def present(source: Source) -> int:
 
 
 def sha256(source: Source) -> str:
-    """Hash of all parameters: little-endian float32, row-major, in the order of `parameter_shapes`."""
+    """Hash of all parameters: little-endian float32, row-major, in the order of `parameter_shapes`.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> slth.source.sha256(source)[:8]
+      'f824a0db'
+    """
     digest = hashlib.sha256()
     for _, values in layers(source):
         digest.update(values.astype("<f4", copy=False).tobytes())

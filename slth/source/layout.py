@@ -17,7 +17,7 @@ Pensia et al. 2020 and da Cunha et al. 2022 for two layers for each.
 
 from dataclasses import dataclass
 
-from slth.nn.graph import Map, Sum, graph, linear_maps, value_shapes
+from slth.nn.graph import Map, Step, Sum, graph, linear_maps, value_shapes
 from slth.nn.network import Network
 from slth.types import Shape
 
@@ -77,7 +77,19 @@ class NodeLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which layers and channels of a source stand for what of its target."""
+    """Which layers and channels of a source stand for what of its target.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> source.layout.depth, source.layout.first.path
+      ('L+1', 'univariate')
+      >>> [(node.maps[0].path, node.copies, node.constants) for node in source.layout.nodes]
+      [('a', 5, 24), ('b', 1, 0)]
+    """
 
     multiplicity: int
     first: Univariate | None
@@ -103,26 +115,35 @@ def layout_of(target: Network, network: Network, multiplicity: int) -> Layout:
       target: spec of the target, without batch norm.
       network: spec of a source of L + 1 or 2L (`slth.source.source_network`).
       multiplicity: m.
+    Returns: the layout; `slth.Source.of` gives the one that its source was made with.
     Raises: ValueError where the source is not one of this target, naming the layer, what was expected and
       what to do.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> slth.source.layout_of(target.network, source.network, 5).nodes == source.layout.nodes
+      True
     """
     wide, shapes = linear_maps(network), value_shapes(network)
     doubled = UNIVARIATE not in wide
     nodes = []
     last = [number for number, step in enumerate(graph(target)) if isinstance(step, Sum)][-1]
+    for path in linear_maps(target):
+        _check_present(path, wide)
     for number, step in enumerate(graph(target)):
         if not isinstance(step, Sum):
             continue
         paths = [entry.path for entry in step.maps]
         if step.skips and (solved := f"{step.name}/skip/{SKIP}") in wide:
             paths.append(solved)
-        for path in paths:
-            _check_present(path, wide)
         maps = tuple(LinearLayout(path, _front(path, wide, shapes) if doubled else None) for path in paths)
         copies = 1 if doubled or number == last else multiplicity
         constants = 0 if number == last else wide[step.path].layer.features - copies * step.features
         nodes.append(NodeLayout(number, maps, copies, constants))
-        _check_widths(step, nodes[-1], wide)
     known = {entry.path for node in nodes for entry in node.maps} | {
         one.path for one in Layout(multiplicity, None, tuple(nodes)).univariate
     }
@@ -132,6 +153,8 @@ def layout_of(target: Network, network: Network, multiplicity: int) -> Layout:
                 f"source: its layer {path} realises no layer of the target: make the source with "
                 "slth.Source.of(target)"
             )
+    for node in nodes:
+        _check_widths(graph(target)[node.step], node, wide)
     first = None
     if not doubled:
         layer, inputs = wide[UNIVARIATE].layer, shapes[wide[UNIVARIATE].reads][-1]
@@ -148,30 +171,28 @@ def _check_present(path: str, wide: dict[str, Map]) -> None:
         )
 
 
-def _check_widths(step: Sum, node: NodeLayout, wide: dict[str, Map]) -> None:
+def _check_widths(step: Step, node: NodeLayout, wide: dict[str, Map]) -> None:
     """Layers of one node have one width, with room for all copies, and the target's geometry."""
+    assert isinstance(step, Sum)
     expected = step.features * node.copies + max(node.constants, 0)
+    least = "at least " if node.copies > 1 else ""
     for entry in node.maps:
         found = wide[entry.path].layer
         if node.constants < 0 or found.features != expected:
             raise ValueError(
-                f"source: layer {entry.path} has {found.features} channels, and {node.copies} copies of "
-                f"{step.features} outputs need at least {step.features * node.copies}: make the source of this "
+                f"source: layer {entry.path} has {found.features} channels, expected {least}"
+                f"{step.features * node.copies}, {node.copies} for each output: make the source of this "
                 "target and multiplicity with slth.Source.of(target, copies=...)"
             )
     for entry in step.maps:
-        mine, theirs = (
-            (
-                type(layer),
-                *(getattr(layer, name, None) for name in ("kernel", "stride", "padding", "dilation")),
-            )
-            for layer in (entry.layer, wide[entry.path].layer)
-        )
-        if mine != theirs:
-            raise ValueError(
-                f"source: layer {entry.path} is {wide[entry.path].layer}, and the target's is {entry.layer}: make "
-                "the source of this target with slth.Source.of(target)"
-            )
+        layer = wide[entry.path].layer
+        for name in ("kernel", "stride", "padding", "dilation"):
+            mine, theirs = (getattr(one, name, "none") for one in (entry.layer, layer))
+            if mine != theirs:
+                raise ValueError(
+                    f"source: layer {entry.path} has {name} {theirs}, and the target's has {mine}: make the source of "
+                    "this target with slth.Source.of(target)"
+                )
 
 
 def _front(path: str, wide: dict[str, Map], shapes: tuple[Shape, ...]) -> Univariate:

@@ -29,8 +29,13 @@ LayerScale = Callable[[str], float]
 
 
 def smaller_slope(info: ActivationInfo) -> float:
-    """The smaller non-zero one of \|mu+\| and \|mu-\|."""
+    r"""The smaller non-zero one of \|mu+\| and \|mu-\|."""
     return min(abs(mu) for mu in (info.mu_plus, info.mu_minus) if mu != 0)
+
+
+def larger_slope(info: ActivationInfo) -> float:
+    r"""The larger one of \|mu+\| and \|mu-\|."""
+    return max(abs(info.mu_plus), abs(info.mu_minus))
 
 
 def missed_share(info: ActivationInfo, alpha: float, reach: float) -> float:
@@ -105,8 +110,9 @@ def _fronts(layout: Layout):
 def slope_factors(target: Network) -> dict[str, float]:
     """1 / mu for every linear map, mu the smaller slope at 0 of the activation that its input passed last.
 
-    Training finds weights about so much larger behind a flat activation; 1 where no activation stands between
-    a map and the sum (or the input) before it.
+    Training finds weights about so much larger behind a flat activation. Of a positively homogeneous activation
+    mu is the larger slope, which leaky ReLU has for half of all inputs whatever the other one is. 1 where no
+    activation stands between a map and the sum (or the input) before it.
     """
     slopes = [1.0]
     factors: dict[str, float] = {}
@@ -116,7 +122,8 @@ def slope_factors(target: Network) -> dict[str, float]:
             factors |= {f"{step.name}/skip/{SKIP}": 1 / slopes[one.reads] for one in step.skips}
             slopes.append(1.0)
         elif isinstance(step.layer, Activation):
-            slopes.append(smaller_slope(activation_info(step.layer.kind, step.layer.slope)))
+            info = activation_info(step.layer.kind, step.layer.slope)
+            slopes.append(larger_slope(info) if info.homogeneous else smaller_slope(info))
         else:
             slopes.append(slopes[step.value])
     return factors

@@ -6,7 +6,7 @@ the counter-based generator of `slth.random`: any layer or slice can be drawn ag
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -15,14 +15,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from slth.nn import by_layer, parameter_shapes
-from slth.nn.graph import activations, is_homogeneous
+from slth.nn.graph import activations, is_homogeneous, named_layers
+from slth.nn.layers import BatchNorm
 from slth.nn.network import Network
 from slth.source.defaults import defaults_of
 from slth.source.layout import Layout
 from slth.source.ranges import Range, input_ranges
 from slth.source.scales import alpha_factors, slope_factors, target_factors
 from slth.source.widths import first_activation, first_info, source_network
-from slth.target import Target
+from slth.target import Target, check_images, kind_of
 from slth.types import Batch
 
 Init = Literal["uniform", "normal", "he_uniform", "he_normal", "glorot_uniform", "glorot_normal"]
@@ -85,6 +86,16 @@ class Source:
     knows_target: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.network, Network):
+            raise ValueError(
+                f"source.network: expected a slth.nn.Network, got {kind_of(self.network)}: slth.Source.of(target) makes "
+                "a source that is wide enough for a target"
+            )
+        norm = next((path for path, one in named_layers(self.network).items() if isinstance(one, BatchNorm)), None)
+        if norm is not None:
+            raise ValueError(
+                f"source.network: {norm} is a BatchNorm, and a source has none: fold it with slth.nn.fold_batch_norm"
+            )
         if type(self.seed) is not int or not 0 <= self.seed < 2**64:
             raise ValueError(f"source.seed: expected an integer in [0, 2^64), got {self.seed!r}")
         if type(self.multiplicity) is not int or self.multiplicity < 1:
@@ -98,14 +109,17 @@ class Source:
                 )
         for name in ("scale", "bias_scale"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value > 0):
                 raise ValueError(f"source.{name} must be positive and finite, got {value!r}")
-        if not 0 < self.presence <= 1:
-            raise ValueError(f"source.presence: expected a probability in (0, 1], got {self.presence}")
+        if not (isinstance(self.presence, int | float) and 0 < self.presence <= 1):
+            raise ValueError(f"source.presence: expected a probability in (0, 1], got {self.presence!r}")
         object.__setattr__(self, "scales", self._checked_scales())
 
     def _checked_scales(self) -> Scales:
         given = self.scales.items() if isinstance(self.scales, Mapping) else self.scales
+        if not isinstance(given, Iterable):
+            raise ValueError(f"source.scales: expected a mapping of patterns to numbers, got {given!r}")
         names = [path.removesuffix("/kernel") for path in parameter_shapes(self.network)] if given else []
         for pair in given:
             match pair:
@@ -170,12 +184,14 @@ class Source:
         """
         if not isinstance(target, Target):
             raise ValueError(
-                f"target: expected a slth.Target, got {type(target).__name__}: make one with slth.load(file, spec)"
+                f"target: expected a slth.Target, got {kind_of(target)}: make one with slth.load(file, spec)"
                 " or slth.Target.of(network, params)"
             )
         for name, value in (("reach", reach), ("target_scale", target_scale)):
             if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ValueError(f"source.{name}: expected a positive number, got {value!r}")
+        if images is not None:
+            check_images(images, target.network.input_shape)
         if type(copies) is not int or copies < 1:
             raise ValueError(f"source.multiplicity: expected an integer of at least 1, got {copies!r}")
         defaults = defaults_of(target.network, copies)
@@ -220,7 +236,7 @@ def _fitted(
     factors = {path: value for path, value in slopes.items() if path in named and value != 1}
     knows = target_scale is not None
     if not info.homogeneous:
-        seen = float(np.abs(np.asarray(images)).max()) if images is not None and len(images) else REACH
+        seen = REACH if images is None else float(np.abs(np.asarray(images)).max()) or REACH
         largest: float | dict[str, float] = seen if reach is None else reach
         if layout.depth == "2L":
             ranges = _ranges(target, images, largest)
@@ -240,8 +256,8 @@ def _fitted(
 
 def _ranges(target: Target, images: Batch | None, reach: float) -> dict[str, Range]:
     """What a source of 2L must know of the target's activations: their ranges."""
-    empty = images is None or not len(images)
-    seen = np.full((1, *target.network.input_shape), reach, np.float32) if empty else images
+    empty = images is None
+    seen = np.full((1, *target.network.input_shape), reach, np.float32) if images is None else images
     ranges = input_ranges(target.network, target.params, seen, reach)
     if empty and not all(one.exact for one in ranges.values()):
         kind = first_activation(target.network).kind
@@ -263,7 +279,17 @@ def _factor(source: Source, name: str) -> float:
 
 
 def layer_scale(source: Source, path: str) -> float:
-    """The scale s of the weights of the layer at ``path`` (see `Source`)."""
+    """The scale s of the weights of the layer at ``path`` (see `Source`).
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5, init="uniform", scales={"b": 3.0})
+      >>> slth.source.layer_scale(source, "a"), slth.source.layer_scale(source, "b")
+      (1.0, 3.0)
+    """
     *taps, cin, cout = parameter_shapes(source.network)[f"{path}/kernel"]
     family, _, law = source.init.rpartition("_")
     gain = {"uniform": 6.0, "normal": 2.0}[law]  # U[-s, s] has the variance s^2 / 3
@@ -279,7 +305,17 @@ def layer_scale(source: Source, path: str) -> float:
 
 
 def bias_scale(source: Source, path: str) -> float:
-    """The scale b of the biases of the layer at ``path``; 0 where they are 0 (see `Source`)."""
+    """The scale b of the biases of the layer at ``path``; 0 where they are 0 (see `Source`).
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> slth.source.bias_scale(source, "univariate")
+      4.0
+    """
     return 0.0 if source.biases == "zero" else source.bias_scale * _factor(source, f"{path}/bias")
 
 

@@ -48,7 +48,16 @@ def source_network(
       own_biases: whether every layer has random biases, so that constants are made afresh and a neuron's own
         bias is one more variable; else univariate layers alone have, and constants come from there.
       depth: "L+1" or "2L".
+    Returns: the spec and its layout. `slth.Source.of` calls this with widths that suit the target.
     Raises: ValueError for a number or word that is out of range, or a target that `check_covered` refuses.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> wide = slth.source.source_network(network, 5, copies_per_sign=16, constants=24)
+      >>> [layer.features for layer in wide.network.layers if isinstance(layer, nn.Dense)]      # widths
+      [176, 39, 2]
     """
     for name, value, least in (
         ("multiplicity", multiplicity, 1),
@@ -57,6 +66,8 @@ def source_network(
     ):
         if type(value) is not int or value < least:
             raise ValueError(f"source.{name}: expected an integer of at least {least}, got {value!r}")
+    if not isinstance(own_biases, bool):
+        raise ValueError(f"source.own_biases: expected True or False, got {own_biases!r}")
     if skip not in SKIPS:
         raise ValueError(f"source.skip: expected one of {', '.join(SKIPS)}, got {skip!r}")
     if depth not in DEPTHS:
@@ -85,11 +96,22 @@ def check_covered(target: Network) -> None:
                         f"target: {step.layer} in its first block reads the network's input, of which a source holds "
                         "no copies: put a convolution before the block"
                     )
-            if isinstance(step.layer, BatchNorm | ChannelScale | Subsample):
+            if isinstance(step.layer, Subsample):
+                raise ValueError(
+                    "target: it has a Subsample that is not the last layer of a block's skip: no source carries that "
+                    "there, use a strided convolution"
+                )
+            if isinstance(step.layer, BatchNorm | ChannelScale):
                 raise ValueError(
                     f"target: {step.path or 'a layer'} is a {type(step.layer).__name__}, which is not folded: make the target "
                     "with slth.Target.of(network, params), or fold it with slth.nn.fold_batch_norm"
                 )
+        elif "/skip/" in step.name:
+            block = step.name.partition("/skip/")[0]
+            raise ValueError(
+                f"target: the skip of block {block} must hold one convolution or dense layer at most, as its last "
+                f"(after folding), and {step.path} stands before others: move it in front of the block"
+            )
         elif not step.maps or "/skip/" in step.maps[0].path:
             raise ValueError(
                 f"target: the branch of block {step.name} must end in a convolution or dense layer (after folding): "

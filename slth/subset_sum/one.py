@@ -31,17 +31,18 @@ def solve_one(
       size: only subsets of exactly this many variables (random fixed-size subset sum, Natale et al. 2024).
       residual_price, price: ``r > 0`` and ``q >= 0`` of ``robust``; default 1 and 0.
       gram, linear: ``G`` (symmetric) and ``c`` of ``quadratic``.
-
     Returns: the `Solution`, scalars. Values cannot be refused inside ``jit``: a NaN or an infinity gives an
     unspecified mask; `slth.subset_sum.solve` checks before it runs.
 
     Trailing axes, if any, are a batch: ``solve_one(x, t)`` with ``x`` of shape ``(m, n)`` equals
     ``jax.vmap(solve_one, in_axes=-1, out_axes=-1)`` and is what `solve` uses for problems that tie.
 
-    >>> import jax.numpy as jnp
-    >>> out = solve_one(jnp.array([0.5, -0.25, 0.125]), jnp.float32(0.24), tolerance=0.02)
-    >>> int(out.mask), float(out.value), bool(out.solved)
-    (3, 0.25, True)
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import subset_sum
+      >>> out = subset_sum.solve_one(jnp.array([0.5, -0.25, 0.125]), jnp.float32(0.24), tolerance=0.02)
+      >>> int(out.mask), float(out.value), bool(out.solved)      # mask 3: the first two variables
+      (3, 0.25, True)
     """
     objective = Objective(objective)
     m = x.shape[0]

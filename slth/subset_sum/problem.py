@@ -23,6 +23,15 @@ class Objective(enum.StrEnum):
 
     Ties: first fewer variables, then the smaller mask read as an integer. Hence a variable that is zero
     is never chosen.
+
+    Example:
+      >>> from slth import subset_sum
+      >>> x, t = [[0.5], [0.25], [0.3]], [0.56]      # one problem of three variables
+      >>> for objective in ("best", "smallest"):
+      ...     out = subset_sum.solve(x, t, objective, tolerance=0.1)
+      ...     print(objective, subset_sum.unpack(out.mask, 3)[:, 0].tolist(), round(float(out.error[0]), 2))
+      best [False, True, True] 0.01
+      smallest [True, False, False] 0.06
     """
 
     SMALLEST = "smallest"
@@ -35,6 +44,12 @@ class Solution(NamedTuple):
     """Chosen subsets of ``n`` problems, values in the units of ``x``; a pytree.
 
     An unsolved problem keeps its best subset: nothing is hidden and nothing raises.
+
+    Example:
+      >>> from slth import subset_sum
+      >>> out = subset_sum.solve([[0.5], [0.25]], [0.8], tolerance=0.1)
+      >>> out.value.tolist(), out.size.tolist(), out.solved.tolist()
+      ([0.75], [2], [True])
     """
 
     mask: UInt32[AnyArray, "*n"]  # bit k set: variable k is kept
@@ -45,10 +60,17 @@ class Solution(NamedTuple):
 
 
 def unpack(mask: UInt32[AnyArray, "*n"], m: int) -> Bool[AnyArray, "m *n"]:
-    """Bits ``(mask >> k) & 1`` for ``k < m`` as booleans, variables first; inverse of packing.
+    """Bits ``(mask >> k) & 1`` for ``k < m`` as booleans, variables first; the inverse of packing.
 
-    >>> unpack(np.array([5], np.uint32), 3)[:, 0].tolist()
-    [True, False, True]
+    Args:
+      mask: shape (n,), as of a `Solution`; bit k says whether variable k is kept.
+      m: number of variables.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import subset_sum
+      >>> subset_sum.unpack(np.array([5], np.uint32), 3)[:, 0].tolist()      # 5 = 2^0 + 2^2
+      [True, False, True]
     """
     bits = np.arange(m, dtype=np.uint32).reshape((m,) + (1,) * mask.ndim)
     return ((mask[None] >> bits) & np.uint32(1)).astype(bool)

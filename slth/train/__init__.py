@@ -1,7 +1,7 @@
 """Training a target: stochastic gradient descent on the cross-entropy, resumable and the same for a seed."""
 
 from slth.train.loop import STATE, TARGET, Trained, augment, train
-from slth.train.outputs import accuracy, predict
+from slth.train.outputs import accuracy
 from slth.train.progress import Epoch
 from slth.train.settings import SETTINGS, Settings
 
@@ -14,6 +14,5 @@ __all__ = [
     "Trained",
     "accuracy",
     "augment",
-    "predict",
     "train",
 ]

@@ -23,12 +23,25 @@ from slth.train.state import State, identity_of, keep, resume
 from slth.types import Batch, Params
 
 STATE = "training.safetensors"
+"""File of a training that is under way, in its folder."""
 TARGET = "target.safetensors"
+"""File of the trained parameters, in the folder of a training."""
 RUNNING = ("mean", "var")  # leaves of batch norm that follow the data, not the gradient
 
 
 class Trained(NamedTuple):
-    """A trained target: parameters for `slth.nn.apply`, and the passes that led there."""
+    """A trained target: parameters for `slth.nn.apply`, and the passes that led there.
+
+    Example:
+      >>> from dataclasses import replace
+      >>> from slth import data, nn, train
+      >>> digits = data.load("digits")
+      >>> network = nn.Network((8, 8, 1), (nn.Flatten(), nn.Dense("linear", 10)))
+      >>> quick = replace(train.SETTINGS["digits"], epochs=2, rate=0.05, shift=0)
+      >>> trained = train.train(network, digits, quick, report=lambda epoch: None)
+      >>> len(trained.history), sorted(trained.params)
+      (2, ['linear'])
+    """
 
     params: Params
     history: tuple[Epoch, ...]
@@ -56,6 +69,16 @@ def train(
       report: called after each epoch; the default is a progress bar on a terminal, else lines in the log.
     Raises: ValueError if the data have no training part or do not fit the spec, if the folder holds another
       training, or if the loss stops being finite.
+
+    Example:
+      >>> from dataclasses import replace
+      >>> from slth import data, nn, train
+      >>> digits = data.load("digits")
+      >>> network = nn.Network((8, 8, 1), (nn.Flatten(), nn.Dense("linear", 10)))
+      >>> quick = replace(train.SETTINGS["digits"], epochs=2, rate=0.05, shift=0)
+      >>> trained = train.train(network, digits, quick, report=lambda epoch: None)
+      >>> train.accuracy(network, trained.params, digits.test_images, digits.test_labels) > 0.8
+      True
     """
     settings = settings or SETTINGS[data.name]
     _check(network, data)
@@ -157,6 +180,14 @@ def augment(
     key: Key[Array, ""], images: Float[Array, "n h w c"], shift: int, mirror: bool
 ) -> Float[Array, "n h w c"]:
     """Each image moved by up to ``shift`` pixels on both axes (zeros enter) and, one in two, mirrored.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from slth import train
+      >>> images = jnp.ones((2, 8, 8, 1))
+      >>> train.augment(jax.random.key(0), images, shift=1, mirror=False).shape
+      (2, 8, 8, 1)
 
     Source: He et al. 2016, section 4.2 (shift 4, mirrored).
     """

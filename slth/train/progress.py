@@ -12,7 +12,13 @@ LOG = logging.getLogger("slth.train")
 
 
 class Epoch(NamedTuple):
-    """What one pass over the training images gave."""
+    """What one pass over the training images gave.
+
+    Example:
+      >>> from slth import train
+      >>> train.Epoch(epoch=1, epochs=20, loss=2.3, accuracy=0.1, seconds=0.5).loss
+      2.3
+    """
 
     epoch: int
     """Passes done, from 1."""

@@ -19,6 +19,16 @@ class Settings:
       shift: images are moved by up to so many pixels on both axes, anew in each epoch; zeros enter.
       mirror: every other image, drawn anew, is mirrored left to right.
       seed: of initial parameters, orders and augmentation.
+    Raises: ValueError, naming the field that is out of its range.
+
+    Example:
+      >>> from dataclasses import replace
+      >>> from slth import train
+      >>> replace(train.SETTINGS["digits"], epochs=10).batch
+      128
+      >>> train.Settings(rate=-1)
+      Traceback (most recent call last):
+      ValueError: train rate must be positive and finite, got -1
     """
 
     epochs: int = 20

@@ -6,37 +6,54 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slth import nn
-from slth.construct import Construction, Solver, construct, prune
-from slth.construct.layout import source_network
+from slth import Best, Smallest, Target, construct, nn
+from slth.construction import Construction, prune
+from slth.nn.graph import sums
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.source import Source, parameter_shapes, parameters
-from tests.construct.reference import masked
+from slth.source import parameters
+from tests.construct.nets import source_of
+from tests.construct.reference import forward, masked
 
 M, CONSTANTS = 3, 3
 SKIPS = ("identity", "identity, random", "option A", "option A, random", "projection", "weights")
 
 
 class Ticket(NamedTuple):
-    """What `certify` reads, and the kept parameters of the source."""
+    """A construction and the kept parameters of its source."""
 
-    target: Network
-    params: dict
-    source: Source
     made: Construction
     kept: dict
 
+    @property
+    def target(self):
+        return self.made.target
 
-def random_network(rng, kind):
+    @property
+    def wide(self):
+        return self.made.source.network
+
+    def error(self, x):
+        """|target - lambda ticket| in NumPy and float64."""
+        right = forward(self.target.network, self.target.params, x)[""]
+        return np.abs(right - self.made.factor * forward(self.wide, self.kept, x)[""])
+
+
+def ticket_of(made):
+    return Ticket(made, masked(made.mask, parameters(made.source)))
+
+
+def random_network(rng, *kinds):
     """A target of one or two spatial axes (or none) with random geometry, and the skip of its source.
 
-    It has two to four linear layers, pooling or not, a block or not, and a dense or convolutional end.
+    It has two to four linear layers, pooling or not, a block or not, and a dense or convolutional end; its
+    activations are of the kinds in turn.
     """
     while True:
         rank = rng.choice([0, 1, 2, 2, 2])
-        act = Activation(kind, 0.3)
+        act, *others = (Activation(kind, 0.3) for kind in kinds)
+        inner = others[0] if others else act
         shape = (*rng.integers(4, 7, rank).tolist(), int(rng.integers(1, 3)))
         layers, skip = [Flatten("chw")] if rank and rng.random() < 0.1 else [], "carried"
         flat = bool(layers) or not rank
@@ -45,7 +62,7 @@ def random_network(rng, kind):
             layers.append(_pool(rng, rank))
         if rng.random() < 0.6:
             block, skip = _block(
-                rng, flat, rank, layers[-2 if isinstance(layers[-1], Activation) else -3], act
+                rng, flat, rank, layers[-2 if isinstance(layers[-1], Activation) else -3], inner
             )
             layers += [block, act]
         if rng.random() < 0.3:
@@ -115,53 +132,48 @@ def _block(rng, flat, rank, before, act):
     return Residual("r", branch, skips.get(skip, ())), random
 
 
-def random_ticket(rng, target, skip, *, solved):
+def drawn_target(rng, network):
+    shapes = jax.eval_shape(lambda: nn.init(network, jax.random.key(0)))
+    draw = lambda a: rng.normal(size=a.shape) * np.sqrt(2 / max(np.prod(a.shape[:-1]), 4))  # noqa: E731
+    return Target(network, jax.tree.map(lambda a: draw(a).astype(np.float32), shapes))
+
+
+def random_ticket(rng, network, skip="carried", *, solved):
     """Random parameters, a random source, and a mask: constructed, or drawn without a look at the target."""
-    shapes = jax.eval_shape(lambda: nn.init(target, jax.random.key(0)))
-    params = jax.tree.map(
-        lambda a: (rng.normal(size=a.shape) * np.sqrt(2 / max(np.prod(a.shape[:-1]), 4))).astype(np.float32),
-        shapes,
+    target = drawn_target(rng, network)
+    source = source_of(
+        network, M, seed=int(rng.integers(2**32)), skip=skip, constants=CONSTANTS, bias_scale=2.0
     )
-    wide = source_network(target, M, copies_per_sign=M, constants=CONSTANTS, skip=skip)
-    source = Source(wide, int(rng.integers(2**32)), M, init="he_uniform", bias_scale=2.0)
-    if solved:
-        made = construct(target, params, source, Solver(objective=str(rng.choice(["best", "smallest"]))))
-    else:
-        made = Construction(_random_mask(rng, source), 0.7, (), params, _columns(target))
-    return Ticket(target, params, source, made, masked(made.mask, parameters(source)))
+    if not solved:
+        return drawn_ticket(rng, target, source)
+    return ticket_of(construct(target, source, (Best, Smallest)[rng.integers(2)]()))
+
+
+def drawn_ticket(rng, target, source, factor=0.7, scales=None):
+    """A ticket whose mask is drawn: copy k of channel j is source channel j M + k."""
+    nodes = sums(target.network)
+    ones = {step.path: np.ones(step.features) for step in nodes}
+    columns = {
+        step.path: np.arange(step.features * (M if step is not nodes[-1] else 1)).reshape(step.features, -1)
+        for step in nodes
+    }
+    mask = _random_mask(rng, source)
+    made = Construction(target, source, mask, factor, (), target.params, ones | (scales or {}), columns)
+    return ticket_of(made)
 
 
 def _random_mask(rng, source):
-    masks = {}
-    for path, shape in parameter_shapes(source.network).items():
-        *names, leaf = path.split("/")
-        inner = masks
-        for name in names:
-            inner = inner.setdefault(name, {})
-        inner[leaf] = rng.random(shape) < 0.5
-    first = masks["univariate"]
-    width = first["kernel"].shape[-1]
-    reads = rng.integers(-1, first["kernel"].shape[-2], width)
-    one = np.arange(first["kernel"].shape[-2])[:, None] == reads
-    first["kernel"] = np.broadcast_to(one, first["kernel"].shape).copy()
+    layers = {}
+    for path, shape in nn.parameter_shapes(source.network).items():
+        layer, _, leaf = path.rpartition("/")
+        layers.setdefault(layer, {})[leaf] = rng.random(shape) < 0.5
+    first = layers["univariate"]
+    cin, width = first["kernel"].shape[-2:]
+    reads = rng.integers(-1, cin, width)
+    single = np.arange(cin)[:, None] == reads
+    first["kernel"] = np.broadcast_to(single, first["kernel"].shape).copy()
     first["bias"] &= reads < 0
-    return prune(source.network, masks)
-
-
-def _columns(target):
-    """Copy k of channel j is source channel j M + k; the last layer has one copy."""
-    last, columns = target.layers[-1].name, {}
-
-    def walk(layers, path):
-        for layer in layers:
-            if isinstance(layer, Residual):
-                walk(layer.branch, f"{path}{layer.name}/branch/")
-            elif isinstance(layer, Conv | Dense):
-                copies = 1 if layer.name == last else M
-                columns[path + layer.name] = np.arange(layer.features * copies).reshape(-1, copies)
-
-    walk(target.layers, "")
-    return columns
+    return prune(source.network, nn.nested(layers))
 
 
 def largest_share(tickets, low, high, bounds, *, starts=4, steps=10, seed=0):
@@ -171,14 +183,13 @@ def largest_share(tickets, low, high, bounds, *, starts=4, steps=10, seed=0):
       low, high: (tickets, n, *shape), the sets of inputs.
       bounds: several arrays (tickets, n, *outputs); each has a share of its own, for the same inputs.
     """
-    target, wide = tickets[0].target, tickets[0].source.network
+    target, wide = tickets[0].target.network, tickets[0].wide
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
 
         def share(x, params, kept, factor, bound):
-            wanted = nn.apply(target, params, x[None])[0]
-            found = nn.apply(wide, kept, x[None])[0]
-            return (jnp.abs(wanted - factor * found) / bound).max()
+            right = nn.apply(target, params, x[None])[0]
+            return (jnp.abs(right - factor * nn.apply(wide, kept, x[None])[0]) / bound).max()
 
         def climb(x, low, high, params, kept, factor, bound):
             def one(carry, step):
@@ -192,7 +203,10 @@ def largest_share(tickets, low, high, bounds, *, starts=4, steps=10, seed=0):
         sets = jax.vmap(climb, (0, 0, 0, None, None, None, 0))
         run = jax.jit(jax.vmap(sets, (0, 0, 0, 0, 0, 0, 0)))
         stack = lambda *a: np.stack([np.asarray(b, np.float64) for b in a])  # noqa: E731
-        params, kept = (jax.tree.map(stack, *(getattr(t, k) for t in tickets)) for k in ("params", "kept"))
+        params, kept = (
+            jax.tree.map(stack, *trees)
+            for trees in ([t.target.params for t in tickets], [t.kept for t in tickets])
+        )
         factor = np.array([t.made.factor for t in tickets])
         worst = np.zeros(len(bounds))
         for number in range(starts):

@@ -5,8 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.certificate.arithmetic import correlate, mean_transposed, pool, transposed
-from slth.certificate.moves import carried, carried_transposed, flattened, flattened_transposed
+from slth.certificate.arithmetic import (
+    carried,
+    carried_transposed,
+    correlate,
+    moved,
+    moved_transposed,
+    transposed,
+)
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 
@@ -37,10 +43,10 @@ def test_linear_maps_and_their_transposes(layer, shape):
     kernel, x = drawn(*taps, shape[-1], layer.features), drawn(3, *shape)
     y = correlate(layer, x, kernel)
     with jax.enable_x64(True):
-        wanted = layer.apply(
+        right = layer.apply(
             {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(layer.features)}, jnp.asarray(x)
         )
-    np.testing.assert_allclose(y, wanted, atol=1e-12)
+    np.testing.assert_allclose(y, right, atol=1e-12)
     z = drawn(3, *y.shape[1:])
     np.testing.assert_allclose((y * z).sum(), (x * transposed(layer, z, kernel, shape)).sum(), rtol=1e-12)
 
@@ -49,20 +55,20 @@ def test_linear_maps_and_their_transposes(layer, shape):
 def test_pooling_and_its_transpose(layer, shape):
     x = drawn(3, *shape)
     with jax.enable_x64(True):
-        wanted = layer.apply({}, jnp.asarray(x))
-    y = pool(layer, x)
-    np.testing.assert_allclose(y, wanted, atol=1e-14)
+        right = layer.apply({}, jnp.asarray(x))
+    y = moved(layer, x)
+    np.testing.assert_allclose(y, right, atol=1e-14)
     if getattr(layer, "kind", "mean") == "mean":
         z = drawn(*y.shape)
-        np.testing.assert_allclose((y * z).sum(), (x * mean_transposed(layer, z, shape)).sum(), rtol=1e-12)
+        np.testing.assert_allclose((y * z).sum(), (x * moved_transposed(layer, z, shape)).sum(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", ["hwc", "chw"])
 def test_flattening_and_its_transpose(order):
     layer, x = Flatten(order), drawn(2, 3, 4, 5)
-    y = flattened(layer, x)
+    y = moved(layer, x)
     np.testing.assert_allclose(y, layer.apply({}, jnp.asarray(x)), rtol=1e-6)
-    assert np.array_equal(flattened_transposed(layer, y, (3, 4, 5)), x)
+    assert np.array_equal(moved_transposed(layer, y, (3, 4, 5)), x)
 
 
 def test_carried_skips_and_their_transpose():

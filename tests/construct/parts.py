@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from slth.construct.layout import copies
-from slth.construct.node import Part, Stream
+from slth.construction.state import Part, Problem, Read, Rows, Stream, copied_slots
 from slth.nn.layers import Conv
 
 
@@ -16,7 +15,7 @@ def make_part(
 ):
     """Random and target weights U[-1, 1] (a tenth of the target's 0); constants through the middle tap."""
     rng = np.random.default_rng(seed)
-    slots = copies(np.arange(cin * m).reshape(cin, m))
+    slots = copied_slots(np.arange(cin * m).reshape(cin, m))
     if usable is not None:
         slots = slots._replace(usable=usable)
     width = cin * m + len(constants)
@@ -25,7 +24,6 @@ def make_part(
     rows = cout * m + len(constants) if rows is None else rows
     random = on_grid(rng.uniform(-1, 1, (taps, width, rows)))
     where = Stream(
-        (9, cin),
         slots,
         cin * m + np.arange(len(constants)),
         np.array(constants, np.float64),
@@ -34,4 +32,17 @@ def make_part(
     )
     layer = Conv("a", cout, (taps,), padding=((taps // 2, taps // 2),))
     safe = np.arange(taps) == taps // 2
-    return Part("a", layer, weight, random, where, safe, rng.uniform(0.5, 2, cin), np.zeros(cin), 1.0)
+    rms = rng.uniform(0.5, 2, cin)
+    return Part("a", layer, weight, random, Read((9, cin)), where, safe, rms, np.zeros(cin), 1.0)
+
+
+def problem_of(parts, *, m=5, bias=None, constant=None, carried=None):
+    """The problems of a node of these parts, whose rows are copies in their natural order."""
+    cout = parts[0].weight.shape[2]
+    spare = len(parts[0].stream.constants)
+    rows = Rows(
+        np.zeros(cout) if bias is None else bias,
+        np.arange(cout * m).reshape(cout, m),
+        np.full(spare, np.nan) if constant is None else constant,
+    )
+    return Problem(tuple(parts), rows, carried, m, center=False)

@@ -20,10 +20,10 @@ def run(layers, params, x, values=None, path=""):
     values = {} if values is None else values
     for layer in layers:
         name = getattr(layer, "name", None)
-        own = params[name] if name is not None else {}
+        own = params.get(name, {})
         if isinstance(layer, Residual):
             inside = f"{path}{name}/"
-            branch = run(layer.branch, own["branch"], x, values, f"{inside}branch/")
+            branch = run(layer.branch, own.get("branch", {}), x, values, f"{inside}branch/")
             x = branch + run(layer.skip, own.get("skip", {}), x, values, f"{inside}skip/")
         else:
             x = one(layer, own, x)

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from experiments.compose import preset_of
 from experiments.run_folder import CONF
-from slth.construct.presets import PRESETS, check, missing
+from slth.construction.presets import PRESETS, check, missing
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten

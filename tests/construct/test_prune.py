@@ -6,11 +6,11 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth import nn
-from slth.construct.layout import source_network
-from slth.construct.prune import prune, read_channels
+from slth.construction.prune import prune, read_channels
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.source import source_network
 from tests.construct.nets import PLAIN, RELU, images
 from tests.construct.reference import leaves, masked
 
@@ -55,7 +55,7 @@ NETWORKS = {
     "tanh": Network(
         (7, 2), (Conv("a", 5, (3,)), Activation("tanh"), GlobalMean(), Dense("b", 6), SIGMOID, Dense("c", 3))
     ),
-    "source": source_network(PLAIN["vectors"], 2, copies_per_sign=2, constants=2),
+    "source": source_network(PLAIN["vectors"], 2, copies_per_sign=2, constants=2).network,
 }
 apply = jax.jit(nn.apply, static_argnums=0)
 gradient = jax.jit(jax.grad(lambda params, network, x: nn.apply(network, params, x).sum()), static_argnums=1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slth import nn
-from slth.construct.prune import read_channels
+from slth.construction.prune import read_channels
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample

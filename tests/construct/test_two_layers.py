@@ -1,20 +1,19 @@
 """The 2L construction: every linear layer through two source layers, for all kinds of networks."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from slth import nn
-from slth.construct import Solver, construct
-from slth.construct.compensate import Compensation
-from slth.construct.front import paired
-from slth.construct.layout import MOST_CONSTANTS, source_network, split
-from slth.construct.univariate import input_ranges, with_small_alpha
-from slth.nn.layers import Activation, Conv, Dense, Residual
+from slth import Best, Compensated, Robust, Single, Source, Target, construct, nn
+from slth.nn.graph import Sum, graph, linear_maps, sums, value_shapes
+from slth.nn.layers import Activation, Conv
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean
-from slth.source import Source, parameters
+from slth.source import layer_scale, parameters, source_network
+from slth.source.ranges import input_ranges
+from slth.source.scales import alpha_factors
 from tests.construct.nets import PLAIN, RESIDUAL, images, target_of
 from tests.construct.reference import forward, linear, masked, run
 
@@ -23,83 +22,78 @@ KINDS = tuple(nn.ACTIVATIONS)
 
 
 def doubled(target, *, copies=2 * M, constants=1, skip="carried", **options):
-    network = source_network(target, M, copies_per_sign=copies, constants=constants, skip=skip, depth="2L")
-    return Source(network, 0, M, **{"init": "he_uniform", "bias_scale": 4.0, **options})
+    wide = source_network(target, M, copies_per_sign=copies, constants=constants, skip=skip, depth="2L")
+    options = {"init": "he_uniform", "bias_scale": 4.0, **options}
+    return Source(wide.network, 0, M, layout=wide.layout, **options)
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *RESIDUAL])
 def test_each_linear_layer_stands_behind_a_univariate_one(name):
     network, skip = RESIDUAL[name] if name in RESIDUAL else (PLAIN[name], "carried")
     target, _ = target_of(network)
-    source = source_network(target, 2, copies_per_sign=3, constants=1, skip=skip, depth="2L")
-
-    def check(layers, wide, shape):
-        for pair in paired(layers, wide):
-            layer = pair.target
-            if isinstance(layer, Conv | Dense):
-                front, act = pair.front
-                assert front.name == f"{layer.name}.univariate"
-                assert front.features == 2 * 3 * (shape[-1] + 2)
-                assert split(front.features, shape[-1], True) == (3, 6)
-                assert (isinstance(act, Activation), front.use_bias) == (True, True)
-                assert pair.source == replace(layer, use_bias=False)
-                shape = (layer.features,) if isinstance(layer, Dense) else layer.output_shape(shape)
-                continue
-            if isinstance(layer, Flatten):
-                continue
-            if isinstance(layer, Residual):
-                check(layer.branch, pair.source.branch, shape)
-                names = [getattr(one, "name", None) for one in pair.source.skip]
-                assert len(names) in (0, 1, 3)  # nothing, option A, or a layer behind its univariate one
-                assert len(names) < 3 or names[0] == f"{names[2]}.univariate"
-            else:
-                assert layer == pair.source
-            shape = layer.output_shape(shape)
-
-    check(target.layers, source.layers, target.input_shape)
-    assert source.output_shape == target.output_shape
+    wide = source_network(target, 2, copies_per_sign=3, constants=1, skip=skip, depth="2L").network
+    layers, steps, shapes = linear_maps(wide), graph(wide), value_shapes(target)
+    for path, entry in linear_maps(target).items():
+        own = layers[path]
+        assert own.layer == replace(entry.layer, use_bias=False)
+        before = steps[own.reads - 1]
+        if isinstance(before.layer, Flatten):  # the univariate layer reads channels
+            before = steps[before.value - 1]
+        assert isinstance(before.layer, Activation)
+        front = steps[before.value - 1]
+        assert isinstance(front, Sum)
+        assert front.name == f"{path}.univariate"
+        channels = shapes[entry.reads][-1] if isinstance(entry.layer, Conv) else value_channels(target, entry)
+        assert front.features == 2 * 3 * (channels + 2)
+        assert front.maps[0].layer.use_bias
+    skips = [step for step in sums(target) if step.skips]
+    for step in skips:
+        (solved,) = (one for one in sums(wide) if one.name == step.name)
+        carried = skip == "carried" and not isinstance(step.skips[0].layer, nn.ChannelScale)
+        assert (len(solved.maps), len(solved.skips)) == ((1, 1) if carried else (2, 0))
+        assert not carried or solved.skips[0].layer == step.skips[0].layer
+    random = [path for path in layers if path.endswith("/skip/skip.univariate")]
+    assert len(layers) == 2 * (len(linear_maps(target)) + len(random))
+    assert wide.output_shape == target.output_shape
 
 
-@pytest.mark.parametrize("copies, cin", [(1, 1), (32, 3), (33, 3), (400, 1)])
-def test_widths_say_how_they_are_split(copies, cin):
-    constants = min(2 * copies, MOST_CONSTANTS)
-    assert split(2 * (copies * cin + constants), cin, True) == (copies, constants)
-    assert split(2 * copies * cin, cin, False) == (copies, 0)
+def value_channels(network, entry):
+    """Channels of what a dense layer reads, before flattening."""
+    step = graph(network)[entry.reads - 1] if entry.reads else None
+    value = step.value if isinstance(getattr(step, "layer", None), Flatten) else entry.reads
+    return value_shapes(network)[value][-1]
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *RESIDUAL])
 def test_tickets_compute_their_targets(name):
     network, skip = RESIDUAL[name] if name in RESIDUAL else (PLAIN[name], "carried")
-    target, params = target_of(network)
-    source, x = doubled(target, skip=skip), images(target, 6)
-    made = construct(target, params, source, Solver())
-    y = forward(target, params, x)[""]
+    target = Target(*target_of(network))
+    source, x = doubled(target.network, skip=skip), images(target.network, 6)
+    made = construct(target, source, Best())
+    y = forward(target.network, target.params, x)[""]
     ticket = made.factor * forward(source.network, masked(made.mask, parameters(source)), x)[""]
     assert np.linalg.norm(ticket - y) < 0.02 * np.linalg.norm(y)
     for path, columns in made.columns.items():
         assert columns.shape[1] == 1, path
 
 
-@pytest.mark.parametrize("choice", ["robust", "compensated"])
-def test_other_ways_to_choose(choice):
-    target, params = target_of(RESIDUAL["dense block, projection"][0])
-    source, x = doubled(target), images(target, 60)
-    few = Compensation(sweeps=2)
-    solver = Solver(objective=choice, noise="measured")
-    solver = solver if choice == "robust" else Solver(method=choice, compensation=few)
-    made = construct(target, params, source, solver, x)
-    y = forward(target, params, x)[""]
+@pytest.mark.parametrize("solver", [Robust(noise="measured"), Compensated(sweeps=2)], ids=["robust", "rows"])
+def test_other_ways_to_choose(solver):
+    target = Target(*target_of(RESIDUAL["dense block, projection"][0]))
+    source, x = doubled(target.network), images(target.network, 60)
+    made = construct(target, source, solver, x)
+    y = forward(target.network, target.params, x)[""]
     ticket = made.factor * forward(source.network, masked(made.mask, parameters(source)), x)[""]
     assert np.linalg.norm(ticket - y) < 0.1 * np.linalg.norm(y)
 
 
 def test_one_variable_a_weight_needs_many():
-    target, params = target_of(PLAIN["vectors"])
-    errors, x = [], images(target, 20)
-    y = forward(target, params, x)[""]
+    target = Target(*target_of(PLAIN["vectors"]))
+    errors, x = [], images(target.network, 20)
+    y = forward(target.network, target.params, x)[""]
     for copies in (40, 640):
-        source = doubled(target, copies=copies)
-        made = construct(target, params, source, Solver(objective="single"))
+        source = doubled(target.network, copies=copies)
+        made = construct(target, source, Single())
         mask, info = made.mask, made.records
         ticket = made.factor * forward(source.network, masked(mask, parameters(source)), x)[""]
         errors.append(np.linalg.norm(ticket - y) / np.linalg.norm(y))
@@ -128,8 +122,7 @@ def _slopes(kernel, alpha, info):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_is_within_the_bound_of_what_its_sums_miss(kind):
     """Theorem 1 for one layer: |s± - w| R± + Σ |v| r(|α| R) + |e_b(p)|, strides and borders included."""
-    network = _layers(kind)
-    target, params = target_of(network)
+    target, params = target_of(_layers(kind))
     info = nn.activation_info(kind, 0.2)
     x = images(target, 8)
     reach = float(np.abs(x).max())
@@ -137,8 +130,10 @@ def test_a_layer_is_within_the_bound_of_what_its_sums_miss(kind):
     if not info.homogeneous:
         ranges = input_ranges(target, params, x, reach)
         smooth = doubled(target, scale=3.0)
-        source = with_small_alpha(smooth, info, {k: r.reach for k, r in ranges.items()})
-    made = construct(target, params, source, Solver(objective="robust"), x)
+        reaches = {path: one.reach for path, one in ranges.items()}
+        factors = alpha_factors(smooth.layout, info, reaches, partial(layer_scale, smooth), he=True)
+        source = replace(smooth, scales=factors)
+    made = construct(Target(target, params), source, Robust(), x)
     kept = masked(made.mask, parameters(source))
     seen = forward(source.network, kept, x)
     silent = forward(source.network, kept, np.zeros_like(x))

@@ -1,11 +1,12 @@
 """From settings to values: what the command line says of a source and a target is what is built."""
 
+import jax
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments.compose import check, data_of, source_of, spec_of
+from experiments.compose import SOLVERS, check, data_of, solver_of, source_of, spec_of
 from experiments.run_folder import CONF
-from slth import nn
+from slth import Best, Compensated, Robust, Target, nn
 from slth.nn.layers import Activation
 
 
@@ -17,12 +18,18 @@ def composed(*overrides: str):
     return cfg, spec_of(cfg, data), data
 
 
+def built(*overrides: str):
+    """The source that these settings ask for, of a target with random weights."""
+    cfg, spec, data = composed(*overrides)
+    return source_of(cfg, Target.of(spec, nn.init(spec, jax.random.key(0))), data)
+
+
 def test_a_source_has_every_option_asked_for():
     given = ("init=glorot_normal", "scale=0.5", "presence=0.75", "biases=zero", "seed=3", "multiplicity=4")
     scales = ("{linear:2,dense*:0.5}", "[[linear,2],[dense*,0.5]]")
     for text in scales:
         asked = (*(f"source.{one}" for one in given), f"source.scales={text}")
-        source = source_of(*composed(*asked))
+        source = built(*asked)
         assert source.scales == (("linear", 2.0), ("dense*", 0.5))
         assert (source.init, source.scale, source.presence, source.biases) == (
             *("glorot_normal", 0.5, 0.75, "zero"),
@@ -32,7 +39,7 @@ def test_a_source_has_every_option_asked_for():
 
 @pytest.mark.parametrize("name", ["he_uniform", "uniform"])
 def test_sources_are_whole_unless_asked(name: str):
-    source = source_of(*composed(f"source={name}"))
+    source = built(f"source={name}")
     assert (source.init, source.scales, source.presence, source.biases) == (name, (), 1.0, "random")
 
 
@@ -48,4 +55,33 @@ def test_the_absolute_value_and_unknown_names_are_refused():
     with pytest.raises(ValueError, match="target: activation 'cube' is unknown"):
         composed("target.activation=cube")
     with pytest.raises(ValueError, match="source.scales: 'conv9' fits no layer"):
-        source_of(*composed("source.scales={conv9:2}"))
+        built("source.scales={conv9:2}")
+
+
+def test_solvers_are_objects_with_the_options_asked_for():
+    assert solver_of(composed()[0]) == Robust()
+    assert solver_of(composed("solver.noise=fixed", "solver.price=0.5")[0]) == Robust(
+        noise="fixed", price=0.5
+    )
+    assert solver_of(composed("solver=independent", "solver.size=3")[0]) == Best(size=3)
+    asked = ("solver=compensated", "solver.compensation.sweeps=2", "solver.compensation.ridge=0.5")
+    assert solver_of(composed(*asked)[0]) == Compensated(sweeps=2, ridge=0.5)
+    for method, kinds in SOLVERS.items():
+        for objective, kind in kinds.items():
+            made = solver_of(composed(f"solver.method={method}", f"solver.objective={objective}")[0])
+            assert type(made) is kind
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (("solver=compensated", "solver.noise=measured"), "solver.noise: means nothing to Compensated"),
+        (("solver=independent", "solver.price=1"), "solver.price: means nothing to Best"),
+        (("solver.objective=single", "solver.size=2"), "solver.size: means nothing to Single"),
+        (("solver.compensation.block=4",), "solver.compensation.block: means nothing to Robust"),
+        (("source.multiplicity=21",), "source.multiplicity: at most 20 with Robust, got 21"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(overrides: tuple[str, ...], message: str):
+    with pytest.raises(ValueError, match=message):
+        solver_of(composed(*overrides)[0])

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from experiments import compare_constructions
 from experiments import compose as settings
 from experiments.run_folder import CONF
-from slth.nn.fold import fold_batch_norm
+from slth import Single, Target
+from slth.source.ranges import input_ranges
 from tests.construct.nets import random_params
 
 PIXELS = ("data.mean=[0.0]", "data.std=[1.0]")
@@ -24,13 +25,16 @@ def composed(*overrides: str, name: str = "ticket"):
     return cfg, settings.spec_of(cfg, data), data
 
 
+def source_of(cfg, spec, data):
+    params = random_params(spec, np.random.default_rng(0))
+    return settings.source_of(cfg, Target.of(spec, params), data)
+
+
 def test_one_variable_a_weight_is_the_preset_of_malach():
     cfg, spec, data = composed("target=mlp", "construction=malach2020", "source.univariate=70")
     settings.refuse_uncovered(cfg, spec, data)
-    assert settings.solver_of(cfg).objective == "single"
-    names = [
-        layer.name for layer in settings.source_of(cfg, spec, data).network.layers if hasattr(layer, "name")
-    ]
+    assert settings.solver_of(cfg) == Single()
+    names = [layer.name for layer in source_of(cfg, spec, data).network.layers if hasattr(layer, "name")]
     assert names == [f"{name}{end}" for name in ("dense1", "dense2", "linear") for end in (".univariate", "")]
     with pytest.raises(ValueError, match="construction=malach2020 takes one variable for each weight"):
         settings.solver_of(composed("target=mlp", "construction=malach2020", "solver=compensated")[0])
@@ -42,13 +46,13 @@ def test_inputs_not_below_0_are_what_the_pixels_say():
         settings.refuse_uncovered(cfg, spec, data)
     cfg, spec, data = composed("target=digits_cnn", "construction=dacunha2021", *PIXELS)
     settings.refuse_uncovered(cfg, spec, data)
-    assert settings.solver_of(cfg).inputs == "nonnegative"
+    assert settings.nonnegative_of(cfg)
 
 
 def test_constants_of_two_layers_cannot_be_asked_for():
     cfg, spec, data = composed("target=mlp", "construction.depth=2L", "source.constants=9")
     with pytest.raises(ValueError, match="source.constants: 9 is of L\\+1"):
-        settings.source_of(cfg, spec, data)
+        source_of(cfg, spec, data)
 
 
 def test_certificates_of_two_layers_are_refused():
@@ -60,20 +64,21 @@ def test_certificates_of_two_layers_are_refused():
 @pytest.mark.parametrize("kind, exact", [("sigmoid", True), ("gelu", False)])
 def test_small_alpha_of_each_layer_fits_the_range_of_its_inputs(kind: str, exact: bool):
     cfg, spec, data = composed("target=digits_cnn", f"target.activation={kind}", "construction.depth=2L")
-    network, params = fold_batch_norm(spec, random_params(spec, np.random.default_rng(0)))
-    ranges = settings.ranges_of(cfg, settings.Target("t", network, params, None), data)
+    target = Target.of(spec, random_params(spec, np.random.default_rng(0)))
+    ranges = input_ranges(target.network, target.params, data.calibration(16), 3.0)
     assert list(ranges) == ["conv1", "conv2", "linear"]
     assert ranges["conv1"].exact
     assert [ranges[name].exact for name in ("conv2", "linear")] == [exact, exact]
-    scales = dict(settings.source_of(cfg, network, data, ranges).scales)
-    assert set(scales) == {name + end for name in ranges for end in ("", ".univariate")}
+    source = settings.source_of(cfg, target, data)
+    assert set(dict(source.scales)) == {name + end for name in ranges for end in ("", ".univariate")}
+    assert source.knows_target is not exact, "ranges that were seen are knowledge of the target"
 
 
-def test_a_cone_needs_no_ranges():
+def test_homogeneous_activations_need_no_ranges():
     cfg, spec, data = composed("target=mlp", "construction.depth=2L")
-    target = settings.Target("t", spec, random_params(spec, np.random.default_rng(0)), None)
-    assert settings.ranges_of(cfg, target, data) == {}
-    assert settings.source_of(cfg, spec, data).scales == ()
+    source = source_of(cfg, spec, data)
+    assert source.scales == ()
+    assert not source.knows_target
 
 
 def test_the_smallest_source_that_reaches_the_error_is_chosen(tmp_path, monkeypatch):

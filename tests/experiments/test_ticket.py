@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from experiments import ticket as experiment
-from slth import nn, ticket
-from slth.construct.prune import count_channels
+from slth import Ticket, nn
+from slth.construction.prune import count_channels
 
 SMALL = (
     "data.limit=60",
@@ -91,7 +91,7 @@ def test_metrics_keep_the_contract(finished: Path):
 
 def test_metrics_and_layers_follow_from_the_ticket_file(finished: Path):
     metrics = json.loads((finished / "metrics.json").read_text())
-    kept = ticket.load(finished / "ticket.safetensors")
+    kept = Ticket.load(finished / "ticket.safetensors")
     assert metrics["ticket"]["nonzero"] == kept.nonzero
     assert metrics["ticket"]["density"] == pytest.approx(kept.nonzero / metrics["source"]["parameters"])
     counts = count_channels(kept.source.network, kept.mask)
@@ -114,8 +114,8 @@ def test_the_ticket_computes_the_trained_target(finished: Path):
     data = load("digits", limit=60)
     spec = build("digits_cnn", (8, 8, 1), 10, width=3)
     wanted = nn.apply(spec, load_checkpoint(finished / "target.safetensors", spec), data.test_images)
-    kept = ticket.load(finished / "ticket.safetensors")
-    found = np.asarray(ticket.apply(kept, data.test_images))
+    kept = Ticket.load(finished / "ticket.safetensors")
+    found = kept(data.test_images)
     error = np.abs(found - np.asarray(wanted))
     assert error.max() == pytest.approx(metrics["error"]["max"], rel=1e-3)
     agreement = (found.argmax(1) == np.asarray(wanted).argmax(1)).mean()
@@ -135,7 +135,7 @@ def test_scales_read_off_the_target_are_said_to_be(root: Path, finished: Path):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["source"]["knows_target"] is True
     assert metrics["ticket"]["agreement"] > 0.9
-    assert len(ticket.load(folder / "ticket.safetensors").source.scales) == 3
+    assert len(Ticket.load(folder / "ticket.safetensors").source.scales) == 3
 
 
 def test_the_same_run_elsewhere_gives_equal_bytes(root: Path, finished: Path, tmp_path: Path):
@@ -159,6 +159,9 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "no probability": (["source.presence=0"], "source.presence"),
     "unknown biases": (["source.biases=some"], "source.biases"),
     "no scales": (["source.scales=2"], "source.scales"),
+    "an option of another solver": (["solver.compensation.sweeps=2"], "solver.compensation.sweeps: means"),
+    "a price of nothing": (["solver.objective=best", "solver.price=0.1"], "solver.price: means nothing"),
+    "no calibration": (["solver.calibration=0"], "solver.calibration: Robust needs training images"),
 }
 
 
@@ -198,7 +201,9 @@ def test_each_bad_setting_gives_one_line_that_names_it(root: Path, finished: Pat
     assert list(tmp_path.rglob("metrics.json")) == []
 
 
-def test_a_run_broken_in_the_middle_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_broken_in_the_middle_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     from hydra import compose, initialize_config_dir
 
     from experiments.run_folder import CONF, execute, folder_of
@@ -209,8 +214,28 @@ def test_a_run_broken_in_the_middle_leaves_no_folder(tmp_path: Path, monkeypatch
     def broken(*arguments, **named):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(experiment.report, "write_csv", broken)
-    with pytest.raises(RuntimeError, match="power cut"):
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="power cut"):
+        patched.setattr(experiment.report, "write_csv", broken)
         execute(experiment.run, cfg, "ticket")
-    assert not folder_of(cfg, "ticket").exists()
+    final = folder_of(cfg, "ticket")
+    (left,) = final.parent.iterdir()
+    assert left.name.startswith(f".{final.name}.")
+    assert len(list((left / experiment.NODES).iterdir())) == 3
+    with caplog.at_level("INFO"):
+        folder = execute(experiment.run, cfg, "ticket")
+    assert "took over 3 of 3 layers from a run that was broken off" in caplog.messages
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
+    assert {path.name for path in folder.iterdir()} == {path.name for path in finished.iterdir()}
+    assert (folder / "ticket.safetensors").read_bytes() == (finished / "ticket.safetensors").read_bytes()
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path):
+    from hydra import compose, initialize_config_dir
+
+    from experiments.run_folder import CONF, execute, folder_of
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("ticket", [f"output_dir={tmp_path}", *SMALL, "solver.size=3", "solver=compensated"])
+    with pytest.raises(ValueError, match="solver.size: means nothing to Compensated"):
+        execute(experiment.run, cfg, "ticket")
     assert list(folder_of(cfg, "ticket").parent.iterdir()) == []

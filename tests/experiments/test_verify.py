@@ -7,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from slth import nn, ticket
-from slth.construct.layout import source_network
+from slth import Ticket, nn, ticket
 from slth.data import load
 from slth.interop import load_network, save_checkpoint
 from slth.nn.zoo import build
-from slth.source import Source, parameter_shapes
+from slth.source import Source, source_network
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +21,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     spec = build("digits_cnn", (8, 8, 1), 10, width=2)
     params = nn.init(spec, jax.random.key(0))
     target, _ = nn.fold_batch_norm(spec, params)
-    source = Source(source_network(target, 2, copies_per_sign=2, constants=2), seed=1, multiplicity=2)
+    wide = source_network(target, 2, copies_per_sign=2, constants=2)
+    source = Source(wide.network, seed=1, multiplicity=2)
     draw = np.random.default_rng(0)
     mask: dict = {}
-    for path, shape in parameter_shapes(source.network).items():
+    for path, shape in nn.parameter_shapes(source.network).items():
         layer, name = path.split("/")
         mask.setdefault(layer, {})[name] = draw.random(shape) < 0.5
-    ticket.save(folder / "t.safetensors", ticket.make(source, mask, 2.0, target))
+    ticket.make(source, mask, 2.0, target).save(folder / "t.safetensors")
     save_checkpoint(folder / "target.safetensors", params)
     return folder / "t.safetensors", folder / "target.safetensors"
 
@@ -48,7 +48,7 @@ def test_a_ticket_alone(files, tmp_path: Path):
     metrics = verify([f"ticket={files[0]}"], tmp_path)
     assert metrics["verified"] is True
     assert metrics["ticket"]["accuracy"] is metrics["ticket"]["agreement"] is metrics["error"]["max"] is None
-    assert metrics["ticket"]["nonzero"] == ticket.load(files[0]).nonzero
+    assert metrics["ticket"]["nonzero"] == Ticket.load(files[0]).nonzero
 
 
 def test_a_ticket_on_data_against_its_target(files, tmp_path: Path):
@@ -63,9 +63,9 @@ def test_the_compact_network_is_written_and_gives_the_same_outputs(files, tmp_pa
     path = tmp_path / "small.safetensors"
     metrics = verify([f"ticket={files[0]}", f"compact={path}", "data=digits", "data.limit=40"], tmp_path)
     network, params, factor = load_network(path)
-    kept = ticket.load(files[0])
+    kept = Ticket.load(files[0])
     images = load("digits", limit=40).test_images
-    wanted = np.asarray(ticket.apply(kept, images))
+    wanted = kept(images)
     found = factor * np.asarray(nn.apply(network, params, images))
     assert factor == 2.0
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6 * float(np.abs(wanted).max()))

@@ -14,7 +14,7 @@ from slth.interop import load_checkpoint, read_arrays, save_checkpoint
 from slth.nn import zoo
 from slth.nn.layers import BatchNorm, Conv, Dense, Residual
 from slth.nn.pooling import GlobalMean
-from slth.train import accuracy, predict
+from slth.train import accuracy
 
 NET = nn.Network(
     (4, 4, 1),
@@ -92,12 +92,12 @@ def test_published_networks(data_dir: Path, file, target, name, mean, std, perce
     held = data.load(name, folder, mean=mean, std=std, train_limit=1)
     net = zoo.build(target, held.shape, held.classes)
     params = load_checkpoint(data_dir / "targets" / file, net)
-    logits = predict(net, params, held.test_images)
+    logits = nn.predict(net, params, held.test_images)
     right = (logits.argmax(1) == held.test_labels).mean()
     assert round(100 * right, 2) == percent
     if file == "resnet20_cifar10_relu.safetensors":
         folded, values = nn.fold_batch_norm(net, params)
-        again = predict(folded, values, held.test_images)
+        again = nn.predict(folded, values, held.test_images)
         assert np.abs(again - logits).max() < 1e-4
         assert round(100 * (again.argmax(1) == held.test_labels).mean(), 2) == percent
 

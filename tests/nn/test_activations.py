@@ -127,6 +127,7 @@ def test_gradients_exist_at_zero(name: str):
     assert np.isfinite(gradient)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_row_is_named():
     with pytest.raises(ValueError, match=r"activation 'cube' is unknown: choose one of relu, leaky_relu"):
         activation_info("cube")

@@ -224,11 +224,13 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("size, taps, mode, error, message", REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_refusals_name_the_value(size, taps, mode, error, message):
     with pytest.raises(error, match=message):
         convolve(jnp.ones(size), jnp.ones(taps), mode)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_dtypes_are_refused_rather_than_converted():
     with pytest.raises(TypeError, match="floating and of one dtype, got int32"):
         convolve(jnp.ones(3, jnp.int32), jnp.ones(2, jnp.int32))

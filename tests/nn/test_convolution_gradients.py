@@ -116,6 +116,7 @@ def test_jit_of_the_gradients():
     assert dx[0, :, :, 0].tolist() == [[1, 2, 1, 2, 1], [2, 4, 2, 4, 2]] * 2 + [[1, 2, 1, 2, 1]]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refusals_name_the_value():
     x, w = jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 3, 4))
     with pytest.raises(ValueError, match=r"agree in cin .* got \(2, 5, 5, 3\) and \(3, 3, 4, 3\)"):

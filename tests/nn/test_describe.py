@@ -96,6 +96,7 @@ REFUSED = {  # (function, options, message)
 
 
 @pytest.mark.parametrize("function, options, message", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_of_no_use_is_refused_with_the_reason(function, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         describe_activation(function, name="mine", **options)
@@ -135,6 +136,7 @@ def test_a_registered_function_is_an_activation_like_any_other(softsign: nn.Acti
     assert zoo.build("mlp", (3,), 2, activation="softsign").layers[1] == softsign
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_registering_twice_is_the_same_and_another_function_is_refused(softsign: nn.Activation):
     assert register_activation("softsign", jax.nn.soft_sign).reach == 20.0
     with pytest.raises(ValueError, match="the name 'softsign' is taken"):

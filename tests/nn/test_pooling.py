@@ -76,7 +76,7 @@ def test_global_mean_is_the_mean_of_each_channel():
 
 
 def test_flatten_orders_are_rows_or_channels_first():
-    x = np.arange(12).reshape(1, 2, 3, 2)
+    x = np.arange(12.0).reshape(1, 2, 3, 2)
     rows = [int(x[0, h, w, c]) for h in range(2) for w in range(3) for c in range(2)]
     channels = [int(x[0, h, w, c]) for c in range(2) for h in range(2) for w in range(3)]
     assert nn.Flatten().apply({}, jnp.asarray(x))[0].tolist() == rows
@@ -123,6 +123,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("build, message", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_pooled_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -79,6 +79,7 @@ def test_gradient_gathers_the_shared_entries():
     assert counts.tolist() == [[20.0] * 3] * 2
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refusals_name_the_value():
     with pytest.raises(ValueError, match=r"one axis or two, got \(2,\) and \(3, 3\)"):
         toeplitz(jnp.ones(2), (3, 3))

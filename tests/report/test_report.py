@@ -9,16 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth import nn, report
-from slth.construct import LayerRecord, Solver, construct
-from slth.construct.layout import source_network
-from slth.construct.node import Stats
+from slth import Best, Source, Target, construct, nn, report
+from slth.construction import LayerRecord, Node, Stats
+from slth.construction.state import Solved
 from slth.evaluate import LayerError
 from slth.report.metrics import activation, depth
 from slth.report.progress import LayerProgress
 from slth.report.tables import LAYER_COLUMNS
-from slth.source import Source
-from slth.ticket import make, masked
+from slth.source import source_network
 
 
 def built(kind: str):
@@ -28,20 +26,20 @@ def built(kind: str):
         nn.GlobalMean(),
         nn.Dense("d", 2),
     )
-    target = nn.Network((5, 5, 2), layers)
-    params = nn.init(target, jax.random.key(0))
-    source = Source(source_network(target, 8, copies_per_sign=16, constants=4), 0, 8, scale=1.0)
-    made = construct(target, params, source, Solver(objective="best"))
-    return target, source, made, masked(make(source, made.mask, made.factor))
+    network = nn.Network((5, 5, 2), layers)
+    target = Target(network, nn.init(network, jax.random.key(0)))
+    wide = source_network(network, 8, copies_per_sign=16, constants=4)
+    made = construct(target, Source(wide.network, 0, 8, scale=1.0), Best())
+    return made, made.ticket.params
 
 
 @pytest.mark.parametrize("kind", ["relu", "leaky_relu"])
 def test_realised_kernels_are_impulse_responses(kind: str):
-    target, source, made, weights = built(kind)
-    found = report.realised_kernels(target, made, weights)
+    made, weights = built(kind)
+    found = report.realised_kernels(made, weights)
     assert found is not None
     assert found.path == "c"
-    front = nn.Network((5, 5, 2), source.network.layers[:3])
+    front = nn.Network((5, 5, 2), made.source.network.layers[:3])
     front_weights = {name: weights[name] for name in ("univariate", "c")}
     nothing = nn.apply(front, front_weights, jnp.zeros((1, 5, 5, 2)))
     for sign, kernels in ((1, found.positive), (-1, found.negative)):
@@ -55,15 +53,18 @@ def test_realised_kernels_are_impulse_responses(kind: str):
 
 
 def test_kernels_of_no_image_are_none():
-    target = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
-    params = nn.init(target, jax.random.key(0))
-    source = Source(source_network(target, 4, copies_per_sign=8, constants=4), 0, 4)
-    made = construct(target, params, source, Solver(objective="best"))
-    assert report.realised_kernels(target, made, masked(make(source, made.mask, made.factor))) is None
+    flat = (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2))
+    for network in (
+        nn.Network((4,), flat),
+        nn.Network((4, 4, 2), (nn.Pool("mean", (2, 2)), nn.Flatten(), *flat)),  # reads no pixels
+    ):
+        target = Target(network, nn.init(network, jax.random.key(0)))
+        made = construct(target, Source.of(target, copies=4), Best())
+        assert report.realised_kernels(made, made.ticket.params) is None
 
 
 def test_layer_rows_and_their_file(tmp_path: Path):
-    _, _, made, _ = built("relu")
+    made, _ = built("relu")
     errors = {"c": LayerError(0.25, 0.125, 3)}
     rows = report.layer_rows(made, None, errors)
     assert all(tuple(row) == LAYER_COLUMNS for row in rows)
@@ -81,11 +82,11 @@ def test_layer_rows_and_their_file(tmp_path: Path):
 
 
 def test_figures_are_written_and_equal_for_equal_runs(tmp_path: Path):
-    target, _, made, weights = built("relu")
+    made, weights = built("relu")
     draw = np.random.default_rng(0)
     logits = draw.normal(size=(20, 4))
     rows = report.layer_rows(made, None, {path: LayerError(0.1, 0.05, 0) for path in made.columns})
-    kernels = report.realised_kernels(target, made, weights)
+    kernels = report.realised_kernels(made, weights)
     assert kernels is not None
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
@@ -112,8 +113,13 @@ def test_depth_and_activation():
 def test_progress_says_what_is_unsolved(caplog: pytest.LogCaptureFixture):
     progress = LayerProgress(2)
     with caplog.at_level(logging.INFO):
-        progress("a", 5, 10)
-        progress.finish(LayerRecord("a", Stats(problems=1000, unsolved=3), 1, 2, 0.5))
-        progress.finish(LayerRecord("b", Stats(problems=500, unsolved=4), 1, 2, 0.5))
+        progress.finish(node("a", Stats(problems=1000, unsolved=3)))
+        progress.finish(node("b", Stats(problems=500, unsolved=4), resumed=True))
     assert "1/2 a: 1,000 problems, 2,000 problems/s" in caplog.messages[0]
-    assert "7 of 1,500 unsolved so far" in caplog.messages[1]
+    assert "7 of 1,500 unsolved so far, taken over" in caplog.messages[1]
+
+
+def node(path: str, stats: Stats, *, resumed: bool = False) -> Node:
+    """A node of which only its record matters."""
+    solved = Solved((), np.zeros(0), np.zeros((1, 1)), np.ones((1, 1), bool), stats)
+    return Node(0, LayerRecord(path, stats, 1, 2, 0.5), {}, np.zeros((1, 1), int), solved, resumed)

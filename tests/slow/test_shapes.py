@@ -7,15 +7,11 @@ images that the construction has not seen; `pytest -s` prints them all.
 
 import time
 
-import jax
 import numpy as np
 import pytest
 
-from slth import nn
-from slth.construct import Solver, construct
-from slth.construct.compensate import Compensation
+from slth import Compensated, Robust, Target, construct, nn
 from slth.nn import zoo
-from slth.source import parameters
 from tests.construct.nets import images, random_params, source_of
 
 NETWORKS = {
@@ -25,8 +21,8 @@ NETWORKS = {
     "resnet18": zoo.resnet_imagenet(18, (64, 64, 3), 8, width=4),
     "resnet50": zoo.resnet_imagenet(50, (64, 64, 3), 8, width=4),
 }
-ROBUST = Solver(objective="robust")
-COMPENSATED = Solver(method="compensated", compensation=Compensation(sweeps=3))
+ROBUST = Robust()
+COMPENSATED = Compensated(sweeps=3)
 # Copies, solver, calibration images, skip of the source, and the largest accepted error (None: printed only).
 CASES = [
     ("resnet20, projections", 15, ROBUST, 32, "carried", 0.4),
@@ -40,7 +36,6 @@ CASES = [
     ("resnet50", 15, ROBUST, 16, "carried", 0.7),
     ("resnet50", 6, COMPENSATED, 512, "carried", None),
 ]
-apply = jax.jit(nn.apply, static_argnums=0)
 
 
 def trained_like(network, seed=0):
@@ -49,53 +44,37 @@ def trained_like(network, seed=0):
     params = random_params(network, rng)
     seen = nn.apply_train(network, params, images(network, 32, seed=5))[1]
 
-    def settle(layers, before, after):
-        out = {}
-        for layer in layers:
-            name = getattr(layer, "name", None)
-            if isinstance(layer, nn.Residual):
-                out[name] = {
-                    part: settle(getattr(layer, part), before[name][part], after[name][part])
-                    for part in before[name]
-                }
-            elif isinstance(layer, nn.BatchNorm):
-                keep = layer.momentum
-                mean, var = (
-                    (np.asarray(after[name][key]) - keep * before[name][key]) / (1 - keep)
-                    for key in ("mean", "var")
-                )
-                out[name] = before[name] | {
-                    "mean": (mean + 0.2 * rng.normal(size=mean.shape) * np.sqrt(np.maximum(var, 0))).astype(
-                        np.float32
-                    ),
-                    "var": (np.maximum(var, 1e-3) * rng.uniform(0.7, 1.4, var.shape)).astype(np.float32),
-                }
-            elif name is not None:
-                out[name] = before[name]
-        return out
-
-    return nn.fold_batch_norm(network, settle(network.layers, params, seen))
+    before, after = nn.by_layer(params), nn.by_layer(seen)
+    for step in nn.graph(network):
+        if not (isinstance(step, nn.Apply) and isinstance(step.layer, nn.BatchNorm)):
+            continue
+        keep, values = step.layer.momentum, before[step.path]
+        mean, var = (
+            (np.asarray(after[step.path][key]) - keep * values[key]) / (1 - keep) for key in ("mean", "var")
+        )
+        moved = mean + 0.2 * rng.normal(size=mean.shape) * np.sqrt(np.maximum(var, 0))
+        values["mean"] = moved.astype(np.float32)
+        values["var"] = (np.maximum(var, 1e-3) * rng.uniform(0.7, 1.4, var.shape)).astype(np.float32)
+    return nn.fold_batch_norm(network, nn.nested(before))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name, m, solver, count, skip, bound", CASES, ids=[f"{c[0]}-{c[2].method}-{c[4]}" for c in CASES]
+    "name, m, solver, count, skip, bound", CASES, ids=[f"{c[0]}-{type(c[2]).__name__}-{c[4]}" for c in CASES]
 )
 def test_outputs_agree(name, m, solver, count, skip, bound):
     target, params = trained_like(NETWORKS[name])
     x, calibration = images(target, 64), images(target, count, seed=1)
     source = source_of(target, m, constants=2 * m, copies_per_sign=2 * m, skip=skip)
     started = time.perf_counter()
-    made = construct(target, params, source, solver, calibration)
+    made = construct(Target(target, params), source, solver, calibration)
     seconds = time.perf_counter() - started
-    kept = jax.tree.map(lambda keep, values: np.where(keep, values, 0), made.mask, parameters(source))
-    wanted = np.asarray(apply(target, params, x))
-    outputs = made.factor * np.asarray(apply(source.network, kept, x))
+    wanted, outputs = made.target(x), made.ticket(x)
     error = np.linalg.norm(outputs - wanted) / np.linalg.norm(wanted - wanted.mean(0))
     agreement = (outputs.argmax(1) == wanted.argmax(1)).mean()
     classes = len(set(wanted.argmax(1)))
     print(
-        f"{name}, {solver.method}, m = {m}, {skip} skips: error {error:.3f} of the spread,"
+        f"{name}, {type(solver).__name__}, m = {m}, {skip} skips: error {error:.3f} of the spread,"
         f" agreement {agreement:.1%} ({classes} classes), {seconds:.0f} s"
     )
     assert np.isfinite(outputs).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from slth.construct.assign import assign
+from slth.construction.blocks import assign
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30])
@@ -22,7 +22,6 @@ def test_no_swap_of_two_helps_and_the_sum_is_near_the_least(n, seed):
         assert cost[np.arange(n), swapped].sum() >= total - 1e-12
     rows, best = linear_sum_assignment(cost)
     assert total <= 2 * cost[rows, best].sum() + 1e-12
-    assert total <= np.trace(cost) + 1e-12 or n > 5
 
 
 def test_equal_costs_end():

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.construct import compensate
-from slth.construct import moments as moments_module
-from slth.construct.compensate import solve_rows
-from slth.construct.layer import Rule, Wanted, solve_independent
-from slth.construct.moments import columns_of, draw_samples, moments, patches
-from slth.construct.residual import Carried
+from slth.construction import compensated
+from slth.construction import moments as moments_module
+from slth.construction.compensated import solve_rows
+from slth.construction.moments import columns_of, draw_samples, moments, patches
+from slth.construction.solvers import Best, Compensated
+from slth.construction.state import Carried
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
-from tests.construct.parts import make_part
+from tests.construct.parts import make_part, problem_of
 
 M = 5
 
@@ -195,7 +195,7 @@ def test_moments_are_means_of_products(monkeypatch):
     monkeypatch.setattr(moments_module, "SAMPLED", 128)
     part = calibrated(0)
     columns = columns_of((part,), 8)
-    samples = draw_samples(part.layer, part.stream.shape, 40, 300)
+    samples = draw_samples(part.layer, part.read.shape, 40, 300)
     rng = np.random.default_rng(0)
     wanted, realised = (rng.normal(size=(40, 9, c)).astype(np.float32) for c in (3, 15))
     found = moments((part,), columns, samples, carried(wanted, realised), np.arange(15))
@@ -232,34 +232,29 @@ def errors(part, mask, columns, bias):
 
 def test_compensation_beats_independent_choices_on_the_calibration_images():
     part = calibrated(1)
-    columns = np.arange(15).reshape(3, M)
     bias = np.array([0.3, -0.4, 0.0])
-    want, rule = Wanted(bias, columns, np.full(3, np.nan)), Rule("best", 0.01, M)
-    compensated = compensate.solve_compensated((part,), want, rule, None, compensate.Compensation())
-    alone = solve_independent((part,), want, rule)
-    after, before = (errors(part, s.masks[0], columns, bias) for s in (compensated, alone))
-    assert (after < before).all()
-    assert after.mean() < 0.75 * before.mean()
-    more = compensate.solve_compensated((part,), want, rule, None, compensate.Compensation(sweeps=8))
-    assert errors(part, more.masks[0], columns, bias).mean() <= after.mean() * 1.001
+    problem = problem_of([part], bias=bias)
+    solvers = (Best(), Compensated(sweeps=1), Compensated(sweeps=8))
+    masks = (solver.solve(problem).masks[0] for solver in solvers)
+    alone, after, more = (errors(part, mask, problem.rows.columns, bias) for mask in masks)
+    assert (more < alone).all()
+    assert more.mean() < 0.75 * alone.mean()
+    assert more.mean() < after.mean(), "the later sweeps repair what the first left"
 
 
 def test_a_skip_error_is_compensated_too():
     part = calibrated(2)
-    columns = np.arange(15).reshape(3, M)
-    want, rule = Wanted(np.zeros(3), columns, np.full(3, np.nan)), Rule("best", 0.01, M)
     # what the skip lacks is the same everywhere: a bias
     skip = carried(np.full((40, 9, 3), 0.7, np.float32), np.zeros((40, 9, 15), np.float32))
-    settings = compensate.Compensation()
-    solved = compensate.solve_compensated((part,), want, rule, skip, settings)
-    blind = compensate.solve_compensated((part,), want, rule, None, settings)
+    columns = np.arange(15).reshape(3, M)
+    solved, blind = (Compensated().solve(problem_of([part], carried=one)) for one in (skip, None))
     after, before = (errors(part, s.masks[0], columns, 0.7 * np.ones(3)) for s in (solved, blind))
     assert after.mean() < before.mean() / 3
 
 
 def test_layers_of_one_shape_are_compiled_once(monkeypatch):
     traced = {"sweep": [], "moments": []}
-    inner_sweep, inner_piece = compensate._sweep.__wrapped__, moments_module._piece.__wrapped__
+    inner_sweep, inner_piece = compensated._sweep.__wrapped__, moments_module._piece.__wrapped__
 
     def sweep(gram, weights, *rest):
         traced["sweep"].append((gram.shape, weights.shape))
@@ -269,10 +264,8 @@ def test_layers_of_one_shape_are_compiled_once(monkeypatch):
         traced["moments"].append((reads, tickets[0].shape))
         return inner_piece(reads, tickets, *rest)
 
-    monkeypatch.setattr(compensate, "_sweep", jax.jit(sweep, static_argnums=7, donate_argnums=(2, 3)))
+    monkeypatch.setattr(compensated, "_sweep", jax.jit(sweep, static_argnums=7, donate_argnums=(2, 3)))
     monkeypatch.setattr(moments_module, "_piece", jax.jit(piece, static_argnums=0))
-    columns = np.arange(15).reshape(3, M)
-    want, rule = Wanted(np.zeros(3), columns, np.full(3, np.nan)), Rule("best", 0.01, M)
     for seed in range(3):
-        compensate.solve_compensated((calibrated(seed),), want, rule, None, compensate.Compensation(sweeps=3))
+        Compensated(sweeps=3).solve(problem_of([calibrated(seed)]))
     assert {name: len(shapes) for name, shapes in traced.items()} == {"sweep": 1, "moments": 1}

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import kstest
 
 from slth import random
-from slth.construct.layout import source_network
+from slth.nn import parameter_shapes
 from slth.nn.layers import Activation, Conv, Dense, Residual, same_padding
 from slth.nn.network import Network
 from slth.nn.pooling import GlobalMean
@@ -19,10 +19,10 @@ from slth.source import (
     layer_scale,
     layers,
     parameter,
-    parameter_shapes,
     parameters,
     present,
     sha256,
+    source_network,
 )
 
 PAD = same_padding((3, 3))
@@ -212,7 +212,7 @@ def test_widths_are_those_of_the_theorem_with_as_many_constants_as_copies():
         (4,), (Dense("a", 6), Activation("relu"), Dense("b", 5), Activation("relu"), Dense("c", 3))
     )
     m = 4
-    shapes = parameter_shapes(source_network(target, m, copies_per_sign=m, constants=m))
+    shapes = parameter_shapes(source_network(target, m, copies_per_sign=m, constants=m).network)
     univariate = 2 * m * 4 + 2 * m
     assert shapes == {
         "univariate/bias": (univariate,),
@@ -250,11 +250,6 @@ REFUSED = {
 def test_settings_that_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Source(NETWORK, 0, 2, **options)
-
-
-def test_a_seed_that_is_no_seed_is_refused_when_drawing():
-    with pytest.raises(ValueError, match="seed must be in"):
-        parameter(Source(NETWORK, -1, 2), "z/kernel")
 
 
 def test_a_source_is_a_static_value():

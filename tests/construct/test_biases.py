@@ -4,10 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.construct.bias import CHUNK, constant_variables, safe_taps, solve_biases
-from slth.construct.layer import empty_masks
-from slth.construct.layout import copies
-from slth.construct.node import Stream
+from slth.construction.biases import CHUNK, constant_variables, empty_masks, safe_taps, solve_biases
+from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from slth.subset_sum.reference import brute_force
@@ -44,15 +42,11 @@ def test_a_constant_through_a_safe_tap_is_the_same_everywhere(size, taps, stride
     layer = Conv("a", count, taps, stride, padding, dilation, use_bias=False)
     one_tap_each = jnp.eye(count).reshape(*taps, 1, count)
     y = np.asarray(layer.apply({"kernel": one_tap_each}, jnp.ones((1, *size, 1)))).reshape(-1, count)
-    slots = copies(np.zeros((1, 1), int))
-    stream = Stream((*size, 1), slots, np.zeros(1, int), np.ones(1), np.zeros((1, 1)))
-    np.testing.assert_array_equal(safe_taps(layer, stream), (y == 1).all(0))
+    np.testing.assert_array_equal(safe_taps(layer, Read((*size, 1))), (y == 1).all(0))
 
 
 def test_all_positions_are_safe_for_a_dense_layer():
-    slots = copies(np.zeros((2, 1), int))
-    stream = Stream((4, 3, 2), slots, np.zeros(0, int), np.zeros(0), np.zeros((2, 1)), flat=Flatten("chw"))
-    assert safe_taps(Dense("a", 2), stream).tolist() == [True] * 12
+    assert safe_taps(Dense("a", 2), Read((4, 3, 2), Flatten("chw"))).tolist() == [True] * 12
 
 
 def test_constants_reach_through_safe_taps_only_and_zeros_never():

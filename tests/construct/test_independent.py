@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from slth.construct.layer import Rule, Wanted, deviations, solve_independent
+from slth.construction.independent import deviations, solve_independent
+from slth.construction.solvers import Best, Robust, Smallest
 from slth.subset_sum.reference import brute_force, costs, subsets
-from tests.construct.parts import make_part
+from tests.construct.parts import make_part, problem_of
 
 M, TOLERANCE = 5, 0.02
 
 
-def wanted(part, bias=None):
-    cout = part.weight.shape[2]
-    constants = len(part.stream.constants)
-    columns = np.arange(cout * M).reshape(cout, M)
-    return Wanted(np.zeros(cout) if bias is None else bias, columns, np.full(constants, np.nan))
+SOLVERS = {  # the solver, and what it minimises
+    "smallest": (Smallest(TOLERANCE), "smallest"),
+    "best": (Best(TOLERANCE), "best"),
+    "robust": (Robust(TOLERANCE), "robust"),
+    "fixed price": (Robust(TOLERANCE, noise="fixed", price=0.01), "robust"),
+}
 
 
 def problems(part, columns):
@@ -29,27 +31,26 @@ def noise_of(seed, cin=2):
     return np.random.default_rng(seed).uniform(0, 0.2, (cin, M))
 
 
-@pytest.mark.parametrize("objective", ["smallest", "best", "robust", "fixed price"])
-def test_every_subset_is_the_optimal_one(objective):
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_subset_is_the_optimal_one(name):
     part = make_part(1, noise=noise_of(1))
-    want = wanted(part)
-    rule = Rule(objective, TOLERANCE, M)
-    if objective == "fixed price":
-        rule = Rule("robust", TOLERANCE, M, price=0.01)
-    solved = solve_independent((part,), want, rule)
+    solver, objective = SOLVERS[name]
+    problem = problem_of([part])
+    columns = problem.rows.columns
+    solved = solver.solve(problem)
     (mask,) = solved.masks
     kept = np.zeros(mask.shape, bool)
     unsolved = deviating = 0
-    noise = np.zeros(want.columns.shape)
-    for (tap, i, j, column), x, t in problems(part, want.columns):
+    noise = np.zeros(columns.shape)
+    for (tap, i, j, column), x, t in problems(part, columns):
         terms = {}
-        if objective == "robust":
+        if name == "robust":
             price = x.astype(np.float64) ** 2 * part.stream.noise[i]
             terms = {"residual_price": part.rms[i] ** 2, "price": price[:, None]}
-        elif objective == "fixed price":
+        elif name == "fixed price":
             terms = {"price": 0.01 * x[:, None].astype(np.float64) ** 2}
-        cost = costs(x[:, None], np.array([t]), rule.objective, tolerance=TOLERANCE, **terms)
-        best = brute_force(x[:, None], np.array([t]), rule.objective, tolerance=TOLERANCE, **terms)[0]
+        cost = costs(x[:, None], np.array([t]), objective, tolerance=TOLERANCE, **terms)
+        best = brute_force(x[:, None], np.array([t]), objective, tolerance=TOLERANCE, **terms)[0]
         chosen = mask[tap, part.stream.slots.members[i], column]
         number = int((chosen << np.arange(M)).sum())
         for values in cost:  # equal in all that the objective minimises, whatever the rounding
@@ -60,11 +61,11 @@ def test_every_subset_is_the_optimal_one(objective):
         unsolved += abs(left) > TOLERANCE and not reachable
         deviating += abs(left) > TOLERANCE and reachable
         error = (chosen * x.astype(np.float64) ** 2 * part.stream.noise[i]).sum()
-        noise[j, list(want.columns[j]).index(column)] += left**2 * part.rms[i] ** 2 + error
+        noise[j, list(columns[j]).index(column)] += left**2 * part.rms[i] ** 2 + error
     assert np.array_equal(mask, kept), "nothing but the problems' own variables"
     assert (solved.stats.unsolved, solved.stats.deviating) == (unsolved, deviating)
     assert unsolved > 0
-    assert (deviating > 0) == (rule.objective == "robust")
+    assert (deviating > 0) == (objective == "robust")
     np.testing.assert_allclose(solved.noise, noise, rtol=1e-5)
 
 
@@ -73,17 +74,15 @@ def test_the_size_of_the_activations_does_not_matter(size):
     part = make_part(1, noise=noise_of(1))
     large = make_part(1, noise=noise_of(1) * size**2)
     large = large._replace(rms=part.rms * size)
-    rule = Rule("robust", TOLERANCE, M)
-    one, other = (solve_independent((p,), wanted(p), rule) for p in (part, large))
+    one, other = (Robust(TOLERANCE).solve(problem_of([p])) for p in (part, large))
     assert np.array_equal(one.masks[0], other.masks[0])
 
 
 def test_counts_of_a_mask_are_those_of_the_solver_that_made_it():
     part = make_part(2, noise=noise_of(2))
-    rule = Rule("robust", TOLERANCE, M)
-    want = wanted(part)
-    solved = solve_independent((part,), want, rule)
-    counted = deviations(part, solved.masks[0], want.columns, rule)
+    problem = problem_of([part])
+    solved = solve_independent(problem, Robust(TOLERANCE))
+    counted = deviations(part, solved.masks[0], problem.rows.columns, TOLERANCE)
     np.testing.assert_allclose(counted.error, solved.stats.error, rtol=1e-6)
     assert counted._replace(error=0, source_power=0) == solved.stats._replace(error=0, source_power=0)
     np.testing.assert_allclose(counted.source_power, solved.stats.source_power, rtol=1e-5)
@@ -93,10 +92,10 @@ def test_a_copy_set_aside_is_read_only_where_nothing_else_will_do():
     usable = np.ones((2, M), bool)
     usable[0, 2] = usable[1, 0] = usable[1, 4] = False
     part = make_part(3, cout=8, usable=usable)
-    want = wanted(part)
-    solved = solve_independent((part,), want, Rule("best", TOLERANCE, M))
+    problem = problem_of([part])
+    solved = Best(TOLERANCE).solve(problem)
     read = spared = 0
-    for (tap, i, _, column), x, t in problems(part, want.columns):
+    for (tap, i, _, column), x, t in problems(part, problem.rows.columns):
         aside = ~usable[i]
         chosen = solved.masks[0][tap, part.stream.slots.members[i], column]
         without = np.abs(t - subsets(M) @ np.where(aside, 0, x).astype(np.float64)).min()
@@ -111,8 +110,8 @@ def test_a_copy_set_aside_is_read_only_where_nothing_else_will_do():
 def test_biases_stand_beside_the_weights_in_the_counts():
     part = make_part(4, constants=(1.5, -0.7, 0.4))
     bias = np.array([0.5, 0.0, -0.25])
-    alone = solve_independent((part,), wanted(part), Rule("best", TOLERANCE, M))
-    both = solve_independent((part,), wanted(part, bias), Rule("best", TOLERANCE, M))
+    alone = Best(TOLERANCE).solve(problem_of([part]))
+    both = Best(TOLERANCE).solve(problem_of([part], bias=bias))
     assert both.stats.problems == alone.stats.problems + 2 * M
     extra = both.masks[0] & ~alone.masks[0]
     assert (alone.masks[0] <= both.masks[0]).all()
@@ -122,20 +121,17 @@ def test_biases_stand_beside_the_weights_in_the_counts():
 
 def test_two_maps_into_one_sum_share_their_rows():
     parts = (make_part(5), make_part(6, cin=3, taps=1))
-    want = wanted(parts[0])
-    rule = Rule("best", TOLERANCE, M)
-    together = solve_independent(parts, want, rule)
+    together = Best(TOLERANCE).solve(problem_of(parts))
     for part, mask in zip(parts, together.masks, strict=True):
-        assert np.array_equal(mask, solve_independent((part,), want, rule).masks[0])
+        assert np.array_equal(mask, Best(TOLERANCE).solve(problem_of([part])).masks[0])
 
 
 def test_constant_rows_come_near_their_values_and_carried_ones_stay_pruned():
     constants = tuple(np.linspace(0.5, 2, 8))
     part = make_part(7, constants=constants)
-    want = wanted(part)
     asked = np.full(8, 1.5)
     asked[3] = np.nan
-    solved = solve_independent((part,), want._replace(constant=asked), Rule("best", TOLERANCE, M))
+    solved = Best(TOLERANCE).solve(problem_of([part], constant=asked))
     rows = solved.masks[0][1, 2 * M :, 3 * M :]
     sums = (rows * part.random[1, 2 * M :, 3 * M :].astype(np.float64) * np.array(constants)[:, None]).sum(0)
     np.testing.assert_allclose(solved.constants, sums, atol=1e-12)

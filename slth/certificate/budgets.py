@@ -1,0 +1,283 @@
+r"""What Theorem 2 needs to know of a target and its source: nodes, what they read, how errors grow.
+
+A map whose subsets have at most q of the random weights :math:`|v| \le \sigma` for each of at most D target
+weights in a row multiplies its inputs' errors by at most :math:`\Gamma = \sigma q D`, an activation by its
+Lipschitz constant; a sum adds its terms, so that a residual block is one factor :math:`\Gamma_{skip} +
+\Gamma_2 T \Gamma_1`. Products of many layers leave the range of floats: all is in logarithms.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from slth.certificate import steps as lowered
+from slth.certificate.arithmetic import Kernel, Values, correlate
+from slth.certificate.domain import Domain
+from slth.certificate.slopes import info_of
+from slth.certificate.steps import Apply, Lowered, Sum, applied, behind, between, follow, layout, lower
+from slth.construction import Construction
+from slth.construction.plan import centred
+from slth.nn.activations import ActivationInfo
+from slth.nn.layers import Activation, Conv, Linear
+from slth.source import Source, layer_scale, parameter
+from slth.source.layout import Univariate
+from slth.source.widths import first_info
+
+GRID = 2.0**-24
+"""Scales are rounded to float32 and weights to this grid, which may take one above its layer's scale."""
+IMAGES = 16
+"""Inputs looked at together."""
+SLACK = 1 + 1e-9
+"""Far above what float64 rounds away in a sum of absolute values."""
+SLACK32 = 1 + 1e-4
+"""The same for means that a construction takes in float32."""
+
+
+class Map(NamedTuple):
+    """One linear map into a node: a target layer, or a skip as the 1x1 convolution that is solved."""
+
+    linear: lowered.Map
+    scale: float
+    """The source's scale of its weights."""
+    sigma: float
+    """Largest |v| that the source may have there; of a normal source, the largest it has."""
+    raw: bool
+    """Whether it reads the network's input, as the channels of the extra first layer carry it."""
+    signs: int
+    """Subset-sum problems of one weight: 2 for a raw input whose signs are carried by different channels."""
+    offset: bool
+    """Whether constants cancel something at every tap: phi(0) of the first layer, or activations' means."""
+
+    @property
+    def path(self) -> str:
+        """Key of its parameters."""
+        return self.linear.path
+
+    @property
+    def layer(self) -> Linear:
+        """The target's layer."""
+        return self.linear.layer
+
+    @property
+    def kernel(self) -> Kernel:
+        """The balanced target's weights."""
+        return self.linear.weight
+
+    @property
+    def taps(self) -> int:
+        """Taps that may meet padding; constants are exact through all others."""
+        return math.prod(self.kernel.shape[:-2]) if isinstance(self.layer, Conv) else 0
+
+    @property
+    def fan_in(self) -> int:
+        """D: most non-zero weights of one output."""
+        return int(np.count_nonzero(self.kernel.reshape(-1, self.kernel.shape[-1]), axis=0).max())
+
+    def gain(self, size: int) -> float:
+        """Gamma for subsets of at most this size: sigma q D."""
+        return self.sigma * size * self.fan_in
+
+
+class Node(NamedTuple):
+    """A sum of linear maps that every copy of the ticket computes: a layer, or the end of a block."""
+
+    step: Sum
+    maps: tuple[Map, ...]
+    copied: bool
+    """Whether there are m copies of it: all but the last."""
+
+    @property
+    def path(self) -> str:
+        """Of its first map, as `slth.construction.LayerRecord` names it."""
+        return self.step.path
+
+    @property
+    def problems(self) -> int:
+        """Subset-sum problems of one copy; at most so many where constants cancel something tap by tap."""
+        weights = sum(entry.signs * int(np.count_nonzero(entry.kernel)) for entry in self.maps)
+        offsets = [entry.taps for entry in self.maps if entry.offset]
+        biases = int(np.count_nonzero(self.step.bias))
+        return weights + (self.features * (1 + sum(offsets)) if offsets else biases)
+
+    @property
+    def features(self) -> int:
+        """Outputs of the target's layer."""
+        return len(self.step.bias)
+
+    @property
+    def scale(self) -> float:
+        """The largest scale of its maps."""
+        return max(entry.scale for entry in self.maps)
+
+
+class Setting(NamedTuple):
+    """A target, its source and a domain as Theorem 2 sees them."""
+
+    lowered: Lowered
+    """Steps of the balanced target."""
+    nodes: tuple[Node, ...]
+    """In the order in which a ticket is constructed."""
+    source: Source
+    first: Univariate
+    """The extra first layer."""
+    info: ActivationInfo
+    """Of that layer's activation."""
+
+    def sizes(self, multiplicity: int) -> dict[str, int]:
+        """q of every map by path: all members there are, in the first layer of both signs."""
+        both = self.first.width // self.first.inputs
+        maps = (entry for node in self.nodes for entry in node.maps)
+        return {entry.path: both if entry.raw else multiplicity for entry in maps}
+
+    def problems(self, multiplicity: int) -> int:
+        """Subset-sum problems of a source of m copies."""
+        return sum(node.problems * (multiplicity if node.copied else 1) for node in self.nodes)
+
+
+def setting_of(made: Construction) -> Setting:
+    """The nodes of a construction's balanced target, and its source of L + 1.
+
+    Raises: ValueError for a source with two layers for each of the target's.
+    """
+    source, first = made.source, layout(made).first
+    if first is None:
+        raise ValueError(
+            "theorem: budgets are those of the L+1 construction, this source has 2L layers: make it with "
+            "depth L+1"
+        )
+    target = lower(made, made.params)
+    info, means = first_info(made.target.network), centred(made.target.network, source.network)
+    signs = 1 if info.mu_plus == info.mu_minus or _nonnegative(target) else 2
+    last = max(number for number, step in enumerate(target.steps) if isinstance(step, Sum))
+    raw, nodes = {0}, []
+    for number, step in enumerate(target.steps):
+        if isinstance(step, Apply):
+            raw |= {number + 1} if step.reads in raw else set()
+            continue
+        maps = tuple(
+            Map(
+                entry,
+                layer_scale(source, entry.path),
+                largest_weight(source, entry.path),
+                entry.reads in raw,
+                *((signs, info.offset != 0) if entry.reads in raw else (1, means)),
+            )
+            for entry in step.maps
+        )
+        nodes.append(Node(step, maps, number != last))
+    return Setting(target, tuple(nodes), source, first, info)
+
+
+def _nonnegative(target: Lowered) -> bool:
+    """Whether the leading layers leave no number below 0, so that one sign is solved alone."""
+    infos = [info_of(layer) for layer in target.lead if isinstance(layer, Activation)]
+    return bool(infos) and infos[-1].homogeneous and infos[-1].mu_plus >= 0 >= infos[-1].mu_minus
+
+
+def largest_weight(source: Source, path: str) -> float:
+    """sigma: a bound of the random weights |v| of the layer at ``path``."""
+    if source.init.endswith("normal"):
+        return float(np.abs(np.asarray(parameter(source, f"{path}/kernel"))).max())
+    return layer_scale(source, path) * (1 + GRID) + GRID
+
+
+class Reads(NamedTuple):
+    """What the maps read over a domain."""
+
+    sums: dict[str, float]
+    """B of each map by path."""
+    reach: float
+    """The largest number that the extra first layer reads."""
+
+
+def reads_of(setting: Setting, domain: Domain, calibration: Values | None = None) -> Reads:
+    r"""What the maps read, :math:`B \ge \sup_x \max_{j,p} \sum_{i, \tau: w_{ji\tau} \ne 0} |x_i(sp + \tau)|`.
+
+    Exact where the domain is images; for a box or balls x is bounded by intervals, entry by entry. Where
+    constants carry the mean of x, the error of a weight meets x less its mean, and the means' sum is added.
+
+    Args:
+      domain: checked against the target's input shape (`Domain.check`).
+      calibration: images that the means were taken from; None where there were none.
+    """
+    maps = [entry for node in setting.nodes for entry in node.maps]
+    sums = {entry.path: 0.0 for entry in maps}
+    reach = 0.0
+    for sizes in _sizes(setting.lowered, domain):
+        reach = max(reach, float(sizes[0].max()))
+        for entry in maps:
+            read = correlate(entry.layer, sizes[entry.linear.reads], 1.0 * (entry.kernel != 0))
+            sums[entry.path] = max(sums[entry.path], float(read.max()) * SLACK)
+    offsets = [entry for entry in maps if entry.offset and not entry.raw]
+    if calibration is not None and offsets:
+        for entry, mean in zip(offsets, _means(setting.lowered, offsets, calibration), strict=True):
+            read = (mean[:, None] * (entry.kernel != 0)).reshape(-1, entry.kernel.shape[-1])
+            sums[entry.path] += float(read.sum(0).max()) * SLACK32
+    return Reads(sums, reach)
+
+
+def _values(target: Lowered, images: Values) -> Iterator[list[Values]]:
+    """The target's values for some images at a time."""
+    for start in range(0, len(images), IMAGES):
+        x = np.asarray(images[start : start + IMAGES], np.float64)
+        for layer in target.lead:
+            x = applied(layer, x)
+        yield follow(target.steps, x)
+
+
+def _sizes(target: Lowered, domain: Domain) -> Iterator[list[Values]]:
+    """The largest magnitudes of all values, for some sets of inputs at a time."""
+    if domain.kind == "examples":
+        for values in _values(target, domain.low):
+            yield [np.abs(a) for a in values]
+        return
+    for start in range(0, len(domain.low), IMAGES):
+        ends = behind(target.lead, *(a[start : start + IMAGES] for a in (domain.low, domain.high)))
+        yield [x.size for x in follow(target.steps, between(*ends))]
+
+
+def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, " cin"]]:
+    """Magnitudes of the channels' means at each map; of a dense layer, which may read several positions of a
+    channel, at least these."""
+    totals = [np.zeros(entry.kernel.shape[-2]) for entry in maps]
+    for values in _values(target, images):
+        for total, entry in zip(totals, maps, strict=True):
+            x = values[entry.linear.reads]
+            total += x.reshape(len(x), -1, x.shape[-1]).mean(1).sum(0)
+    means = [np.abs(total) / len(images) for total in totals]
+    return [
+        mean if isinstance(entry.layer, Conv) else np.full_like(mean, mean.max())
+        for mean, entry in zip(means, maps, strict=True)
+    ]
+
+
+def log_growth(setting: Setting, sizes: Mapping[str, int]) -> dict[str, float]:
+    """log A by path of each node: how much an error of all its pre-activations can grow up to the outputs.
+
+    Args:
+      sizes: q by path of each map.
+    """
+    nodes = {node.path: node for node in setting.nodes}
+    grown: list[dict[str, float]] = [{}]
+    for step in setting.lowered.steps:
+        if isinstance(step, Apply):
+            # Pooling and flattening enlarge no error.
+            log = math.log(info_of(step.layer).lipschitz) if isinstance(step.layer, Activation) else 0.0
+            grown.append({path: value + log for path, value in grown[step.reads].items()})
+            continue
+        terms = [(entry.linear.reads, _log(entry.gain(sizes[entry.path]))) for entry in nodes[step.path].maps]
+        if step.carry is not None:
+            terms.append((step.carry.reads, 0.0))
+        errors: dict[str, float] = {}
+        for reads, log in terms:
+            for path, value in grown[reads].items():
+                errors[path] = float(np.logaddexp(errors.get(path, -math.inf), value + log))
+        grown.append(errors | {step.path: 0.0})
+    return grown[-1]
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value else -math.inf

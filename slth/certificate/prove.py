@@ -1,0 +1,286 @@
+r"""Certificates: how far a ticket's logits can be from its target's, proved over a domain.
+
+    | f_target(x)_o - lambda f_ticket(x)_o |  <=  bound_o     for every x of the domain,
+
+for the two networks as functions of real numbers, plus ``slack`` for what float32 does to them.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from slth import nn
+from slth.certificate import difference, linear
+from slth.certificate.build import build
+from slth.certificate.domain import Domain
+from slth.certificate.pair import Node, Pair, Place, hull, inputs
+from slth.certificate.steps import Map, Range, behind, follow, lower
+from slth.construction import Construction
+from slth.source import parameter
+
+Method = Literal["interval", "linear"]
+
+SAMPLES = 16
+"""Inputs on which float32 is compared with float64."""
+SAFETY = 4.0
+"""What the largest of these differences is multiplied by."""
+MEMORY = 2**27
+"""Numbers held at a time, about: it sets how many sets of inputs are propagated together."""
+
+
+class LayerBound(NamedTuple):
+    """What is proved of the copies of one node, over all sets of inputs; units of the balanced target."""
+
+    path: str
+    bound: float
+    """Largest bound of the error of a copy's pre-activation."""
+    mean: float
+    """Mean bound over sets, copies and positions."""
+    size: float
+    """Largest magnitude of the target's pre-activations, as far as is known."""
+    unstable: float
+    """Share of the copies' pre-activations that may be of either sign, or of another than the target's."""
+
+
+class Certificate(NamedTuple):
+    """A bound for every set of inputs of a domain and every output."""
+
+    bound: Float[np.ndarray, "n *outputs"]
+    """|target - lambda ticket| <= bound; n is 1 for a box, and for examples by the interval method."""
+    layers: tuple[LayerBound, ...]
+    method: str
+    domain: str
+    slack: float
+    """The share of ``bound`` that allows for the float32 arithmetic of both networks."""
+
+    def certified(self, logits: Float[np.ndarray, "images outputs"]) -> Bool[np.ndarray, " images"]:
+        """Images on which target and ticket provably have the same largest output.
+
+        True where the target's largest logit leads every other by more than the sum of their two bounds, as
+        it does wherever the top-2 margin exceeds twice the largest bound.
+
+        Args:
+          logits: the target's, for images of the domain; image i belongs to set i, or all to the only one.
+        Raises: ValueError for another number of images or outputs.
+        """
+        bound, y = self.bound, np.asarray(logits, np.float64)
+        if y.ndim != 2 or y.shape[1:] != bound.shape[1:] or len(bound) not in (1, len(y)):
+            raise ValueError(f"certified: logits of shape {y.shape} do not fit bounds of shape {bound.shape}")
+        top = y.argmax(1)
+        rows = np.arange(len(y))
+        lead = y[rows, top][:, None] - y
+        need = bound + np.broadcast_to(bound, y.shape)[rows, top][:, None]
+        safe = lead > need
+        safe[rows, top] = True
+        return np.asarray(safe.all(1))
+
+
+def certify(
+    made: Construction,
+    domain: Domain,
+    method: Method = "interval",
+    *,
+    slack: float | None = None,
+    exact_output: bool = False,
+) -> Certificate:
+    r"""A bound over a domain, :math:`|f_{target}(x)_o - \lambda f_{ticket}(x)_o| \le \mathrm{bound}_o`.
+
+    ``interval`` is Theorem 1: absolute values, layer by layer. ``linear`` propagates the difference of the
+    two networks with its signs, forwards as a middle and a radius and back from the outputs as a linear form.
+    For examples ``interval`` bounds all images at once by the largest activations that any of them reaches,
+    and ``linear`` evaluates both networks in float64 at each.
+
+    Args:
+      made: a construction of L + 1 (`slth.construct`).
+      domain: `box`, `ball` or `examples`, in the units that the network reads.
+      method: "interval" or "linear"; the latter is never the looser one, and slower.
+      slack: what float32 may add to the error of an output; None measures it as `SAFETY` times the largest
+        difference between float32 and float64 at `SAMPLES` inputs of the domain, 0 certifies the networks as
+        functions of real numbers. ``bound - slack`` is proved; a measured slack is not.
+      exact_output: certify the hidden layers of the ticket alone, below the target's own last linear layer,
+        which reads of the copies of every value the one with the least bound.
+    Returns: the bounds, in the units of the target's outputs, and what is known of each node.
+    Raises: ValueError for a domain or method that does not fit, or a source of 2L.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.certificate import box, certify
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> proof = certify(made, box(-1, 1))
+      >>> proof.bound.shape, bool(proof.bound.max() < 1)
+      ((1, 2), True)
+
+    Source: this project (docs/bounds.md), after the proof of Burkholz, ICML 2022.
+    """
+    if method not in get_args(Method):
+        raise ValueError(
+            f"certificate: method {method!r} is unknown: choose one of {', '.join(get_args(Method))}"
+        )
+    domain = domain.check(made.target.network.input_shape)
+    pair = _pair(made, domain)
+    if slack is None:
+        slack = measured_slack(made, domain, pair)
+    if exact_output:
+        pair = with_exact_output(pair, domain)
+    bounds, batches = [], []
+    for low, high in _batches(domain, pair, method):
+        bound, layers = _bounds(pair, domain.kind, method, low, high)
+        bounds.append(bound)
+        batches.append(layers)
+    bound = _in_order(pair, np.concatenate(bounds))
+    bound = pair.factor * bound * (1 + 1e-12) + slack
+    return Certificate(bound, _gathered(batches), method, domain.text, slack)
+
+
+def _pair(made: Construction, domain: Domain) -> Pair:
+    """The pair for inputs of a checked domain."""
+    low, _ = behind(lower(made, made.target.params).lead, domain.low, domain.high)
+    return build(made, signed=bool((low < 0).any()))
+
+
+def _in_order(pair: Pair, values: Float[np.ndarray, "n *outputs"]) -> Float[np.ndarray, "n *outputs"]:
+    """Values of the ticket's output channels in the order of the target's."""
+    return values[..., np.argsort(pair.places[-1].owner[0])]
+
+
+def _batches(domain: Domain, pair: Pair, method: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Sets of inputs, as many at a time as memory holds."""
+    if domain.kind == "examples" and method == "interval":
+        yield domain.low, domain.high
+        return
+    widest = max(place.constant.size for place in pair.places)
+    size = int(np.clip(MEMORY // (40 * widest), 1, 64))
+    for start in range(0, len(domain.low), size):
+        yield domain.low[start : start + size], domain.high[start : start + size]
+
+
+def _bounds(
+    pair: Pair, kind: str, method: str, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, list[difference.Layer]]:
+    """Bounds of delta at the outputs for some sets of inputs, and the layers' summaries."""
+    if kind == "examples" and method == "linear":
+        values, deltas = ([Range(a, np.zeros_like(a)) for a in arrays] for arrays in difference.at(pair, low))
+        return deltas[-1].size, difference.summaries(pair, values, deltas)
+    if kind == "examples":
+        widest = max(int(np.prod(place.shape)) for place in pair.places)
+        values = hull(pair, low, int(np.clip(MEMORY // (20 * widest), 1, 256)))
+    else:
+        values = follow(pair.target, inputs(pair, low, high))
+    deltas = difference.propagate(pair, values, signed=method == "linear")
+    bound = linear.bounds(pair, values, deltas) if method == "linear" else deltas[-1].size
+    return bound, difference.summaries(pair, values, deltas)
+
+
+def with_exact_output(pair: Pair, domain: Domain) -> Pair:
+    """The pair with the target's own last linear layer, on copies that Theorem 1 chooses over the domain."""
+    last = max(number for number, step in enumerate(pair.steps) if isinstance(step, Node))
+    node = pair.steps[last]
+    assert isinstance(node, Node)
+    low, high = (f(a, axis=0, keepdims=True) for f, a in ((np.min, domain.low), (np.max, domain.high)))
+    hidden = pair._replace(steps=pair.steps[:last], places=pair.places[: last + 1])
+    values = follow(hidden.target, inputs(hidden, low, high))
+    errors = [error.size[0] for error in difference.propagate(hidden, values, signed=False)]
+    exact = exact_node(node, pair.places, pair.places[last + 1], errors)
+    return pair._replace(steps=(*pair.steps[:last], exact, *pair.steps[last + 1 :]))
+
+
+def exact_node(
+    node: Node, places: tuple[Place, ...], end: Place, errors: list[Float[np.ndarray, "*space channels"]]
+) -> Node:
+    """The sum with the target's own weights, each on the copy with the least of the given errors.
+
+    Args:
+      end: the place behind it.
+      errors: by place.
+    Raises: ValueError where it reads the network's input, or a value of which no copy is read.
+    """
+    maps: list[Map] = []
+    for entry, copied in zip(node.target.maps, node.kept.maps, strict=True):
+        place = places[entry.reads]
+        if len(place.owner) > 1 or not (place.gain[0][place.owned] == 1).all():
+            raise ValueError("certificate: exact_output needs a linear layer before the last one")
+        error = errors[entry.reads].reshape(-1, len(place.owner[0])).mean(0)
+        order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
+        best = np.full(place.shape[-1], -1)
+        best[place.owner[0][order]] = np.where(place.owned[order], order, -1)
+        needed = (entry.weight != 0).reshape(-1, *entry.weight.shape[-2:]).any((0, 2))
+        if (best[needed] < 0).any():
+            raise ValueError(
+                "certificate: exact_output needs a copy of every value that the output layer reads"
+            )
+        weight = np.zeros_like(copied.weight)
+        weight[..., best[needed], :] = entry.weight[..., needed, :][..., end.owner[0]]
+        maps.append(copied._replace(weight=weight))
+    missed = tuple(entry._replace(weight=np.zeros_like(entry.weight)) for entry in node.missed.maps)
+    return node._replace(
+        kept=node.kept._replace(maps=tuple(maps)),
+        missed=node.missed._replace(maps=missed, bias=np.zeros_like(node.missed.bias)),
+    )
+
+
+def _gathered(batches: list[list[difference.Layer]]) -> tuple[LayerBound, ...]:
+    """Summaries over all sets of inputs."""
+    layers = []
+    for path, *columns in (
+        (same[0].path, *(np.concatenate(column) for column in list(zip(*same, strict=True))[1:]))
+        for same in zip(*batches, strict=True)
+    ):
+        reduced = (f(column) for f, column in zip((np.max, np.mean, np.max, np.mean), columns, strict=True))
+        layers.append(LayerBound(path, *map(float, reduced)))
+    return tuple(layers)
+
+
+def measured_slack(made: Construction, domain: Domain, pair: Pair | None = None) -> float:
+    r"""`SAFETY` times the largest |difference in float32 - difference in float64| at `SAMPLES` inputs.
+
+    The inputs are the middles of the first sets, and random corners of them. Measured, not proved: worst-case
+    bounds of float32 sums of thousands of terms exceed what they are to protect.
+
+    Args:
+      pair: of `slth.certificate.build.build`, where it is there already.
+    Returns: the slack, in the units of the target's outputs.
+    """
+    target = made.target
+    domain = domain.check(target.network.input_shape)
+    pair = pair or _pair(made, domain)
+    x = _sample(domain)
+    kept = nn.nested(
+        {
+            path: {
+                name: jnp.where(np.asarray(mask), parameter(made.source, f"{path}/{name}"), 0)
+                for name, mask in masks.items()
+            }
+            for path, masks in nn.by_layer(made.mask).items()
+        }
+    )
+    right, ticket = (
+        np.asarray(_forward(network, params, x), np.float64)
+        for network, params in ((target.network, target.params), (made.source.network, kept))
+    )
+    _, deltas = difference.at(pair, x.astype(np.float64))
+    exact = pair.factor * _in_order(pair, deltas[-1])
+    return float(SAFETY * np.abs(np.float32(pair.factor) * ticket - right - exact).max())
+
+
+_forward = jax.jit(nn.apply, static_argnums=0)
+
+
+def _sample(domain: Domain) -> Float[np.ndarray, "samples *shape"]:
+    """Middles of the first sets of inputs, then random corners, in float32 and within the domain."""
+    rng = np.random.default_rng(0)
+    n = len(domain.low)
+    middles = min(n, SAMPLES if domain.kind == "examples" else SAMPLES // 2)
+    chosen = np.linspace(0, n - 1, middles).astype(int)
+    samples = [(domain.low[chosen] + domain.high[chosen]) / 2]
+    if middles < SAMPLES and domain.kind != "examples":
+        sets = np.arange(SAMPLES - middles) % n
+        upper = rng.random((len(sets), *domain.low.shape[1:])) < 0.5
+        samples.append(np.where(upper, domain.high[sets], domain.low[sets]))
+    return np.concatenate(samples).astype(np.float32)
