@@ -11,13 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import pandas as pd
 
 from benchmarks.built import Built, built
 from experiments.certificates import domain_of
 from slth.certificate import certify, examples
-from slth.train import predict
 
 SHOWN = {
     "bound_interval": "{:.3g}",
@@ -33,27 +31,26 @@ SHOWN = {
 
 def rows(ticket: Built, errors: int) -> list[dict[str, Any]]:
     """One row for each part of the network and each domain."""
-    data, target = ticket.data, ticket.target
-    network = (target.network, target.params, ticket.source, ticket.made)
-    logits = predict(target.network, target.params, jnp.asarray(data.test_images))
-    found = []
+    data, made = ticket.data, ticket.made
+    logits = made.target(data.test_images)
+    table = []
     for part in ("whole", "hidden"):
         exact = examples(data.test_images[:errors])
-        worst = certify(*network, exact, "linear", slack=0.0, exact_output=part == "hidden").bound.max()
+        worst = certify(made, exact, "linear", slack=0.0, exact_output=part == "hidden").bound.max()
         for name in ("box", "ball"):
             domain = domain_of(ticket.cfg, name, data)
-            row = {"multiplicity": ticket.source.multiplicity, "part": part, "domain": name}
+            row = {"multiplicity": made.source.multiplicity, "part": part, "domain": name}
             for method in ("interval", "linear"):
                 begun = time.perf_counter()
-                proof = certify(*network, domain, method, exact_output=part == "hidden")
+                proof = certify(made, domain, method, exact_output=part == "hidden")
                 row[f"seconds_{method}"] = time.perf_counter() - begun
                 row[f"bound_{method}"] = float(proof.bound.max())
                 about = logits if name == "box" else logits[: len(proof.bound)]
                 row[f"certified_{method}"] = float(proof.certified(about).mean())
             row["ratio"] = row["bound_interval"] / row["bound_linear"]
             row["error"] = float(worst)
-            found.append(row)
-    return found
+            table.append(row)
+    return table
 
 
 def main() -> None:
@@ -66,11 +63,11 @@ def main() -> None:
     parser.add_argument("--errors", type=int, default=48, help="test images for the exact error")
     parser.add_argument("--csv", type=Path, help="file for the table")
     options = parser.parse_args()
-    found = []
+    measured = []
     for m in options.multiplicity:
         settings = ["certificate=ball", "certificate.images=10", *options.settings]
-        found += rows(built([*settings, f"source.multiplicity={m}"]), options.errors)
-    table = pd.DataFrame(found)[["multiplicity", "part", "domain", *SHOWN]]
+        measured += rows(built([*settings, f"source.multiplicity={m}"]), options.errors)
+    table = pd.DataFrame(measured)[["multiplicity", "part", "domain", *SHOWN]]
     print(table.to_string(index=False, formatters={name: form.format for name, form in SHOWN.items()}))
     if options.csv:
         options.csv.parent.mkdir(parents=True, exist_ok=True)

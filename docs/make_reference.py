@@ -11,6 +11,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +92,8 @@ def resolve(module: str, name: str) -> tuple[str, Definition, str] | None:
             assert isinstance(node, ast.Assign | ast.AnnAssign)
             return module, node, string_of(after)
     for node in body:
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "slth":
+            assert node.module is not None
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     inner = f"{node.module}.{alias.name}"
@@ -164,13 +166,14 @@ def undefined(example: str) -> list[str]:
 
 
 def members(module: str, node: ast.ClassDef) -> list[tuple[Definition, str]]:
-    """Fields and public methods of a class and of its private bases, with what is said of each."""
+    """Fields of a class and of its bases in slth, and its own public methods, with what is said of each."""
     found: dict[str, tuple[Definition, str]] = {}
     for base in node.bases:
-        private = isinstance(base, ast.Name) and base.id.startswith("_")
-        place = resolve(module, base.id) if private and isinstance(base, ast.Name) else None
-        if place is not None and isinstance(place[1], ast.ClassDef):
-            found |= {str(defined(child)): (child, doc) for child, doc in members(place[0], place[1])}
+        with suppress(LookupError):  # a base of another library
+            place = resolve(module, ast.unparse(base))
+            if place is not None and isinstance(place[1], ast.ClassDef):
+                inherited = members(place[0], place[1])
+                found |= {str(defined(f)): (f, doc) for f, doc in inherited if isinstance(f, ast.AnnAssign)}
     for child, after in zip(node.body, [*node.body[1:], None], strict=True):
         name = defined(child)
         if name is None or name.startswith("_"):
@@ -318,8 +321,8 @@ def page() -> str:
     ]
     head = [
         "Every public name with its signature and its docstring. `make reference` writes this page from the "
-        "code; the tests run its examples and fail where the page is older than the code. The guides beside it say "
-        "what the names are for: [tickets.md](tickets.md) first.",
+        "code; the tests run its examples and fail where the page is older than the code. The guides beside "
+        "it say what the names are for: [tickets.md](tickets.md) first.",
         "\n".join(index),
     ]
     return "\n\n".join([title, *head, *blocks[1:]]) + "\n"

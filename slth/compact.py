@@ -8,10 +8,10 @@ from jaxtyping import Int
 
 from slth.construction.prune import Channels, needed
 from slth.nn.graph import Sum, by_layer, graph, nested, value_shapes
-from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
+from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
-from slth.nn.rewrite import Place, rewrite
+from slth.nn.rewrite import Place, Sides, rewrite
 from slth.types import Mask, Params, Shape
 
 Held = Int[np.ndarray, " channels"]
@@ -97,21 +97,22 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
                 raise ValueError(f"{path}: fold batch norm before a network is made compact")
         return (*done, layer)
 
-    def joined(place: Place, block: Residual, value: int) -> Residual:
-        """The block with its skip's channels brought to those that its sum has."""
+    def joined(place: Place, sides: Sides, value: int) -> Sides:
+        """The sides of a block with its skip's channels brought to those that its sum has."""
         step = graph(network)[value - 1]
         assert isinstance(step, Sum)
-        sides = {"branch": block.branch, "skip": block.skip}
         for skip, side in zip(step.skips, _skip_sides(step), strict=True):
             inputs, channels = held[skip.reads], None
             if isinstance(skip.layer, Subsample):
                 channels = skip.layer.channels
-            before = sides[side][:-1] if channels is not None else sides[side]
+            before = getattr(sides, side)
+            before = before[:-1] if channels is not None else before
             stride = skip.layer.stride if isinstance(skip.layer, Subsample) else (1,) * (len(step.shape) - 1)
             if channels is None and np.array_equal(inputs, held[value]):
                 continue
-            sides[side] = (*before, Subsample(stride, _places(inputs, held[value], channels)))
-        return replace(block, branch=sides["branch"], skip=sides["skip"])
+            joint = Subsample(stride, _places(inputs, held[value], channels))
+            sides = sides._replace(**{side: (*before, joint)})
+        return sides
 
     return Compact(rewrite(network, smaller, joined), nested(out))
 

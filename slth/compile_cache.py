@@ -9,7 +9,7 @@ OPTION = "jax_compilation_cache_dir"
 
 
 def cache_folder() -> Path:
-    """``$JAX_COMPILATION_CACHE_DIR``, else ``slth/jax`` in the user's cache folder."""
+    """``$JAX_COMPILATION_CACHE_DIR``, else the folder slth/jax in the user's cache."""
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if chosen:
         return Path(chosen)

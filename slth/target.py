@@ -60,7 +60,8 @@ def check_params(network: Network, params: Mapping[str, Any]) -> None:
     """
     if not isinstance(network, Network):
         raise ValueError(
-            f"network: expected a slth.nn.Network, got {kind_of(network)}: write one (docs/tickets.md) or take one "
+            f"network: expected a slth.nn.Network, got {kind_of(network)}: write one (docs/tickets.md) "
+            "or take one "
             "of slth.nn.zoo"
         )
     if not isinstance(params, Mapping):
@@ -82,7 +83,8 @@ def check_params(network: Network, params: Mapping[str, Any]) -> None:
             )
         if np.asarray(leaf).dtype.kind not in "fiu" and np.asarray(leaf).dtype.name != "bfloat16":
             raise ValueError(
-                f"params: {path} holds {np.asarray(leaf).dtype.name}, expected real numbers: are these the parameters "
+                f"params: {path} holds {np.asarray(leaf).dtype.name}, expected real numbers: are these "
+                "the parameters "
                 "of this network?"
             )
         # A sum of absolute values is finite only where every number is; one pass, no array beside.
@@ -98,7 +100,8 @@ def check_images(images: object, shape: Shape) -> None:
 
     Raises: ValueError, naming what was found, what was expected and what to do.
     """
-    if not isinstance(images, np.ndarray | jax.Array) or images.ndim != len(shape) + 1 or images.shape[1:] != shape:
+    array = isinstance(images, np.ndarray | jax.Array)
+    if not array or images.ndim != len(shape) + 1 or images.shape[1:] != shape:
         found = getattr(images, "shape", None) or kind_of(images)
         raise ValueError(f"images: expected an array of shape (n, {', '.join(map(str, shape))}), got {found}")
     if not len(images):
@@ -106,7 +109,8 @@ def check_images(images: object, shape: Shape) -> None:
     values = np.asarray(images)
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(
-            f"images: expected floating-point numbers, got {values.dtype}: normalise them as the target was trained"
+            f"images: expected floating-point numbers, got {values.dtype}: normalise them as the "
+            "target was trained"
         )
     if not np.isfinite(values).all():
         raise ValueError("images: they hold NaN or infinite numbers: remove those images")

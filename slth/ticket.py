@@ -71,7 +71,7 @@ class Ticket:
     Args:
       source: the random network; regenerated, never stored.
       bits: the mask, packed eight entries a byte, most significant first, the arrays in the order of
-        `slth.source.parameter_shapes`, row-major; unused bits of the last byte are 0.
+        `slth.nn.parameter_shapes`, row-major; unused bits of the last byte are 0.
       factor: lambda > 0, by which the outputs are multiplied.
       source_sha256: `slth.source.sha256` of the source.
       target: spec of the network that the ticket computes, for information (None: not said).
@@ -176,7 +176,7 @@ def make(source: Source, mask: Mask, factor: float, target: Network | None = Non
     """The ticket of a source and a mask, with the source's hash computed.
 
     Args:
-      mask: a tree of boolean arrays of the source's parameters (`slth.construct.construct`).
+      mask: a tree of boolean arrays of the source's parameters (of `slth.Construction`).
     Raises: ValueError if the mask's names, shapes or types are not those of the source's parameters.
 
     Example:

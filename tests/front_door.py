@@ -1,5 +1,10 @@
-"""A user's whole program, for networks that were trained elsewhere: file in, ticket file out."""
+"""A user's whole program, for networks that were trained elsewhere: file in, ticket file out.
 
+``python -m tests.front_door relu+tanh gelu+gelu`` prints what the tickets of such networks do.
+"""
+
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +65,8 @@ class Passed(NamedTuple):
     accuracy: float
     """Of the target on held-out digits, [0, 1]."""
     agreement: float
+    largest: float
+    """Largest error of a logit."""
     unsolved: int
     problems: int
 
@@ -84,4 +91,20 @@ def program(file: Path, spec: nn.Network, folder: Path) -> Passed:
     agreement = float((y.argmax(-1) == goal.argmax(-1)).mean())
     assert error.agreement == agreement
     accuracy = float((goal.argmax(-1) == DIGITS.test_labels).mean())
-    return Passed(accuracy, agreement, made.unsolved, made.stats.problems)
+    return Passed(accuracy, agreement, error.max, made.unsolved, made.stats.problems)
+
+
+def main() -> None:
+    """A line for each pair of activations."""
+    for pair in sys.argv[1:]:
+        spec = network(*pair.split("+"))
+        with tempfile.TemporaryDirectory() as folder:
+            found = program(trained_file(spec, Path(folder) / "net.npz"), spec, Path(folder))
+        print(
+            f"{pair}: target {100 * found.accuracy:.2f} %, agreement {100 * found.agreement:.2f} %, "
+            f"largest error {found.largest:.2g}, {found.unsolved:,} of {found.problems:,} unsolved"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -17,8 +17,8 @@ from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import parameters, source_network
-from tests.construct.nets import PAD, PLAIN, RELU, RESIDUAL, images, source_of, target_of
-from tests.construct.reference import leaves, masked, run
+from tests.construction.nets import PAD, PLAIN, RELU, RESIDUAL, images, source_of, target_of
+from tests.construction.reference import leaves, masked, run
 
 SIGMOID = Activation("sigmoid")
 

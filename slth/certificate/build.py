@@ -133,7 +133,7 @@ def _node(
     owner = owner[read]
     owned = owner >= 0
     target, kept, missed = [], [], []
-    own: Values = np.zeros(len(owner))
+    biases: Values = np.zeros(len(owner))
     for entry in step.maps:
         view = views[entry.reads]
         weight = entry.weight[..., view.inputs, :] / view.scale[:, None] * scale
@@ -143,7 +143,7 @@ def _node(
         for index, gain in zip(view.place.owner, view.place.gain, strict=True):
             np.add.at(sums, index, by_channel * gain.reshape(-1, *(1,) * (value.ndim - 1)))
         error = np.moveaxis(sums, 0, -2) - np.where(owned, weight[..., owner], 0.0)
-        own = own + parts.kept(entry.path, "bias")[read]
+        biases = biases + parts.kept(entry.path, "bias")[read]
         for maps, kernel in ((target, weight), (kept, value), (missed, error)):
             maps.append(entry._replace(weight=kernel))
     carry = _carry(step, wide, views, owner, read, scale)
@@ -151,8 +151,8 @@ def _node(
     aim = np.where(owned, bias[owner], 0.0)
     zero = np.zeros(len(owner))
     copied = Sum(step.path, tuple(kept), carry, zero, zero)
-    constant = summed(copied._replace(bias=own), [view.place.constant[None] for view in views])[0]
-    rounding = 8 * UNIT * (np.abs(aim) + np.abs(constant) + np.abs(own)) + sum(
+    constant = summed(copied._replace(bias=biases), [view.place.constant[None] for view in views])[0]
+    rounding = 8 * UNIT * (np.abs(aim) + np.abs(constant) + np.abs(biases)) + sum(
         gamma(terms(entry.weight)) * _size(entry, views[entry.reads].place.constant) for entry in kept
     )
     offset = np.where(owned, constant - aim, 0.0)

@@ -20,7 +20,6 @@ Source: this project; the recursion of Theorem 1 follows the proof of Burkholz, 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -34,20 +33,8 @@ from slth.nn.pooling import Pool
 
 CELLS = 1024
 """Arguments at which the remainder of the first activation is tabulated."""
-
-
-class Layer(NamedTuple):
-    """What is known of the copies' pre-activations of one node over n sets of inputs."""
-
-    path: str
-    bound: Float[np.ndarray, " n"]
-    """Largest bound of a copy's error."""
-    mean: Float[np.ndarray, " n"]
-    """Mean bound over copies and positions."""
-    size: Float[np.ndarray, " n"]
-    """Largest magnitude of the target's pre-activations."""
-    unstable: Float[np.ndarray, " n"]
-    """Share of the copies' pre-activations whose sign, or the target's, may change over the set."""
+Summary = Float[np.ndarray, "4 n"]
+"""For each of n sets of inputs: largest and mean bound of a copy, largest |u|, share of unstable copies."""
 
 
 def propagate(pair: Pair, values: Sequence[Range], *, signed: bool) -> list[Range]:
@@ -199,21 +186,21 @@ def at(pair: Pair, images: Values) -> tuple[list[Values], list[Values]]:
     return values, deltas
 
 
-def summaries(pair: Pair, values: Sequence[Range], deltas: Sequence[Range]) -> list[Layer]:
-    """What is known of the copies of each node."""
-    return [
-        _summary(step.target.path, pair.places[number], values[number], deltas[number].size)
+def summaries(pair: Pair, values: Sequence[Range], deltas: Sequence[Range]) -> dict[str, Summary]:
+    """What is known of the copies of each node, by path."""
+    return {
+        step.target.path: _summary(pair.places[number], values[number], deltas[number].size)
         for number, step in enumerate(pair.steps, start=1)
         if isinstance(step, Node)
-    ]
+    }
 
 
-def _summary(path: str, place: Place, x: Range, error: Values) -> Layer:
+def _summary(place: Place, x: Range, error: Values) -> Summary:
     n, owned = len(error), place.owned
     if not owned.any():
-        return Layer(path, *(np.zeros(n) for _ in range(4)))
+        return np.zeros((4, n))
     copies = error[..., owned]
     owner = place.owner[0][owned]
     unstable = np.abs(x.mid)[..., owner] <= x.rad[..., owner] + copies
-    bound, mean, size, share = (a.reshape(n, -1) for a in (copies, copies, x.size, unstable))
-    return Layer(path, bound.max(1), mean.mean(1), size.max(1), share.mean(1))
+    bound, size, share = (a.reshape(n, -1) for a in (copies, x.size, unstable))
+    return np.stack([bound.max(1), bound.mean(1), size.max(1), share.mean(1)])

@@ -11,8 +11,14 @@ from slth.types import Shape
 class Domain(NamedTuple):
     r"""Sets of inputs, :math:`\{x : low_i \le x \le high_i\}` for i = 1..n, entry by entry.
 
-    A box has n = 1. Balls have one set an image, and a bound of its own for each. Examples are single points,
-    ``low = high``.
+    A box is one set, n = 1. Balls are one set for each image, each with a bound of its own. Examples are
+    single points, ``low = high``.
+
+    Example:
+      >>> import numpy as np, slth
+      >>> domain = slth.ball(np.zeros((3, 4)), 0.5)      # three images of four entries
+      >>> domain.kind, domain.low.shape, float(domain.low.min()), float(domain.high.max())
+      ('ball', (3, 4), -0.5, 0.5)
     """
 
     kind: Literal["box", "ball", "examples"]
@@ -44,8 +50,12 @@ def box(low: Float[np.ndarray, "..."] | float, high: Float[np.ndarray, "..."] | 
         (after normalisation).
     Raises: ValueError unless both are finite and low <= high everywhere.
 
-    >>> box(0, 1).text
-    'box [0, 1]'
+    Example:
+      >>> import slth
+      >>> slth.box(0, 1).text
+      'box [0, 1]'
+      >>> slth.box([-1.0, 0.0], [1.0, 2.0]).low.tolist()      # one number for each channel
+      [[-1.0, 0.0]]
     """
     below, above = np.broadcast_arrays(np.asarray(low, np.float64)[None], np.asarray(high, np.float64)[None])
     return _checked(Domain("box", below, above, f"box [{below.min():.4g}, {above.max():.4g}]"))
@@ -60,9 +70,15 @@ def ball(
     r"""For each image all inputs with :math:`|x - image|_\infty \le radius`, within [low, high] if given.
 
     Args:
-      radius: in the units that the network reads; one number, one a channel or one an entry.
+      images: the centres, shape (n, *input_shape).
+      radius: in the units that the network reads; one number, one for each channel or one for each entry.
       low, high: range of the inputs, to which the balls are cut.
     Raises: ValueError for no image, a radius below 0 or anything that is not finite.
+
+    Example:
+      >>> import numpy as np, slth
+      >>> slth.ball(np.ones((2, 3)), 0.25, high=1.0).high.tolist()
+      [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     centre = np.asarray(images, np.float64)
     size = np.asarray(radius, np.float64)
@@ -80,9 +96,17 @@ def ball(
 
 
 def examples(images: Float[np.ndarray, "n *shape"]) -> Domain:
-    """Single images: nothing but these is claimed.
+    """Single images: the claim is about these images and no others.
 
+    Args:
+      images: shape (n, *input_shape), in the units that the network reads.
     Raises: ValueError for no image, or entries that are not finite.
+
+    Example:
+      >>> import numpy as np, slth
+      >>> domain = slth.examples(np.ones((5, 3)))
+      >>> domain.kind, bool((domain.low == domain.high).all())
+      ('examples', True)
     """
     points = np.asarray(images, np.float64)
     return _checked(Domain("examples", points, points, f"{len(points)} images"))

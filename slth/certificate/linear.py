@@ -163,10 +163,10 @@ class _Backward:
             layer, base.low + np.minimum(delta.low, 0), base.high + np.maximum(delta.high, 0)
         )
         spread = (most - least) / 2 * delta.size
-        kept = spread <= KEEP * after.rad
-        slope = (least + most) / 2 * kept
+        linear = spread <= KEEP * after.rad
+        slope = (least + most) / 2 * linear
         total = self.ticket.total
-        total.add(form, np.where(kept, 0.0, after.mid), np.where(kept, spread, after.rad))
+        total.add(form, np.where(linear, 0.0, after.mid), np.where(linear, spread, after.rad))
         total.add(form, 0.0, ROUNDING * np.abs(slope) * delta.size)
         self.ticket.add(at, form * slope)
 
@@ -184,11 +184,11 @@ class _Backward:
             corners = [end - chord * a for end, a in zip(ends, (x.low, x.high), strict=True)]
             corners.append(np.where((x.low < 0) & (x.high > 0), 0.0, corners[0]))
             smooth = between(np.minimum.reduce(corners), np.maximum.reduce(corners))
-        kept = smooth.rad <= KEEP * after.rad
+        linear = smooth.rad <= KEEP * after.rad
         rounding = ROUNDING * (np.abs(chord) * x.size + after.size)
-        rad = np.where(kept, smooth.rad, after.rad) + rounding
-        self.target.total.add(form, np.where(kept, smooth.mid, after.mid), rad)
-        self.target.add(at, form * (chord * kept))
+        rad = np.where(linear, smooth.rad, after.rad) + rounding
+        self.target.total.add(form, np.where(linear, smooth.mid, after.mid), rad)
+        self.target.add(at, form * (chord * linear))
 
 
 def _most(form: Forms) -> Float[Array, " outputs"]:

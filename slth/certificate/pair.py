@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from slth.certificate.arithmetic import Values
-from slth.certificate.steps import Fixed, Range, Step, Sum, applied, behind, between, follow
+from slth.certificate.steps import Apply, Fixed, Range, Step, Sum, applied, behind, between, follow
 from slth.nn.layers import Activation
 from slth.types import Shape
 
@@ -75,11 +75,6 @@ class Same(NamedTuple):
     rounding: Float[np.ndarray, "*space channels"]
     """Bound of the rounding of the constants behind it."""
 
-    @property
-    def target(self) -> "Same":
-        """What the target does."""
-        return self
-
 
 class Univariate(NamedTuple):
     """The extra first layer: channel c is phi(alpha_c x_input), or a constant where alpha is 0."""
@@ -106,7 +101,9 @@ class Pair(NamedTuple):
     @property
     def target(self) -> tuple[Step, ...]:
         """The target's steps, scaled."""
-        return tuple(step.target for step in self.steps)  # pyright: ignore[reportReturnType]
+        return tuple(
+            step.target if isinstance(step, Node) else Apply(step.layer, step.reads) for step in self.steps
+        )
 
 
 def inputs(pair: Pair, low: Values, high: Values) -> Range:

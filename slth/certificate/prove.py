@@ -33,7 +33,18 @@ MEMORY = 2**27
 
 
 class LayerBound(NamedTuple):
-    """What is proved of the copies of one node, over all sets of inputs; units of the balanced target."""
+    """What is proved of the copies of one node, over all sets of inputs; units of the balanced target.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> proof = slth.certify(made, slth.box(-1, 1))
+      >>> [layer.path for layer in proof.layers], proof.layers[0].mean <= proof.layers[0].bound
+      (['a', 'b'], True)
+    """
 
     path: str
     bound: float
@@ -47,7 +58,21 @@ class LayerBound(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """A bound for every set of inputs of a domain and every output."""
+    """A bound for every set of inputs of a domain and every output.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> proof = slth.certify(made, slth.box(-1, 1), "linear")
+      >>> x = jax.random.uniform(jax.random.key(1), (100, 4), minval=-1.0)
+      >>> bool((abs(target(x) - made.ticket(x)) <= proof.bound).all())
+      True
+      >>> float(proof.certified(target(x)).mean()) > 0.5      # share of images that surely keep their class
+      True
+    """
 
     bound: Float[np.ndarray, "n *outputs"]
     """|target - lambda ticket| <= bound; n is 1 for a box, and for examples by the interval method."""
@@ -109,11 +134,10 @@ def certify(
     Example:
       >>> import jax, slth
       >>> from slth import nn
-      >>> from slth.certificate import box, certify
       >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
       >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
       >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
-      >>> proof = certify(made, box(-1, 1))
+      >>> proof = slth.certify(made, slth.box(-1, 1))
       >>> proof.bound.shape, bool(proof.bound.max() < 1)
       ((1, 2), True)
 
@@ -163,7 +187,7 @@ def _batches(domain: Domain, pair: Pair, method: str) -> Iterator[tuple[np.ndarr
 
 def _bounds(
     pair: Pair, kind: str, method: str, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, list[difference.Layer]]:
+) -> tuple[np.ndarray, dict[str, difference.Summary]]:
     """Bounds of delta at the outputs for some sets of inputs, and the layers' summaries."""
     if kind == "examples" and method == "linear":
         values, deltas = ([Range(a, np.zeros_like(a)) for a in arrays] for arrays in difference.at(pair, low))
@@ -225,15 +249,13 @@ def exact_node(
     )
 
 
-def _gathered(batches: list[list[difference.Layer]]) -> tuple[LayerBound, ...]:
+def _gathered(batches: list[dict[str, difference.Summary]]) -> tuple[LayerBound, ...]:
     """Summaries over all sets of inputs."""
     layers = []
-    for path, *columns in (
-        (same[0].path, *(np.concatenate(column) for column in list(zip(*same, strict=True))[1:]))
-        for same in zip(*batches, strict=True)
-    ):
-        reduced = (f(column) for f, column in zip((np.max, np.mean, np.max, np.mean), columns, strict=True))
-        layers.append(LayerBound(path, *map(float, reduced)))
+    for path in batches[0]:
+        bound, mean, size, unstable = np.concatenate([batch[path] for batch in batches], 1)
+        means = float(mean.mean()), float(unstable.mean())
+        layers.append(LayerBound(path, float(bound.max()), means[0], float(size.max()), means[1]))
     return tuple(layers)
 
 

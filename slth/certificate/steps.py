@@ -136,17 +136,17 @@ def lower(made: Construction, params: Params) -> Lowered:
     first = next(number for number, step in enumerate(steps) if isinstance(step, nn.Sum))
     nodes = {node.step: node for node in layout(made).nodes}
     lead: list[Fixed] = []
-    found: list[Step] = []
+    lowered: list[Step] = []
     place = [0]
     for number, step in enumerate(steps):
         if isinstance(step, nn.Sum):
-            found.append(_sum(made, nodes[number], step, layers, place))
+            lowered.append(_sum(made, nodes[number], step, layers, place))
         elif number >= first or isinstance(step.layer, Flatten):
-            found.append(Apply(_fixed(step.layer), place[step.value]))
+            lowered.append(Apply(_fixed(step.layer), place[step.value]))
         else:
             lead.append(_fixed(step.layer))
-        place.append(len(found))
-    return Lowered(tuple(lead), tuple(found))
+        place.append(len(lowered))
+    return Lowered(tuple(lead), tuple(lowered))
 
 
 def _fixed(layer: object) -> Fixed:

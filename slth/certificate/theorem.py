@@ -47,7 +47,19 @@ PRODUCT_C = 4.1
 
 
 class Budget(NamedTuple):
-    """What the theorem allows one node and asks of the source in front of it."""
+    """What the theorem allows one node and asks of the source in front of it.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.certificate import theorem
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> found = theorem(made, slth.box(-1, 1), epsilon=0.5, delta=0.01)
+      >>> [(budget.layer, budget.fan_in, budget.met) for budget in found.layers]
+      [('a', 4, False), ('b', 3, True)]
+    """
 
     layer: str
     tolerance: float
@@ -71,7 +83,19 @@ class Budget(NamedTuple):
 
 
 class Theorem(NamedTuple):
-    """Theorem 2 for one target, source and domain."""
+    """Theorem 2 for one target, source and domain.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> from slth.certificate import theorem
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> found = theorem(made, slth.box(-1, 1), epsilon=0.5, delta=0.01)
+      >>> found.satisfied, found.required_multiplicity      # 12 copies are fewer than the theorem asks for
+      (False, 34)
+    """
 
     epsilon: float
     delta: float

@@ -35,7 +35,8 @@ def check(
             f"source: expected a slth.Source, got {kind_of(source)}: make one with slth.Source.of(target)"
         )
     if isinstance(solver, type) or not callable(getattr(solver, "solve", None)):
-        hint = "write images=... for images" if hasattr(solver, "shape") else "give one of slth's, with brackets"
+        array = hasattr(solver, "shape")
+        hint = "write images=... for images" if array else "give one of slth's, with brackets"
         raise ValueError(f"solver: expected a solver such as slth.Robust(), got {kind_of(solver)}: {hint}")
     if not isinstance(fit, int | float) or isinstance(fit, bool) or not 0 < fit < np.inf:
         raise ValueError(f"fit: expected a positive number, got {fit!r}")
@@ -68,12 +69,14 @@ def _check_source(target: Target, source: Source, solver: Solver) -> None:
     made = source.layout
     if made is not None and made.multiplicity != source.multiplicity:
         raise ValueError(
-            f"source.multiplicity: its layers are made for {made.multiplicity} copies, got {source.multiplicity}: make "
+            f"source.multiplicity: its layers are made for {made.multiplicity} copies, got "
+            f"{source.multiplicity}: make "
             "the source of this multiplicity with slth.Source.of(target, copies=...)"
         )
     if made is not None and made.nodes != layout.nodes:
         raise ValueError(
-            "source: it was made for another target: make the source of this target with slth.Source.of(target)"
+            "source: it was made for another target: make the source of this target with "
+            "slth.Source.of(target)"
         )
     check_agreement(target.network, source.network, layout if made is None else made)
     if layout.depth == "L+1" and source.multiplicity > solver.most_copies:
@@ -98,7 +101,8 @@ def _check_size(target: Target, source: Source, solver: Solver) -> None:
     least = min(_smallest_group(number, most) for number in members)
     if size > least:
         raise ValueError(
-            f"solver.size: expected at most {least}, the variables of one weight of this source, got {size}: choose "
+            f"solver.size: expected at most {least}, the variables of one weight of this source, got "
+            f"{size}: choose "
             "fewer, or make the source with more copies"
         )
 
@@ -115,7 +119,8 @@ def _check_images(
     if images is None:
         if solver.needs_images:
             raise ValueError(
-                f"images: {type(solver).__name__} needs calibration images, of the kind that the target was trained "
+                f"images: {type(solver).__name__} needs calibration images, of the kind that the "
+                "target was trained "
                 "on and never test images: give some (solver.calibration), or choose slth.Best(), or "
                 "slth.Robust(noise='fixed')"
             )
@@ -124,7 +129,8 @@ def _check_images(
     values = np.asarray(images)
     if nonnegative and values.min() < 0:
         raise ValueError(
-            f"images: they reach {values.min():g}, and nonnegative=True says that no input is below 0: leave it out"
+            f"images: they reach {values.min():g}, and nonnegative=True says that no input is below 0: "
+            "leave it out"
         )
     _check_reach(target, source, float(np.abs(values).max()))
 
@@ -140,7 +146,8 @@ def _check_reach(target: Target, source: Source, reach: float) -> None:
     if share > MOST_MISSED:
         kind = first_activation(target.network).kind
         raise ValueError(
-            f"images: their largest |x| is {reach:g}, where {kind}(alpha x) of the source's first layer (scale "
+            f"images: their largest |x| is {reach:g}, where {kind}(alpha x) of the source's first "
+            "layer (scale "
             f"{alpha:.3g}) misses {min(share, 1):.0%} of its linear part: make the source with "
             f"slth.Source.of(target, ..., reach={reach:g}) (source.scales), or normalise the images"
         )

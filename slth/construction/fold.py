@@ -81,7 +81,7 @@ class Construction:
         """The ticket's outputs against the target's: agreement, largest, mean and relative error.
 
         Args:
-          images: shape (n, *input_shape); images that the construction has not seen say most.
+          images: shape (n, *input_shape); most is said by images that the construction has not seen.
         """
         return evaluate.compare(self.target(images), self.ticket(images))
 
@@ -109,12 +109,14 @@ def construct(
     Args:
       target: a trained network (`slth.load`, `slth.Target.of`).
       source: a random network made for it (`slth.Source.of`); it is never redrawn.
-      solver: how subsets are chosen, such as `slth.Robust` (None: that) or `slth.Compensated`.
-      images: shape (n, *input_shape), for the statistics of solvers that need some: of the kind that the
-        target was trained on, never test images. 256 are enough for `slth.Robust`.
-      fit: size of the balanced target's output weights in units of the source's scale (`balance`).
+      solver: how subsets are chosen, such as `slth.Compensated`; None: `slth.Robust`.
+      images: shape (n, *input_shape), for solvers that need statistics; of the kind that the target was
+        trained on, never test images. 256 are enough for `slth.Robust`.
+      fit: size of the balanced target's output weights, in units of the source's scale
+        (`slth.construction.balance`).
       nonnegative: says that no input of the network is below 0; the first layer then needs half the channels.
-      folder: where nodes are kept while the construction runs; a broken one goes on from there.
+      folder: where finished layers are kept while the construction runs; called again with the same
+        arguments, it goes on from there.
     Returns: the mask and what is known of it; unsolved problems are counted, not hidden.
     Raises: ValueError, before any work, for arguments that do not fit together.
 

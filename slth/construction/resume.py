@@ -1,8 +1,9 @@
 """Nodes kept on disk while a construction runs, so that a broken one goes on after its last node.
 
-A file for each node holds what was chosen there: masks, columns, constants, errors, counts. Everything else that the
-next node needs (activations on the calibration images above all) follows from these by the same
-computations as before, so the streams are made again rather than stored, and the ticket ends with the same bits.
+A file for each node holds what was chosen there: masks, columns, constants, errors, counts. All else that
+the next node needs, above all activations on the calibration images, follows from these by the same
+computations as before. So the streams are made again rather than stored, and the ticket ends with the same
+bits.
 """
 
 import hashlib
@@ -93,9 +94,8 @@ def load_node(folder: Path, number: int, identity: str) -> Node | None:
     )
     stats = Stats(**text["stats"] | {"sizes": tuple(text["stats"]["sizes"])})
     solved = Solved(masks, arrays["constants"], arrays["noise"], arrays["usable"], stats, arrays.get("own"))
-    return Node(
-        text["number"], LayerRecord(**text["record"] | {"stats": stats}), {}, arrays["columns"], solved
-    )
+    record = LayerRecord(**text["record"] | {"stats": stats})
+    return Node(text["number"], record, {}, arrays["columns"], solved, resumed=True)
 
 
 def node_file(folder: Path, number: int) -> Path:

@@ -104,6 +104,7 @@ class Single(Independent):
 
     Args:
       tolerance: epsilon, in units of the layer's source scale; it only decides what counts as unsolved.
+      size: None; any other value is refused.
     Raises: ValueError for a number out of range.
 
     Example:
@@ -137,14 +138,16 @@ class Single(Independent):
 class Robust(Independent):
     r"""The subset of least error and noise, :math:`\min_S (\sum_S v - w)^2 R^2 + \sum_S v^2 E^2`.
 
-    R is the root mean square of the input channel, E that of the error that a copy of it carries. Deep
-    networks need this: nearest sums multiply the errors of the copies from layer to layer.
+    R is the root mean square of the input channel, and E is that of the error that a copy of the channel
+    carries. Deep networks need this solver: nearest sums multiply the errors of the copies from layer to
+    layer.
 
     Args:
       tolerance, size: as of `Smallest`; the tolerance only decides what counts as unsolved or deviating.
-      noise: E "propagated" from layer to layer with statistics of the target, "measured" by running the
-        ticket beside the target, or "fixed": E² / R² = ``price``, which needs no images.
-      price: of "fixed".
+      noise: where E comes from. "propagated": computed from layer to layer with statistics of the target;
+        "measured": found by running the ticket beside the target; "fixed": E² / R² = ``price``, without
+        images.
+      price: E² / R² where ``noise`` is "fixed".
     Raises: ValueError for a number out of range or an unknown word.
 
     Example:
@@ -187,8 +190,9 @@ class Robust(Independent):
 class Compensated:
     r"""Whole rows against calibration images, so that the errors of the copies cancel.
 
-    :math:`\min_b E[(\sum_i v_i b_i z_i - y)^2]` over b in {0, 1}^n, block by block: see
-    `slth.construction.compensated`. What univariate channels of smooth activations feed is solved by `Best`.
+    :math:`\min_b E[(\sum_i v_i b_i z_i - y)^2]` over b in {0, 1}^n, with z_i the values that the row reads
+    and y the target's value, block by block (`slth.construction.compensated`). Layers that read univariate
+    channels of activations that are not piecewise linear are solved by `Best`.
 
     Args:
       tolerance: only decides what counts as unsolved or deviating.

@@ -30,9 +30,8 @@ class Made(NamedTuple):
 def univariate_stream(plan: Plan, stream: Stream, read: Read, layout: Univariate) -> Made:
     r"""Univariate channels of each sign that the stream may have, and fresh constants (biases).
 
-    What the stream's single members miss is common to all univariate channels of an input, whichever are
-    chosen: it is shared by all candidates, so it is not part of their price. Their noise is what phi misses of
-    its two lines.
+    What a stream's single members miss is shared by all univariate channels of the input, whichever are
+    chosen, so it is not part of their price. The noise of these channels is what phi misses of its two lines.
     """
     source, info = plan.source, plan.info
     kernel = np.asarray(parameter(source, f"{layout.path}/kernel"))

@@ -6,6 +6,7 @@ of the graph has found.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from slth.nn.layers import ChannelScale, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
@@ -29,15 +30,23 @@ class Place:
 Rule = Callable[[Place, tuple[Layer, ...]], tuple[Layer, ...]]
 """The new sequence up to and with a layer, from its place and the new sequence before it."""
 
-BlockRule = Callable[[Place, Residual, int], Residual]
-"""The new block, from the old one's place, the block with its sides rewritten, and its sum's value number."""
+
+class Sides(NamedTuple):
+    """The two sequences of a residual block; an empty skip is the identity."""
+
+    branch: tuple[Layer, ...]
+    skip: tuple[Layer, ...]
 
 
-def _kept(place: Place, block: Residual, value: int) -> Residual:
-    return block
+BlockRule = Callable[[Place, Sides, int], Sides]
+"""A block's new sides, from its place, its sides as rewritten so far, and the number of its sum's value."""
 
 
-def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _kept) -> Network:
+def _same(place: Place, sides: Sides, value: int) -> Sides:
+    return sides
+
+
+def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _same) -> Network:
     """The network whose layers are those that the rules make of the given one's.
 
     Args:
@@ -78,12 +87,12 @@ def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _kept) -> Netw
 
     def block(place: Place, layer: Residual) -> Residual:
         nonlocal count
-        sides = {}
-        for part in ("branch", "skip"):
-            inside = f"{place.path}/{part}/"
-            sides[part], _, _ = sequence(getattr(layer, part), place.reads, place.shape, inside, joins=True)
+        inside = f"{place.path}/branch/", f"{place.path}/skip/"
+        branch, _, _ = sequence(layer.branch, place.reads, place.shape, inside[0], joins=True)
+        skip, _, _ = sequence(layer.skip, place.reads, place.shape, inside[1], joins=True)
         count += 1
-        return block_rule(place, replace(layer, **sides), count)
+        sides = block_rule(place, Sides(branch, skip), count)
+        return replace(layer, branch=sides.branch, skip=sides.skip)
 
     layers, _, _ = sequence(network.layers, 0, network.input_shape, "", joins=False)
     return replace(network, layers=layers)

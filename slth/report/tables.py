@@ -108,7 +108,7 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
     Example:
       >>> import json, pathlib
       >>> from slth import report
-      >>> metrics = pathlib.Path("outputs/ticket/1fae43015568/metrics.json")      # of a run
+      >>> metrics = pathlib.Path("outputs/ticket/291876cd7618/metrics.json")      # of a run
       >>> print(report.ticket_table(json.loads(metrics.read_text())))    # doctest: +SKIP
     """
     table = Table(show_header=False, box=None, pad_edge=False)

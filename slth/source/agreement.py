@@ -1,4 +1,4 @@
-"""Whether a source does to its values what its target does: activations, pooling, flattening, carried skips."""
+"""Whether a source does to its values what its target does: activations, pooling, flattening, skips."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def check_agreement(target: Network, network: Network, layout: Layout) -> None:
         for entry, value in zip(node.maps, reads, strict=True):
             _check_map(target, network, layout, entry, value)
         if step.skips and not solved:
-            _check_carried(target, network, layout, node, step, sums.get(step.name))
+            _check_carried(target, network, layout, node, step, sums[step.name])
 
 
 def behind(network: Network, value: int) -> Behind:
@@ -70,26 +70,27 @@ def _check_map(target: Network, network: Network, layout: Layout, entry: LinearL
 
 
 def _check_carried(
-    target: Network, network: Network, layout: Layout, node: NodeLayout, step: Sum, other: Sum | None
+    target: Network, network: Network, layout: Layout, node: NodeLayout, step: Sum, other: Sum
 ) -> None:
-    """A carried skip carries, copy by copy, what the target's does."""
+    """A carried skip carries, copy by copy, what the target's does (``other``: the source's sum)."""
     skip = step.skips[0]
-    if other is None or len(other.skips) != 1:
-        raise ValueError(f"source: the skip of its block {step.name} carries nothing, as the target's does: {HINT}")
     layer = skip.layer
     if isinstance(layer, Subsample) and layout.depth == "L+1":
         cin = value_shapes(target)[skip.reads][-1]
         channels = carried_channels(layer.channels, cin, layout.multiplicity, node.constants)
         layer = Subsample(layer.stride, channels)
     if other.skips[0].layer != layer:
-        raise ValueError(f"source: the skip of its block {step.name} carries other channels than the target's: {HINT}")
+        raise ValueError(
+            f"source: the skip of its block {step.name} carries other channels than the target's: {HINT}"
+        )
     _compare(f"{step.name}/skip", behind(target, skip.reads), behind(network, other.skips[0].reads))
 
 
 def _compare(path: str, expected: Behind, found: Behind) -> None:
     if found != expected:
         raise ValueError(
-            f"source: layer {path} reads {_words(found)}, and for this target should read {_words(expected)}: {HINT}"
+            f"source: layer {path} reads {_words(found)}, and for this target should read "
+            f"{_words(expected)}: {HINT}"
         )
 
 

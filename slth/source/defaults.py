@@ -13,7 +13,7 @@ LEAST_UNIVARIATE = 16
 LEAST_CONSTANTS = 24
 
 # Where an activation is not positively homogeneous, no channel around it can be scaled to fit: a wider source
-# (times 1 / mu, as are the weights that training finds behind a flat phi), and more constants for larger biases.
+# (times 1 / mu, as are the weights that training finds behind a flat phi), more constants, larger biases.
 SMOOTH_SCALE, SMOOTH_BIAS_SCALE, SMOOTH_CONSTANTS = 1.5, 12.0, 60
 
 

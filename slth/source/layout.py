@@ -31,7 +31,7 @@ MOST_CONSTANTS = 64
 
 @dataclass(frozen=True)
 class Univariate:
-    """A layer of univariate channels: 2 N c of them (signs are random, so about N for each), then 2 K biases."""
+    """A layer of univariate channels: 2 N c of them (signs are random: about N for each), then 2 K biases."""
 
     path: str
     inputs: int
@@ -98,7 +98,7 @@ class Layout:
 
     @property
     def depth(self) -> str:
-        """ "L+1" or "2L"."""
+        """Either "L+1" or "2L"."""
         return "2L" if self.first is None else "L+1"
 
     @property
@@ -190,7 +190,8 @@ def _check_widths(step: Step, node: NodeLayout, wide: dict[str, Map]) -> None:
             mine, theirs = (getattr(one, name, "none") for one in (entry.layer, layer))
             if mine != theirs:
                 raise ValueError(
-                    f"source: layer {entry.path} has {name} {theirs}, and the target's has {mine}: make the source of "
+                    f"source: layer {entry.path} has {name} {theirs}, and the target's has {mine}: "
+                    "make the source of "
                     "this target with slth.Source.of(target)"
                 )
 

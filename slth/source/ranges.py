@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from slth.nn.graph import Sum, by_layer, graph
@@ -28,7 +29,7 @@ class Range(NamedTuple):
 
 
 def input_ranges(
-    target: Network, params: Params, images: Float[Array, "n *shape"], reach: float
+    target: Network, params: Params, images: Float[Array | np.ndarray, "n *shape"], reach: float
 ) -> dict[str, Range]:
     """R of every linear layer of a target by path (of skips without one, as a source of `SKIP` has it).
 

@@ -110,8 +110,8 @@ def _fronts(layout: Layout):
 def slope_factors(target: Network) -> dict[str, float]:
     """1 / mu for every linear map, mu the smaller slope at 0 of the activation that its input passed last.
 
-    Training finds weights about so much larger behind a flat activation. Of a positively homogeneous activation
-    mu is the larger slope, which leaky ReLU has for half of all inputs whatever the other one is. 1 where no
+    Training finds weights about so much larger behind a flat activation. Of a positively homogeneous one mu
+    is the larger slope, which leaky ReLU has for half of all inputs whatever the other one is. 1 where no
     activation stands between a map and the sum (or the input) before it.
     """
     slopes = [1.0]

@@ -35,15 +35,16 @@ Scales = tuple[tuple[str, float], ...]
 class Source:
     r"""A source network: everything its parameters depend on.
 
-    Weights of a layer with fan-in n and fan-out o are U[-s, s] or N(0, s^2) with s = ``scale`` (uniform,
-    normal), or with the factor of He or Glorot for one copy: with m copies of each input, k of each output,
+    Weights of a layer are U[-s, s] or N(0, s^2). For "uniform" and "normal", s = ``scale``. For the others, s
+    is ``scale`` times He's or Glorot's factor for one copy of each channel. With fan-in n, fan-out o, m
+    copies of each input and k copies of each output,
 
     * he_uniform :math:`s = scale \sqrt{6 m / n}`, he_normal :math:`scale \sqrt{2 m / n}`,
     * glorot_uniform :math:`scale \sqrt{6 / (n/m + o/k)}`, glorot_normal :math:`scale \sqrt{2 / (n/m + o/k)}`.
 
-    The first layer reads the input itself, so there m counts as 1, and its channels are copies of its inputs,
-    so there o/k is n; the last layer has k = 1. ``scales`` multiply s, layer by layer. Biases, where the spec
-    has any, are U[-b, b] with b = ``bias_scale``, or 0.
+    In the first layer m = 1, because it reads the inputs themselves, and o/k = n, because its channels are
+    copies of its inputs. In the last layer k = 1. ``scales`` multiply s, layer by layer. Biases, where the
+    spec has any, are U[-b, b] with b = ``bias_scale``, or 0.
 
     Args:
       network: spec of the source; no batch norm.
@@ -88,14 +89,15 @@ class Source:
     def __post_init__(self) -> None:
         if not isinstance(self.network, Network):
             raise ValueError(
-                f"source.network: expected a slth.nn.Network, got {kind_of(self.network)}: slth.Source.of(target) makes "
-                "a source that is wide enough for a target"
+                f"source.network: expected a slth.nn.Network, got {kind_of(self.network)}: "
+                "slth.Source.of(target) makes a source that is wide enough for a target"
             )
-        norm = next((path for path, one in named_layers(self.network).items() if isinstance(one, BatchNorm)), None)
-        if norm is not None:
-            raise ValueError(
-                f"source.network: {norm} is a BatchNorm, and a source has none: fold it with slth.nn.fold_batch_norm"
-            )
+        for path, layer in named_layers(self.network).items():
+            if isinstance(layer, BatchNorm):
+                raise ValueError(
+                    f"source.network: {path} is a BatchNorm, and a source has none: fold it with "
+                    "slth.nn.fold_batch_norm"
+                )
         if type(self.seed) is not int or not 0 <= self.seed < 2**64:
             raise ValueError(f"source.seed: expected an integer in [0, 2^64), got {self.seed!r}")
         if type(self.multiplicity) is not int or self.multiplicity < 1:
@@ -155,31 +157,44 @@ class Source:
         skip: str = "carried",
         target_scale: float | None = None,
     ) -> "Source":
-        r"""A random network wide enough for a ticket of ``target``, of whose weights it knows nothing.
+        r"""A random network wide enough for a ticket of ``target``; it knows nothing of the target's weights.
 
-        What is None suits the activations. Where all are positively homogeneous (ReLU, leaky ReLU, identity):
-        scale 1, biases of 4, max(2m, 24) constants, which the first layer alone makes. Otherwise channels
-        cannot be scaled to fit, so weights are 1.5 / mu times He's (mu: the slope at 0 of the activation in
-        front of a layer), biases up to 12, with max(4m, 60) constants made afresh in every layer; and where
-        the univariate layers' own activation is not piecewise linear, their alpha is small enough for it.
+        Settings that are None suit the target's activations. Where all of these are positively homogeneous
+        (ReLU, leaky ReLU, identity), the scale is 1, biases reach 4, and the first layer makes max(2m, 24)
+        constants. Otherwise channels cannot be scaled to fit the source. Then weights are 1.5 / mu times
+        He's, with mu the slope at 0 of the activation in front of the layer; biases reach 12, and every layer
+        makes max(4m, 60) constants. Where the activation of the univariate layers is not piecewise linear,
+        their alpha is small enough for it.
 
         Args:
           target: see `slth.Target`; its shapes and activations are read, not its weights.
           copies: m, source channels for each hidden channel of the target; variables of a subset-sum problem.
           seed: an integer in [0, 2^64); another seed is another source.
           depth: "L+1", or "2L", which has two layers for each of the target's.
-          images: any images of shape (n, *input_shape) that show how large inputs are; 2L of an activation
-            that is neither bounded nor piecewise linear needs some.
-          reach: R, the largest |input|; None: that of ``images``, or 4, enough for normalised images (what
-            exceeds it a few times still does little harm, and `slth.construct` refuses what does more).
+          images: any images of shape (n, *input_shape) that show how large inputs are. 2L needs some where an
+            activation is neither bounded nor piecewise linear.
+          reach: R, the largest |input|. None: that of ``images``, or 4 without images, which is enough for
+            normalised images. Inputs a few times as large do little harm; `slth.construct` refuses images
+            that are too large.
           init, scale, scales, bias_scale, presence, biases: see the class.
           univariate: N, univariate channels for each input and sign; None: max(2m, 16).
           constants: K of each hidden layer of L+1; 0: a source without biases.
           own_biases: whether hidden layers have biases too, from which they make constants afresh.
-          skip: "carried" or "random" (see `slth.source.widths.source_network`).
-          target_scale: makes every layer's scale this share of the target's largest weight there; such a
-            source *knows its target*, and says so.
+          skip: "carried" or "random" (see `slth.source.source_network`).
+          target_scale: makes every layer's scale this share of the target's largest weight there. Such a
+            source has ``knows_target`` set.
         Raises: ValueError for a setting out of range, or a target that no construction covers.
+
+        Example:
+          >>> import jax, slth
+          >>> from slth import nn
+          >>> hidden = (nn.Dense("a", 3), nn.Activation("tanh"), nn.Dense("b", 3), nn.Activation("relu"))
+          >>> network = nn.Network((4,), (*hidden, nn.Dense("c", 2)))
+          >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+          >>> source = slth.Source.of(target, copies=8)
+          >>> source.scale, source.bias_scale, source.knows_target
+          (1.5, 12.0, False)
+
         Source: Burkholz, ICML 2022; the defaults are this project's (docs/construction.md).
         """
         if not isinstance(target, Target):
@@ -262,7 +277,8 @@ def _ranges(target: Target, images: Batch | None, reach: float) -> dict[str, Ran
     if empty and not all(one.exact for one in ranges.values()):
         kind = first_activation(target.network).kind
         raise ValueError(
-            f"source.depth: 2L takes the ranges of {kind} from images, and there are none: give images of the kind "
+            f"source.depth: 2L takes the ranges of {kind} from images, and there are none: give images "
+            "of the kind "
             "that the target reads, or choose L+1"
         )
     return ranges

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.graph import Apply, Map, Sum, activations, flattening, graph, sums, value_shapes
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
-from slth.nn.rewrite import Place, rewrite
+from slth.nn.rewrite import Place, Sides, rewrite
 from slth.nn.spec import Stateless
 from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout, Univariate, layout_of
 from slth.types import Shape
@@ -93,29 +93,35 @@ def check_covered(target: Network) -> None:
                 raw.add(number + 1)
                 if number >= _leading(target) and not isinstance(step.layer, Flatten):
                     raise ValueError(
-                        f"target: {step.layer} in its first block reads the network's input, of which a source holds "
-                        "no copies: put a convolution before the block"
+                        f"target: {step.layer} in its first block reads the network's input, of which a"
+                        " source holds no copies: put a convolution before the block"
+                    )
+                if flattening(target, step.value) and not isinstance(step.layer, Activation | Flatten):
+                    raise ValueError(
+                        f"target: {step.layer} stands behind a Flatten, where there are no positions left:"
+                        " leave it out"
                     )
             if isinstance(step.layer, Subsample):
                 raise ValueError(
-                    "target: it has a Subsample that is not the last layer of a block's skip: no source carries that "
-                    "there, use a strided convolution"
+                    "target: it has a Subsample that is not the last layer of a block's skip: no source"
+                    " carries that there, use a strided convolution"
                 )
             if isinstance(step.layer, BatchNorm | ChannelScale):
                 raise ValueError(
-                    f"target: {step.path or 'a layer'} is a {type(step.layer).__name__}, which is not folded: make the target "
-                    "with slth.Target.of(network, params), or fold it with slth.nn.fold_batch_norm"
+                    f"target: {step.path or 'a layer'} is a {type(step.layer).__name__}, which is not folded:"
+                    " make the target with slth.Target.of(network, params), or fold it with"
+                    " slth.nn.fold_batch_norm"
                 )
         elif "/skip/" in step.name:
             block = step.name.partition("/skip/")[0]
             raise ValueError(
-                f"target: the skip of block {block} must hold one convolution or dense layer at most, as its last "
-                f"(after folding), and {step.path} stands before others: move it in front of the block"
+                f"target: the skip of block {block} must hold one convolution or dense layer at most, as its"
+                f" last (after folding), and {step.path} stands before others: move it in front of the block"
             )
         elif not step.maps or "/skip/" in step.maps[0].path:
             raise ValueError(
-                f"target: the branch of block {step.name} must end in a convolution or dense layer (after folding): "
-                "move what follows it behind the block's sum"
+                f"target: the branch of block {step.name} must end in a convolution or dense layer (after"
+                " folding): move what follows it behind the block's sum"
             )
     output_map(target)
 
@@ -148,7 +154,8 @@ def _check_skips(target: Network, skip: str) -> None:
         carried = [one for one in step.skips if not isinstance(one.layer, ChannelScale)]
         if skip == "carried" and any(one.reads in raw for one in carried):
             raise ValueError(
-                f"source.skip: block {step.name} carries the network's input past its branch, and a source holds "
+                f"source.skip: block {step.name} carries the network's input past its branch, and a "
+                "source holds "
                 "no copies of that: put a convolution before the block, or choose skip=random"
             )
 
@@ -189,20 +196,20 @@ def _widened(
             layer = replace(layer, features=features, use_bias=own_biases)
         return (*done, layer)
 
-    def with_skip(place: Place, block: Residual, value: int) -> Residual:
+    def with_skip(place: Place, sides: Sides, value: int) -> Sides:
         node = graph(target)[value - 1]
         assert isinstance(node, Sum)
         layer = _solved(target, node, skip)
         if layer is not None:
             wide = replace(layer, features=m * node.features + constants, use_bias=False)
-            return replace(block, skip=(*_before(block, node), wide))
+            return sides._replace(skip=(*_before(sides.skip, node), wide))
         carried = node.skips[0]
         if carried.layer is None:
-            return block
+            return sides
         assert isinstance(carried.layer, Subsample)
         cin = value_shapes(target)[carried.reads][-1]
         channels = carried_channels(carried.layer.channels, cin, m, constants)
-        return replace(block, skip=(*block.skip[:-1], Subsample(carried.layer.stride, channels)))
+        return sides._replace(skip=(*sides.skip[:-1], Subsample(carried.layer.stride, channels)))
 
     layers = rewrite(target, wider, with_skip).layers
     # What the target does to its input before any linear layer, the source does too; univariate channels are
@@ -237,9 +244,9 @@ def _solved(target: Network, node: Sum, skip: str) -> Linear | None:
     return _linear(SKIP, node.features, rank, bias=False)
 
 
-def _before(block: Residual, node: Sum) -> tuple[Layer, ...]:
+def _before(skip: tuple[Layer, ...], node: Sum) -> tuple[Layer, ...]:
     """The layers of a block's skip that stand before its last term."""
-    return block.skip if node.skips and node.skips[0].layer is None else block.skip[:-1]
+    return skip if node.skips and node.skips[0].layer is None else skip[:-1]
 
 
 def _doubled(target: Network, copies: int, biases: bool, skip: str, own_biases: bool) -> Network:
@@ -267,14 +274,14 @@ def _doubled(target: Network, copies: int, biases: bool, skip: str, own_biases: 
             return (*done, *behind_univariate(layer, place.shape, None))
         return (*done, *behind_univariate(layer, flat.shape, flat.layer))
 
-    def with_skip(place: Place, block: Residual, value: int) -> Residual:
+    def with_skip(place: Place, sides: Sides, value: int) -> Sides:
         node = graph(target)[value - 1]
         assert isinstance(node, Sum)
         layer = _solved(target, node, skip)
         if layer is None or not node.skips:
-            return block
+            return sides
         shape = value_shapes(target)[node.skips[0].reads]
-        return replace(block, skip=(*_before(block, node), *behind_univariate(layer, shape, None)))
+        return sides._replace(skip=(*_before(sides.skip, node), *behind_univariate(layer, shape, None)))
 
     return rewrite(target, doubled, with_skip)
 

@@ -17,7 +17,8 @@ from slth.subset_sum.grid import power_of_two
 LOW_VARIABLES = 6
 WORST = np.uint32(0xFFFFFFFF)
 
-Key = tuple[UInt32[Array, "s *n"], ...]
+Key = tuple[UInt32[Array, "*n"], ...]
+Keys = tuple[UInt32[Array, "s *n"], ...]  # of s subsets of each problem
 
 
 def subset_table(values: Int[Array, "m *n"], combine: Callable = jnp.add) -> Int[Array, "s *n"]:
@@ -38,7 +39,7 @@ def selected_sum(
     return total
 
 
-def least(keys: Key) -> Key:
+def least(keys: Keys) -> Key:
     """The lexicographically least key along axis 0."""
     alive, result = None, []
     for word in keys:
@@ -60,7 +61,7 @@ def smaller(a: Key, b: Key) -> Key:
 def search(
     m: int,
     batch: tuple[int, ...],
-    keys_of_row: Callable[[Int[Array, ""], UInt32[Array, "s *n"]], Key],
+    keys_of_row: Callable[[Int[Array, ""], UInt32[Array, "s *n"]], Keys],
     words: int,
     size: int | None = None,
 ) -> UInt32[Array, "*n"]:
@@ -116,7 +117,7 @@ def smallest_mask(
 
 
 DIGIT = 30  # costs of `robust` are numbers of two digits in base 2**30
-Digits = tuple[UInt32[Array, "*n"], UInt32[Array, "*n"]]  # high, low
+Digits = tuple[UInt32[Array, "..."], UInt32[Array, "..."]]  # high, low
 
 
 def add_digits(a: Digits, b: Digits) -> Digits:

@@ -25,8 +25,9 @@ class Objective(enum.StrEnum):
     is never chosen.
 
     Example:
+      >>> import numpy as np
       >>> from slth import subset_sum
-      >>> x, t = [[0.5], [0.25], [0.3]], [0.56]      # one problem of three variables
+      >>> x, t = np.array([[0.5], [0.25], [0.3]]), np.array([0.56])      # one problem of three variables
       >>> for objective in ("best", "smallest"):
       ...     out = subset_sum.solve(x, t, objective, tolerance=0.1)
       ...     print(objective, subset_sum.unpack(out.mask, 3)[:, 0].tolist(), round(float(out.error[0]), 2))
@@ -46,8 +47,9 @@ class Solution(NamedTuple):
     An unsolved problem keeps its best subset: nothing is hidden and nothing raises.
 
     Example:
+      >>> import numpy as np
       >>> from slth import subset_sum
-      >>> out = subset_sum.solve([[0.5], [0.25]], [0.8], tolerance=0.1)
+      >>> out = subset_sum.solve(np.array([[0.5], [0.25]]), np.array([0.8]), tolerance=0.1)
       >>> out.value.tolist(), out.size.tolist(), out.solved.tolist()
       ([0.75], [2], [True])
     """

@@ -13,8 +13,8 @@ from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import parameters
-from tests.construct.nets import source_of
-from tests.construct.reference import forward, masked
+from tests.construction.nets import source_of
+from tests.construction.reference import forward, masked
 
 M, CONSTANTS = 3, 3
 SKIPS = ("identity", "identity, random", "option A", "option A, random", "projection", "weights")

@@ -17,7 +17,7 @@ from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool
 from tests.certificate.pairs import drawn_target, drawn_ticket, random_ticket, ticket_of
-from tests.construct.nets import PAD, RELU, images, source_of
+from tests.construction.nets import PAD, RELU, images, source_of
 
 TANH, GELU, SIGMOID = Activation("tanh"), Activation("gelu"), Activation("sigmoid")
 
@@ -163,22 +163,21 @@ def test_a_source_of_another_target_is_refused():
 
 
 def test_an_exact_output_layer_before_a_last_sigmoid():
-    """The sigmoid's slope is at most 1/4: no logit's bound comes through it larger than that."""
+    """The sigmoid's slope is at most 1/4: no bound by absolute values comes through it larger than that."""
     x = np.random.default_rng(8).uniform(-1, 1, (50, 3))
-    domain = box(-1, 1)
+    domain = box(-1, 1).check((3,))
     last = built("sigmoid last").made
     target, wide = (
         Network((3,), network.layers[:-1]) for network in (last.target.network, last.source.network)
     )
-    before = replace(
-        last, target=slth.Target(target, last.target.params), source=replace(last.source, network=wide)
+    source = replace(last.source, network=wide)
+    before = replace(last, target=slth.Target(target, last.target.params), source=source)
+    behind, signed, logits = (
+        certify(made, domain, method, slack=0.0, exact_output=True).bound
+        for made, method in ((last, "interval"), (last, "linear"), (before, "interval"))
     )
-    for method in ("interval", "linear"):
-        behind, logits = (
-            certify(made, domain, method, slack=0.0, exact_output=True).bound for made in (last, before)
-        )
-        assert (behind <= logits / 4 * (1 + 1e-9)).all()
-        pair = with_exact_output(build(last, signed=True), domain.check((3,)))
-        error = np.abs(difference.at(pair, x)[1][-1])
-        assert (error <= behind).all()
-        assert error.max() > 0.01 * behind.max()
+    assert (behind <= logits / 4 * (1 + 1e-9)).all()
+    assert (signed <= behind).all()
+    error = np.abs(difference.at(with_exact_output(build(last, signed=True), domain), x)[1][-1])
+    assert (error <= signed).all()
+    assert error.max() > 0.01 * signed.max()

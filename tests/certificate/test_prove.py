@@ -17,7 +17,7 @@ from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool
 from tests.certificate.pairs import largest_share, random_network, random_ticket
-from tests.construct.nets import PAD, RELU
+from tests.construction.nets import PAD, RELU
 
 METHODS = ("interval", "linear")
 ABOVE = 1 + 1e-9  # what float64 adds to an error that reaches its bound

@@ -17,8 +17,8 @@ from slth.nn.layers import Residual
 from slth.source import layer_scale
 from slth.subset_sum.theory import required_multiplicity
 from tests.certificate.pairs import ticket_of
-from tests.construct.nets import PLAIN, RESIDUAL, images, source_of, target_of
-from tests.construct.reference import forward, linear
+from tests.construction.nets import PLAIN, RESIDUAL, images, source_of, target_of
+from tests.construction.reference import forward, linear
 
 NETS = {name: (network, "carried") for name, network in PLAIN.items()} | RESIDUAL
 # Kernels that meet no padding on some way to an output: there the worst case is attained.

@@ -12,7 +12,7 @@ from experiments import compose as settings
 from experiments.run_folder import CONF
 from slth import Single, Target
 from slth.source.ranges import input_ranges
-from tests.construct.nets import random_params
+from tests.construction.nets import random_params
 
 PIXELS = ("data.mean=[0.0]", "data.std=[1.0]")
 

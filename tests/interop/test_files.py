@@ -1,5 +1,6 @@
 """Checkpoint files: every suffix, damage, and the published networks at their published accuracy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import flax.serialization
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import slth
 from slth import data, nn
 from slth.interop import load_checkpoint, read_arrays, save_checkpoint
+from slth.interop.files import READERS
 from slth.nn import zoo
 from slth.nn.layers import BatchNorm, Conv, Dense, Residual
 from slth.nn.pooling import GlobalMean
 from slth.train import accuracy
+from tests.construction.reference import forward
 
 NET = nn.Network(
     (4, 4, 1),
@@ -73,6 +77,70 @@ def test_bad_files_give_one_line(tmp_path: Path):
             path.write_bytes(content)
             with pytest.raises(ValueError, match=rf"^checkpoint .*x\.{suffix} (is|holds)[^\n]*$"):
                 load_checkpoint(path, NET)
+
+
+TRAINED = nn.Network(
+    (4, 4, 2),
+    (
+        Conv("0", 3, (3, 3), padding=((1, 1), (1, 1))),
+        BatchNorm("1"),
+        nn.Activation("relu"),
+        nn.Flatten("chw"),
+        Dense("4", 4),
+    ),
+)
+
+
+def test_every_kind_of_file_is_the_same_target(tmp_path: Path, root: Path):
+    fixtures = root / "tests" / "fixtures"
+    state = read_arrays(fixtures / "state_zip.pt")
+    params = load_checkpoint(fixtures / "state_zip.pt", TRAINED)
+    statistics = {"1": {name: params["1"].pop(name) for name in ("mean", "var")}}
+    flax_variables = {"params": params, "batch_stats": statistics}
+    params = {**params, "1": {**params["1"], **statistics["1"]}}
+    save_checkpoint(tmp_path / "ours.safetensors", params)
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(array) for name, array in state.items()}, tmp_path / "theirs.safetensors"
+    )
+    np.savez(tmp_path / "theirs.npz", **state)
+    (tmp_path / "flax.msgpack").write_bytes(flax.serialization.msgpack_serialize(flax_variables))
+    files = [
+        *(fixtures / name for name in ("state_zip.pt", "state_legacy.pth", "state_wrapped.th")),
+        *tmp_path.iterdir(),
+    ]
+    assert {path.suffix for path in files} == set(READERS)
+
+    x = np.random.default_rng(0).normal(size=(5, 4, 4, 2)).astype(np.float32)
+    truth = forward(TRAINED, params, x)[""]
+    assert np.abs(truth).max() > 0.1
+    targets = [slth.load(path, TRAINED) for path in files]
+    for target in targets:
+        assert [type(layer) for layer in target.network.layers] == [Conv, nn.Activation, nn.Flatten, Dense]
+        np.testing.assert_allclose(target(x), truth, atol=1e-5)
+        jax.tree.map(np.testing.assert_array_equal, target.params, targets[0].params)
+
+
+def test_names_that_differ_are_renamed_and_what_is_no_spec_is_refused(tmp_path: Path, root: Path):
+    path = root / "tests/fixtures/state_zip.pt"
+    names = {"0": "first", "1": "norm", "4": "last"}
+    layers = (
+        replace(layer, name=names[layer.name]) if hasattr(layer, "name") else layer
+        for layer in TRAINED.layers
+    )
+    other = nn.Network(TRAINED.input_shape, tuple(layers))
+    with pytest.raises(ValueError, match=r"missing: first\.weight .*left over: 0\.bias"):
+        slth.load(path, other)
+    found = slth.load(path, other, rename=[(rf"^{old}\.", f"{new}.") for old, new in names.items()])
+    wanted = slth.load(path, TRAINED).params
+    assert set(found.params) == {"first", "last"}
+    for new, old in (("first", "0"), ("last", "4")):
+        jax.tree.map(np.testing.assert_array_equal, found.params[new], wanted[old])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_name_for_a_spec_is_refused():
+    with pytest.raises(ValueError, match=r"^spec: expected a slth\.nn\.Network, got str: write one"):
+        slth.load("net.pth", "resnet20")  # pyright: ignore[reportArgumentType]
 
 
 PUBLISHED = {  # name: (file, target, data, mean and std, accuracy in percent)

@@ -9,7 +9,7 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.types import Params
 from tests.certificate.pairs import random_network
-from tests.construct.nets import ODD, PLAIN, RESIDUAL, random_params, target_of
+from tests.construction.nets import ODD, PLAIN, RESIDUAL, random_params, target_of
 
 RELU = Activation("relu")
 

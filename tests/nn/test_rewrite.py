@@ -7,7 +7,7 @@ import pytest
 
 from slth import nn
 from slth.nn.graph import named_layers, value_shapes
-from slth.nn.rewrite import Place
+from slth.nn.rewrite import Place, Sides
 from tests.nn.nets import NETWORKS
 
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
@@ -48,11 +48,12 @@ def test_a_rule_sees_every_layer_with_the_values_of_the_graph(network: nn.Networ
 def test_a_rule_of_blocks_sees_the_value_of_each_sum(network: nn.Network):
     seen = []
 
-    def rule(place: Place, block: nn.Residual, value: int) -> nn.Residual:
-        assert place.layer == block
+    def rule(place: Place, sides: Sides, value: int) -> Sides:
+        assert isinstance(place.layer, nn.Residual)
+        assert sides == (place.layer.branch, place.layer.skip)
         assert place.shape == value_shapes(network)[place.reads]
         seen.append((place.path, value))
-        return block
+        return sides
 
     nn.rewrite(network, unchanged, rule)
     blocks = [
@@ -102,6 +103,18 @@ def test_a_rule_sees_the_new_layers_of_its_own_sequence_alone():
     assert seen["r/skip/w"] == ()
     assert seen["r/branch/u"] == ()
     assert [type(layer) for layer in seen["d"]] == [nn.Dense, nn.Activation, nn.Residual, nn.Activation]
+
+
+def test_a_rule_of_blocks_may_replace_a_side():
+    network = NETWORKS["dense block, folded"]
+
+    def weighted(place: Place, sides: Sides, value: int) -> Sides:
+        return sides._replace(skip=(*sides.skip, nn.Dense(f"made {value}", 4)))
+
+    made = nn.rewrite(network, unchanged, weighted)
+    blocks = [layer for layer in made.layers if isinstance(layer, nn.Residual)]
+    assert [block.skip for block in blocks] == [(nn.Dense("made 5", 4),)]
+    assert set(named_layers(made)) == set(named_layers(network)) | {"r/skip/made 5"}
 
 
 def test_a_network_that_does_not_fit_together_is_refused():

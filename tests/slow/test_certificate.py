@@ -9,7 +9,7 @@ from slth.interop import load_checkpoint
 from slth.nn.activations import ACTIVATIONS
 from slth.nn.zoo import conv_mnist
 from tests.certificate.test_prove import ABOVE, METHODS, shares, summed
-from tests.construct.nets import source_of
+from tests.construction.nets import source_of
 
 pytestmark = pytest.mark.slow
 NETWORKS, DRAWS, SOLVED = 50, 200, 6

@@ -12,7 +12,7 @@ import pytest
 
 from slth import Compensated, Robust, Target, construct, nn
 from slth.nn import zoo
-from tests.construct.nets import images, random_params, source_of
+from tests.construction.nets import images, random_params, source_of
 
 NETWORKS = {
     "resnet20, projections": zoo.resnet_cifar(20, (16, 16, 3), 10, width=4, skip="projection"),

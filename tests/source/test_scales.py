@@ -14,8 +14,8 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool
 from slth.source import layer_scale
 from slth.source.scales import OFFSET_ERROR, choose_alpha, missed_share, slope_factors, smaller_slope
-from tests.construct.nets import RESIDUAL, random_params, target_of
-from tests.construct.reference import leaves
+from tests.construction.nets import RESIDUAL, random_params, target_of
+from tests.construction.reference import leaves
 
 SMOOTH = sorted(name for name in ACTIVATIONS if not activation_info(name).homogeneous)
 
@@ -62,13 +62,30 @@ def test_behind_each_activation_weights_are_as_much_larger_as_its_slope_is_small
 
 
 def test_slopes_go_through_pooling_and_end_at_a_sum():
-    act, flat = Activation("sigmoid"), Activation("leaky_relu", 0.5)
-    block = Residual("r", (Conv("u", 2, (1, 1)), flat, Conv("v", 2, (1, 1))), (ChannelScale("w"),))
+    act, other = Activation("sigmoid"), Activation("gelu")
+    block = Residual("r", (Conv("u", 2, (1, 1)), other, Conv("v", 2, (1, 1))), (ChannelScale("w"),))
     tail = (Conv("c", 2, (1, 1)), Conv("d", 2, (1, 1)), Flatten(), Dense("e", 2))
     layers = (Conv("a", 2, (1, 1)), act, Pool("mean", (2, 2)), block, *tail)
     found = slope_factors(Network((4, 4, 1), layers))
     wanted = {"a": 1, "r/branch/u": 4, "r/branch/v": 2, "r/skip/skip": 4, "c": 1, "d": 1, "e": 1}
     assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "act, factor",
+    [
+        (Activation("relu"), 1),
+        (Activation("leaky_relu", 0.01), 1),  # half of all inputs pass as they are: weights are not 100 He's
+        (Activation("leaky_relu", 4.0), 0.25),
+        (Activation("identity"), 1),
+        (Activation("selu"), 1 / 1.0507009873554805),
+        (Activation("hard_tanh"), 1),
+    ],
+    ids=repr,
+)
+def test_the_slope_of_an_activation_is_that_of_most_of_its_inputs(act, factor):
+    network = Network((3,), (Dense("a", 3), act, Dense("b", 3)))
+    assert slope_factors(network) == {"a": 1, "b": pytest.approx(factor)}
 
 
 @pytest.mark.parametrize("init", ["he_uniform", "uniform"])

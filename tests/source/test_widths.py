@@ -9,7 +9,7 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool, Subsample
 from slth.source import source_network
 from slth.source.widths import carried_channels, first_activation, output_map
-from tests.construct.nets import PLAIN, RESIDUAL, target_of
+from tests.construction.nets import PLAIN, RESIDUAL, target_of
 
 
 @pytest.mark.parametrize("m", [1, 3])

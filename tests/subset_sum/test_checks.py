@@ -54,6 +54,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("change, message", CASES.values(), ids=CASES.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_refused_before_the_run(change, message):
     arguments = {"x": X, "t": T, **change}
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,7 @@
 """More than twenty variables: meeting in the middle."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,8 +13,8 @@ from tests.subset_sum.problems import on_grid, problems
 
 @pytest.mark.parametrize("smallest", [False, True])
 def test_equals_enumeration_where_both_can(smallest):
-    x, t = problems(9, 800, seed=1)
-    tolerance = np.float32(0.01)
+    x, t = map(jnp.asarray, problems(9, 800, seed=1))
+    tolerance = jnp.float32(0.01)
     p = snap(x, t, tolerance, grid_exponent(x, t, tolerance, False), False)
     mask = jax.jit(jax.vmap(lambda *a: large_mask(*a, smallest=smallest), in_axes=-1))(p.x, p.t, p.tolerance)
     np.testing.assert_array_equal(mask, solve(x, t, "smallest" if smallest else "best").mask)

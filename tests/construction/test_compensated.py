@@ -15,7 +15,7 @@ from slth.construction.solvers import Best, Compensated
 from slth.construction.state import Carried
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
-from tests.construct.parts import make_part, problem_of
+from tests.construction.parts import make_part, problem_of
 
 M = 5
 

@@ -9,7 +9,7 @@ from slth.construction.presets import PRESETS, check, missing
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten
-from tests.construct.nets import RESIDUAL
+from tests.construction.nets import RESIDUAL
 
 RELU, TANH = Activation("relu"), Activation("tanh")
 DENSE = Network((3,), (Dense("a", 4), RELU, Dense("b", 2)))

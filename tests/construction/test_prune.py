@@ -11,8 +11,8 @@ from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import source_network
-from tests.construct.nets import PLAIN, RELU, images
-from tests.construct.reference import leaves, masked
+from tests.construction.nets import PLAIN, RELU, images
+from tests.construction.reference import leaves, masked
 
 SIGMOID = Activation("sigmoid")
 PAD = ((1, 1), (1, 1))

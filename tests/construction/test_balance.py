@@ -11,8 +11,8 @@ from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import source_network
-from tests.construct.nets import PLAIN, RESIDUAL, images, random_params, target_of
-from tests.construct.reference import forward, leaves
+from tests.construction.nets import PLAIN, RESIDUAL, images, random_params, target_of
+from tests.construction.reference import forward, leaves
 
 
 def scales_of(network, rng=None):

@@ -15,7 +15,7 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten
 from slth.source import layer_scale, parameters, source_network
 from slth.source.scales import alpha_factors
-from tests.construct.nets import images, target_of
+from tests.construction.nets import images, target_of
 
 SMOOTH = sorted(name for name in ACTIVATIONS if not activation_info(name).homogeneous)
 ALL = ((1, 1), (1, 1))

@@ -6,7 +6,7 @@ import pytest
 from slth.construction.independent import deviations, solve_independent
 from slth.construction.solvers import Best, Robust, Smallest
 from slth.subset_sum.reference import brute_force, costs, subsets
-from tests.construct.parts import make_part, problem_of
+from tests.construction.parts import make_part, problem_of
 
 M, TOLERANCE = 5, 0.02
 

@@ -17,7 +17,7 @@ from slth.construction import fold, plan
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool, Subsample
-from tests.construct.nets import random_params
+from tests.construction.nets import random_params
 
 RELU, TANH, GELU = Activation("relu"), Activation("tanh"), Activation("gelu")
 

@@ -6,7 +6,7 @@ from flax.traverse_util import flatten_dict
 
 from slth import Best, Compensated, Robust, Smallest, Target, construct
 from slth.source import parameters
-from tests.construct.nets import PLAIN, images, source_of, target_of
+from tests.construction.nets import PLAIN, images, source_of, target_of
 
 TARGET = Target(*target_of(PLAIN["vectors"]))
 SOLVERS = {

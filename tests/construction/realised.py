@@ -11,7 +11,7 @@ import numpy as np
 
 from slth.nn.layers import Conv, Dense, Residual
 from slth.nn.pooling import Flatten, Subsample
-from tests.construct.reference import flat, linear, masked, run
+from tests.construction.reference import flat, linear, masked, run
 
 
 @dataclass

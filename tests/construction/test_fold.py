@@ -9,10 +9,10 @@ import pytest
 from slth import Target, nn
 from slth.construction import Best, Compensated, Robust, Smallest, construct, fold, nodes_of, plan_of
 from slth.source import parameters, sha256
-from tests.construct.nets import ODD, PLAIN, RESIDUAL, images, source_of, target_of
-from tests.construct.realised import Walk
-from tests.construct.reference import forward, leaves, masked
-from tests.construct.solvers import Counting
+from tests.construction.nets import ODD, PLAIN, RESIDUAL, images, source_of, target_of
+from tests.construction.realised import Walk
+from tests.construction.reference import forward, leaves, masked
+from tests.construction.solvers import Counting
 
 SOLVERS = {
     "smallest": Smallest(),

@@ -9,7 +9,7 @@ from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from slth.subset_sum.reference import brute_force
-from tests.construct.parts import make_part
+from tests.construction.parts import make_part
 
 # Lengths, taps, stride, dilation, padding before and after each axis.
 CASES = {

@@ -14,8 +14,8 @@ from slth.nn.pooling import Flatten, GlobalMean
 from slth.source import layer_scale, parameters, source_network
 from slth.source.ranges import input_ranges
 from slth.source.scales import alpha_factors
-from tests.construct.nets import PLAIN, RESIDUAL, images, target_of
-from tests.construct.reference import forward, linear, masked, run
+from tests.construction.nets import PLAIN, RESIDUAL, images, target_of
+from tests.construction.reference import forward, linear, masked, run
 
 M = 15
 KINDS = tuple(nn.ACTIVATIONS)

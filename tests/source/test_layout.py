@@ -1,0 +1,91 @@
+"""The layout of a source: what `source_network` says, what widths and names alone imply, what adds up."""
+
+from dataclasses import replace
+
+import pytest
+
+from slth import nn
+from slth.nn.graph import linear_maps, sums
+from slth.nn.layers import Activation, Dense
+from slth.nn.network import Network
+from slth.source import layout_of, source_network
+from slth.source.layout import MOST_CONSTANTS, Univariate
+from tests.construction.nets import ODD, PLAIN, RESIDUAL, target_of
+
+NETWORKS = PLAIN | ODD
+OPTIONS = {  # settings of a source: m, then the options
+    "plain": (3, {"copies_per_sign": 4, "constants": 5}),
+    "without constants": (3, {"copies_per_sign": 2, "constants": 0}),
+    "own biases": (2, {"copies_per_sign": 4, "constants": 6, "own_biases": True}),
+    "2L": (3, {"copies_per_sign": 4, "constants": 1, "depth": "2L"}),
+    "2L, many": (3, {"copies_per_sign": 40, "constants": 1, "depth": "2L"}),
+    "2L, without constants": (3, {"copies_per_sign": 4, "constants": 0, "depth": "2L"}),
+}
+
+
+def wide_of(name, options):
+    network, skip = RESIDUAL[name] if name in RESIDUAL else (NETWORKS[name], "carried")
+    target, _ = target_of(network)
+    m, settings = OPTIONS[options]
+    return target, m, source_network(target, m, skip=skip, **settings)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", [*NETWORKS, *RESIDUAL])
+def test_widths_and_names_imply_the_layout(name, options):
+    target, m, wide = wide_of(name, options)
+    implied = layout_of(target, wide.network, m)
+    if len(sums(target)) == 1 and options == "plain":
+        # No hidden layer says how many constants there are: K is taken to be m, and N what is left.
+        channels = wide.layout.first.inputs
+        copies = (wide.layout.first.width - 2 * m) // (2 * channels)
+        assert implied.first == Univariate("univariate", channels, copies, m)
+        assert implied.nodes == wide.layout.nodes
+    elif len(sums(target)) == 1 and options == "own biases":
+        assert implied.nodes == wide.layout.nodes
+        assert implied.first.width <= wide.layout.first.width
+    else:
+        assert implied == wide.layout
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", [*NETWORKS, *RESIDUAL])
+def test_widths_add_up(name, options):
+    target, m, wide = wide_of(name, options)
+    layout, layers, steps = wide.layout, linear_maps(wide.network), nn.graph(target)
+    named = {one.path for one in layout.univariate}
+    for node in layout.nodes:
+        step = steps[node.step]
+        last = node is layout.nodes[-1]
+        assert node.copies == (1 if last or layout.depth == "2L" else m)
+        for entry in node.maps:
+            named.add(entry.path)
+            assert layers[entry.path].layer.features == step.features * node.copies + node.constants
+            assert (entry.front is None) == (layout.depth == "L+1")
+    assert named == set(layers), "every layer stands for something"
+    for one in layout.univariate:
+        layer = layers[one.path].layer
+        assert layer.features == one.width == 2 * (one.copies * one.inputs + one.constants)
+        assert layer.use_bias == (one.constants > 0)
+        assert layer.kernel == (1,) * len(layer.kernel) if isinstance(layer, nn.Conv) else True
+    assert [node.step for node in layout.nodes] == [n for n, s in enumerate(steps) if isinstance(s, nn.Sum)]
+    solved = [len(node.maps) - len(steps[node.step].maps) for node in layout.nodes]
+    assert set(solved) <= {0, 1}
+    assert layout.depth == OPTIONS[options][1].get("depth", "L+1")
+
+
+@pytest.mark.parametrize("copies, cin", [(1, 1), (32, 3), (33, 3), (400, 1)])
+def test_widths_of_univariate_layers_say_how_they_are_split(copies, cin):
+    target = Network((cin,), (Dense("a", 3), Activation("relu"), Dense("b", 2)))
+    for constants, many in ((0, 0), (1, min(2 * copies, MOST_CONSTANTS))):
+        wide = source_network(target, 2, copies_per_sign=copies, constants=constants, depth="2L")
+        found = layout_of(target, wide.network, 2).nodes[0].maps[0].front
+        assert found == Univariate("a.univariate", cin, copies, many)
+
+
+def test_a_layout_is_a_static_value():
+    target = NETWORKS["vectors"]
+    one, two = (source_network(target, 3, copies_per_sign=3, constants=2).layout for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+    assert replace(one, multiplicity=4) != one
