@@ -258,8 +258,8 @@ def solver_of(cfg: DictConfig) -> Solver:
         option = name.removeprefix("compensation.")
         if option not in known:
             raise ValueError(
-                f"solver.{name}: means nothing to {kind.__name__}, whose options are {', '.join(known)}: leave"
-                " it null"
+                f"solver.{name}: means nothing to {kind.__name__}, whose options are {', '.join(known)}:"
+                " leave it null"
             )
         options[option] = value
     with field("solver"):
@@ -283,8 +283,8 @@ def calibration_of(cfg: DictConfig, data: Data, solver: Solver) -> np.ndarray | 
     if count is None:
         if solver.needs_images and not len(data.train_images):
             raise ValueError(
-                f"solver.calibration: {type(solver).__name__} needs training images, and data {data.name} have"
-                " none: choose solver.objective=best, or solver.noise=fixed"
+                f"solver.calibration: {type(solver).__name__} needs training images, and data {data.name}"
+                " have none: choose solver.objective=best, or solver.noise=fixed"
             )
         usual = ROW_IMAGES if solver.solves_rows else IMAGES
         count = min(usual, len(data.train_images)) if solver.needs_images else 0

@@ -14,7 +14,7 @@ from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.types import Mask, Params, Shape
 
-Held = Int[np.ndarray, " channels"]
+Held = Int[np.ndarray, " _"]
 """The channels of the whole network that the compact one holds at a place, in order."""
 
 

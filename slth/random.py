@@ -24,23 +24,26 @@ import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import NormalDist
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int32, UInt32
 
+from slth.types import AnyArray
+
 GRID = 2.0**-24  # every value is an integer multiple of this
 
-Key = UInt32[Array | np.ndarray, "2"]
-Word = UInt32[Array | np.ndarray, "*index"] | int  # one half of a flat index
-Words = UInt32[Array, "*index"]
+Key = UInt32[AnyArray, "2"]
+Word = UInt32[AnyArray, "..."] | int  # one half of a flat index; the halves broadcast
+Words = UInt32[Array, "..."]
 
 _WORD = 2**32
 _SEGMENTS = 256  # linear pieces in each octave of the tail probability
 
 
-def key(seed: int, *names: str) -> UInt32[np.ndarray, "2"]:
+def key(seed: SupportsIndex, *names: str) -> UInt32[np.ndarray, "2"]:
     """The key of a named stream: the first 64 bits of BLAKE2b(seed, names), as two words.
 
     Args:
@@ -65,7 +68,7 @@ def key(seed: int, *names: str) -> UInt32[np.ndarray, "2"]:
     return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)
 
 
-def bits(key: Key, low: Word, high: Word = 0) -> UInt32[Array, "*index"]:
+def bits(key: Key, low: Word, high: Word = 0) -> Words:
     """32 uniform bits at each flat index ``high * 2^32 + low``.
 
     Args:
@@ -78,7 +81,7 @@ def bits(key: Key, low: Word, high: Word = 0) -> UInt32[Array, "*index"]:
     return _hash(_word(low, "low"), *_subkeys(key, _word(high, "high")))
 
 
-def uniform_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "*index"]:
+def uniform_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "..."]:
     """U[-1, 1) on the grid: k 2^-24, k uniform on {-2^24, ..., 2^24 - 1}, at each flat index.
 
     Mean -2^-25, variance 1/3 to within 2^-49. Arguments as for `bits`.
@@ -86,7 +89,7 @@ def uniform_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "*index"]:
     return _to_uniform(bits(key, low, high))
 
 
-def normal_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "*index"]:
+def normal_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "..."]:
     r"""N(0, 1) on the grid, at each flat index, by inversion in integers.
 
     One bit is the sign; 31 bits, plus one, are t in {1, ..., 2^31}, and |x| is
@@ -141,7 +144,7 @@ def bernoulli(key: Key, probability: float, shape: Sequence[int], start: int = 0
     return _draw(key, _words(shape, start), tuple(shape), _as_bits) <= np.uint32(below - 1)
 
 
-def snap(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
+def snap(x: Float32[AnyArray, "*shape"]) -> Float32[Array, "*shape"]:
     """The nearest multiple of 2^-24, ties to even: what a draw times a scale needs.
 
     Exact, and the same on every device: float32 values of 1 and more are multiples already.
@@ -199,15 +202,15 @@ def _hash(low: Words, s0: Words, s1: Words) -> Words:
     return _mix(a + s1) + a
 
 
-def _as_bits(word: Words) -> UInt32[Array, "*index"]:
+def _as_bits(word: Words) -> Words:
     return word
 
 
-def _to_uniform(word: Words) -> Float32[Array, "*index"]:
+def _to_uniform(word: Words) -> Float32[Array, "..."]:
     return _on_grid(jax.lax.bitcast_convert_type(word, jnp.int32) >> 7)  # the upper 25 bits, signed
 
 
-def _to_normal(word: Words) -> Float32[Array, "*index"]:
+def _to_normal(word: Words) -> Float32[Array, "..."]:
     tail = (word & np.uint32(_WORD // 2 - 1)) + np.uint32(1)
     shift = jax.lax.clz(tail)
     mantissa = tail << shift  # leading one at bit 31, then 8 bits of piece, then the place within it

@@ -400,11 +400,16 @@ def _ticket(entry: dict[str, Any], bits: bytes, where: str | Path) -> Ticket:
     network = specs["source.network"]
     assert network is not None  # its type was checked above
     try:
-        made = Source(**{**source, "network": network})
+        made = Source(**{name: _tuples(value) for name, value in source.items()} | {"network": network})
         return Ticket(made, bits, entry["factor"], entry["source_sha256"], specs["target"])
     except ValueError as error:
         field, _, problem = str(error).partition(": ")
         raise TicketError(where, field, problem or "unusable") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, which sources are made of."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _json(value: Any) -> str:

@@ -157,6 +157,7 @@ def test_key_refuses_seeds_out_of_range(seed):
         random.key(seed)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refusals_name_the_value():
     with pytest.raises(TypeError, match="names of a key must be strings, got 3"):
         random.key(0, 3)  # pyright: ignore[reportArgumentType]

@@ -52,7 +52,8 @@ def test_batch_norm_is_folded_and_the_outputs_stay(given):
     truth = Target.of(NET, params()).params
     assert jax.tree.structure(target.params) == jax.tree.structure(truth)
     jax.tree.map(np.testing.assert_array_equal, target.params, truth)
-    assert {type(leaf) for leaf in jax.tree.leaves(target.params)} == {np.ndarray}
+    leaves = jax.tree.leaves(target.params)
+    assert {(type(leaf), leaf.dtype) for leaf in leaves} == {(np.ndarray, np.dtype(np.float32))}
 
 
 def test_a_network_without_batch_norm_is_taken_as_it_is():

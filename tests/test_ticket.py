@@ -253,6 +253,7 @@ FORGED = {  # what was changed, with a checksum that fits: (change, the field th
 
 
 @pytest.mark.parametrize("change, field", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_every_field_is_checked_even_under_a_checksum_that_fits(made: Ticket, tmp_path: Path, change, field):
     path = tmp_path / "t.safetensors"
     path.write_bytes(_rewritten(ticket.to_bytes(made), change))

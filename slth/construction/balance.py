@@ -24,7 +24,7 @@ SWEEPS = 60
 LIMIT = np.log(1e4)
 """Largest |log d|; without it the scale of a channel without weights would diverge."""
 
-Ids = Int[np.ndarray, " channels"]
+Ids = Int[np.ndarray, " _"]
 
 
 class Edge(NamedTuple):

@@ -34,7 +34,7 @@ def check(
         raise ValueError(
             f"source: expected a slth.Source, got {kind_of(source)}: make one with slth.Source.of(target)"
         )
-    if isinstance(solver, type) or not callable(getattr(solver, "solve", None)):
+    if isinstance(solver, type) or not isinstance(solver, Solver):
         array = hasattr(solver, "shape")
         hint = "write images=... for images" if array else "give one of slth's, with brackets"
         raise ValueError(f"solver: expected a solver such as slth.Robust(), got {kind_of(solver)}: {hint}")

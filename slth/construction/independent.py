@@ -30,8 +30,9 @@ def check_number(
     name: str, value: object, kind: type, low: float, high: float, *, above: bool = False
 ) -> None:
     """Refuse an option of a solver that is no number of this kind, or out of its range."""
-    number = isinstance(value, int | kind) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not (low < value if above else low <= value) or value > high:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    enough = low < number if above else low <= number
+    if not (math.isfinite(number) and enough and number <= high and isinstance(value, int | kind)):
         what = "an integer" if kind is int else "a number"
         least = f"above {low:g}" if above else f"of at least {low:g}"
         bound = least if math.isinf(high) else f"from {low:g} to {high:g}"
@@ -45,10 +46,10 @@ class Independent:
     tolerance: float = 0.01
     size: int | None = None
 
-    needs_images: ClassVar[bool] = False
-    runs_ticket: ClassVar[bool] = False
-    solves_rows: ClassVar[bool] = False
-    most_copies: ClassVar[int] = MAX_VARIABLES
+    needs_images = False
+    runs_ticket = False
+    solves_rows = False
+    most_copies = MAX_VARIABLES
     bias_objective: ClassVar[Objective] = Objective.BEST
     retries: ClassVar[bool] = True
     """Whether a weight that is missed may also use copies that were set aside."""

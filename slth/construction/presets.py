@@ -45,7 +45,7 @@ and ICML 2022."""
 def missing(preset: Preset, target: Network, inputs: Inputs) -> str | None:
     """What a target has that the preset's theorem does not cover; None if it covers all."""
     kinds = {"conv" if isinstance(entry.layer, Conv) else "dense" for entry in linear_maps(target).values()}
-    if any(step.name != step.path for step in sums(target)):
+    if any(step.skips or step.name != step.path for step in sums(target)):
         kinds.add("residual")
     kinds_of_activation = {act.kind for act in activations(target)}
     words = {"dense": "dense layers", "conv": "convolutions", "residual": "residual blocks"}

@@ -12,8 +12,8 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.types import Mask, Shape
 
-Channels = Bool[np.ndarray, " channels"]
-States = Int[np.ndarray, " channels"]
+Channels = Bool[np.ndarray, " _"]
+States = Int[np.ndarray, " _"]
 SILENT, CONSTANT, VARYING = 0, 1, 2
 """What a channel holds: zero, the same for every input (not the same at every position), or neither."""
 Masks = dict[str, dict[str, np.ndarray]]

@@ -226,11 +226,10 @@ def _problem(
 def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
     """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
     target, nodes = plan.target.network, sums(plan.target.network)
-    natural = np.arange(node.features)
+    natural, last = np.arange(node.features), nodes[-1].maps[0]
     plain = len(nodes) > 1 and nodes[-2].path == node.path and nodes[-2].name == node.path
     if not plain or "/" in node.path or plan.layout.depth == "2L" or plan.solver.solves_rows:
         return natural
-    last = nodes[-1].maps[0]
     flat = flattening(target, last.reads)
     positions, order = (1, "hwc") if flat is None else (int(np.prod(flat.shape[:-1])), flat.layer.order)
     kernel = plan.nodes[max(plan.nodes)].maps[0].values["kernel"]

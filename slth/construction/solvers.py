@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from slth.construction.choices import Kept, Weights, choose_robust, choose_single, choose_subset
 from slth.construction.compensated import Blocks, solve_compensated
@@ -14,6 +14,7 @@ from slth.subset_sum.problem import MAX_ENUMERATED
 Noise = Literal["propagated", "measured", "fixed"]
 
 
+@runtime_checkable
 class Solver(Protocol):
     """What a construction asks of a solver.
 
@@ -161,7 +162,7 @@ class Robust(Independent):
     noise: Noise = "propagated"
     price: float = 0.01
 
-    most_copies: ClassVar[int] = MAX_ENUMERATED
+    most_copies = MAX_ENUMERATED
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -218,10 +219,10 @@ class Compensated:
     ridge: float = 1e-4
     dense_ridge: float = 1e-3
 
-    needs_images: ClassVar[bool] = True
-    runs_ticket: ClassVar[bool] = True
-    solves_rows: ClassVar[bool] = True
-    most_copies: ClassVar[int] = MAX_ENUMERATED
+    needs_images = True
+    runs_ticket = True
+    solves_rows = True
+    most_copies = MAX_ENUMERATED
 
     def __post_init__(self) -> None:
         check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)

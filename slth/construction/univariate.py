@@ -45,7 +45,7 @@ def univariate_stream(plan: Plan, stream: Stream, read: Read, layout: Univariate
     used = slots.gain != 0
     inputs = np.broadcast_to(carrying[slots.channel][:, None], used.shape)
     mask[inputs[used], slots.members[used]] = True
-    masks = {f"{layout.path}/kernel": mask.reshape(kernel.shape)}
+    masks: dict[str, np.ndarray] = {f"{layout.path}/kernel": mask.reshape(kernel.shape)}
     channels, values = np.zeros(0, int), np.zeros(0)
     parameters: dict[str, AnyArray] = {"kernel": jnp.where(masks[f"{layout.path}/kernel"], kernel, 0)}
     if constants:

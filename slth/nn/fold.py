@@ -26,7 +26,7 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
 
     Args:
       network, params: any spec and its parameters.
-    Returns: (network, params) with the same outputs up to float32 rounding; float32 arrays.
+    Returns: (network, params) with the same outputs up to float32 rounding; float32 NumPy arrays.
 
     Example:
       >>> import jax
@@ -56,7 +56,7 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
             features = place.shape[-1]
             return (*done, Conv(layer.name, features, ones) if ones else Dense(layer.name, features))
         if path in values:
-            folded[path] = dict(values[path])
+            folded[path] = {name: np.asarray(leaf, np.float32) for name, leaf in values[path].items()}
         return (*done, layer)
 
     return rewrite(network, rule), nested(folded)

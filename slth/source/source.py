@@ -209,6 +209,11 @@ class Source:
             check_images(images, target.network.input_shape)
         if type(copies) is not int or copies < 1:
             raise ValueError(f"source.multiplicity: expected an integer of at least 1, got {copies!r}")
+        if depth == "2L" and constants:
+            raise ValueError(
+                f"source.constants: {constants!r} is of L+1; in 2L univariate layers have twice as many constants"
+                " as channels of an input and sign, at most 64: choose None, or 0 for none"
+            )
         defaults = defaults_of(target.network, copies)
         wide = source_network(
             target.network,

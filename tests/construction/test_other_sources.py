@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from slth import Best, Compensated, Robust, Smallest, Target, construct
+from slth import Best, Compensated, Robust, Smallest, Source, Target, construct
+from slth.nn.layers import Dense, Residual
+from slth.nn.network import Network
 from slth.source import parameters
-from tests.construction.nets import PLAIN, images, source_of, target_of
+from tests.construction.nets import PLAIN, RELU, images, source_of, target_of
+from tests.construction.reference import forward, masked
 
 TARGET = Target(*target_of(PLAIN["vectors"]))
 SOLVERS = {
@@ -33,3 +36,26 @@ def test_tickets_of_such_sources_compute_their_target(options):
     source = source_of(TARGET.network, 15, copies_per_sign=30, constants=30, **options)
     made = construct(TARGET, source, Best())
     assert made.error(images(TARGET.network, 50)).relative < 0.05
+
+
+# Blocks that read the network's input, and other shapes of blocks that are covered.
+U, V = Dense("u", 4), Dense("v", 4)
+BLOCKS = {
+    "first, its skip solved": ((Residual("r", (U,)), RELU), "random"),
+    "first, with a projection": ((Residual("r", (U,), (V,)), RELU), "carried"),
+    "a skip that ends in an activation": ((Dense("a", 4), Residual("r", (U,), (RELU,)), RELU), "carried"),
+    "a block in a branch": ((Dense("a", 4), Residual("r", (Residual("q", (U,)), V)), RELU), "carried"),
+}
+
+
+@pytest.mark.parametrize("depth", ["L+1", "2L"])
+@pytest.mark.parametrize("layers, skip", BLOCKS.values(), ids=BLOCKS.keys())
+def test_tickets_of_unusual_blocks_compute_their_targets(layers, skip, depth):
+    target = Target(*target_of(Network((4,), (*layers, Dense("d", 3)))))
+    # 18 copies: with fewer some weight of the output layer, of which there is one copy, has no subset.
+    source = Source.of(target, 18, skip=skip, depth=depth)
+    made = construct(target, source, Robust(), images(target.network, 64, seed=1))
+    x = images(target.network, 30)
+    wanted = forward(target.network, target.params, x)[""]
+    found = made.factor * forward(source.network, masked(made.mask, parameters(source)), x)[""]
+    assert np.linalg.norm(found - wanted) < 0.01 * np.linalg.norm(wanted)

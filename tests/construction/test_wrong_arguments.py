@@ -785,6 +785,11 @@ def test_a_wrong_argument_is_refused_before_any_work_in_one_line(call, message, 
     assert "\n" not in message
 
 
+def test_a_construction_that_begins_is_seen(idle):
+    with pytest.raises(AssertionError, match="^a construction has begun$"):
+        construct(TARGET, SOURCE, Best())
+
+
 def test_a_missing_file_and_an_unknown_option_raise_python_s_own_errors():
     with pytest.raises(FileNotFoundError, match=r"^checkpoint none\.npz is not there$"):
         slth.load("none.npz", NETWORK)

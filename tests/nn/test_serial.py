@@ -117,7 +117,7 @@ def test_what_no_spec_is_written_as_is_refused(plain: dict, message: str):
 
 
 def written(made: Ticket, network: dict) -> bytes:
-    """The ticket's file with another text for the source's network, its checksum and container as they are."""
+    """The ticket's file with another text for the source's network, checksum and container in order."""
     content = ticket.to_bytes(made)
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])

@@ -247,6 +247,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("options, message", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_settings_that_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Source(NETWORK, 0, 2, **options)
