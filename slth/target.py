@@ -116,6 +116,18 @@ def check_images(images: object, shape: Shape) -> None:
         raise ValueError("images: they hold NaN or infinite numbers: remove those images")
 
 
+def checked_integer(name: str, value: object, low: int, high: float = math.inf) -> int:
+    """An integer, Python's or NumPy's, of at least ``low`` and below ``high``.
+
+    Raises: ValueError, naming it.
+    """
+    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not number or not low <= value < high:
+        bound = f" of at least {low}" if math.isinf(high) else f" in [{low}, 2^{math.log2(high):g})"
+        raise ValueError(f"{name}: expected an integer{bound}, got {value!r}")
+    return int(value)
+
+
 def kind_of(value: object) -> str:
     """What a message calls an argument of a wrong kind."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -400,7 +400,8 @@ def _ticket(entry: dict[str, Any], bits: bytes, where: str | Path) -> Ticket:
     network = specs["source.network"]
     assert network is not None  # its type was checked above
     try:
-        made = Source(**{name: _tuples(value) for name, value in source.items()} | {"network": network})
+        plain = {name: _tuples(value) for name, value in source.items() if name != "network"}
+        made = Source(network, **plain)
         return Ticket(made, bits, entry["factor"], entry["source_sha256"], specs["target"])
     except ValueError as error:
         field, _, problem = str(error).partition(": ")

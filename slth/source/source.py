@@ -23,7 +23,7 @@ from slth.source.layout import Layout
 from slth.source.ranges import Range, input_ranges
 from slth.source.scales import alpha_factors, slope_factors, target_factors
 from slth.source.widths import first_activation, first_info, source_network
-from slth.target import Target, check_images, kind_of
+from slth.target import Target, check_images, checked_integer, kind_of
 from slth.types import Batch
 
 Init = Literal["uniform", "normal", "he_uniform", "he_normal", "glorot_uniform", "glorot_normal"]
@@ -98,12 +98,9 @@ class Source:
                     f"source.network: {path} is a BatchNorm, and a source has none: fold it with "
                     "slth.nn.fold_batch_norm"
                 )
-        if type(self.seed) is not int or not 0 <= self.seed < 2**64:
-            raise ValueError(f"source.seed: expected an integer in [0, 2^64), got {self.seed!r}")
-        if type(self.multiplicity) is not int or self.multiplicity < 1:
-            raise ValueError(
-                f"source.multiplicity: expected an integer of at least 1, got {self.multiplicity!r}"
-            )
+        for name, low, high in (("seed", 0, 2**64), ("multiplicity", 1, math.inf)):
+            number = checked_integer(f"source.{name}", getattr(self, name), low, high)
+            object.__setattr__(self, name, number)
         for name, known in (("init", Init), ("biases", Biases)):
             if (value := getattr(self, name)) not in get_args(known):
                 raise ValueError(
@@ -207,12 +204,11 @@ class Source:
                 raise ValueError(f"source.{name}: expected a positive number, got {value!r}")
         if images is not None:
             check_images(images, target.network.input_shape)
-        if type(copies) is not int or copies < 1:
-            raise ValueError(f"source.multiplicity: expected an integer of at least 1, got {copies!r}")
+        copies = checked_integer("source.multiplicity", copies, 1)
         if depth == "2L" and constants:
             raise ValueError(
-                f"source.constants: {constants!r} is of L+1; in 2L univariate layers have twice as many constants"
-                " as channels of an input and sign, at most 64: choose None, or 0 for none"
+                f"source.constants: {constants!r} is of L+1; in 2L univariate layers have twice as many"
+                " constants as channels of an input and sign, at most 64: choose None, or 0 for none"
             )
         defaults = defaults_of(target.network, copies)
         wide = source_network(

@@ -12,6 +12,7 @@ from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.nn.spec import Stateless
 from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout, Univariate, layout_of
+from slth.target import checked_integer
 from slth.types import Shape
 
 DEPTHS = ("L+1", "2L")
@@ -59,13 +60,14 @@ def source_network(
       >>> [layer.features for layer in wide.network.layers if isinstance(layer, nn.Dense)]      # widths
       [176, 39, 2]
     """
-    for name, value, least in (
-        ("multiplicity", multiplicity, 1),
-        ("univariate", copies_per_sign, 1),
-        ("constants", constants, 0),
-    ):
-        if type(value) is not int or value < least:
-            raise ValueError(f"source.{name}: expected an integer of at least {least}, got {value!r}")
+    multiplicity, copies_per_sign, constants = (
+        checked_integer(f"source.{name}", value, least)
+        for name, value, least in (
+            ("multiplicity", multiplicity, 1),
+            ("univariate", copies_per_sign, 1),
+            ("constants", constants, 0),
+        )
+    )
     if not isinstance(own_biases, bool):
         raise ValueError(f"source.own_biases: expected True or False, got {own_biases!r}")
     if skip not in SKIPS:
