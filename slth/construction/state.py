@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from slth.nn.activations import ActivationInfo
 from slth.nn.layers import Linear
@@ -252,8 +252,8 @@ class Stats(NamedTuple):
 
 
 def kernel_view(
-    kernel: Float[np.ndarray, "..."], positions: int = 1, order: str = "hwc"
-) -> Float[np.ndarray, "taps cin cout"]:
+    kernel: Shaped[np.ndarray, "..."], positions: int = 1, order: str = "hwc"
+) -> Shaped[np.ndarray, "taps cin cout"]:
     """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has a tap a position."""
     *_, cin, cout = kernel.shape
     if kernel.ndim > 2:
@@ -263,7 +263,7 @@ def kernel_view(
     return kernel.reshape(positions, -1, cout)
 
 
-def from_view(view: Float[np.ndarray, "taps cin cout"], shape: Shape, order: str = "hwc") -> np.ndarray:
+def from_view(view: Shaped[np.ndarray, "taps cin cout"], shape: Shape, order: str = "hwc") -> np.ndarray:
     """The inverse of `kernel_view`: the kernel (or mask) in its own shape."""
     if len(shape) == 2 and order == "chw":
         view = view.transpose(1, 0, 2)

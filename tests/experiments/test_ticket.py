@@ -214,9 +214,10 @@ def test_a_run_broken_in_the_middle_goes_on(
     def broken(*arguments, **named):
         raise RuntimeError("power cut")
 
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="power cut"):
+    with monkeypatch.context() as patched:
         patched.setattr(experiment.report, "write_csv", broken)
-        execute(experiment.run, cfg, "ticket")
+        with pytest.raises(RuntimeError, match="power cut"):
+            execute(experiment.run, cfg, "ticket")
     final = folder_of(cfg, "ticket")
     (left,) = final.parent.iterdir()
     assert left.name.startswith(f".{final.name}.")
