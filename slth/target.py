@@ -121,11 +121,10 @@ def checked_integer(name: str, value: object, low: int, high: float = math.inf) 
 
     Raises: ValueError, naming it.
     """
-    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not number or not low <= value < high:
-        bound = f" of at least {low}" if math.isinf(high) else f" in [{low}, 2^{math.log2(high):g})"
-        raise ValueError(f"{name}: expected an integer{bound}, got {value!r}")
-    return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= value < high:
+        return int(value)
+    bound = f" of at least {low}" if math.isinf(high) else f" in [{low}, 2^{math.log2(high):g})"
+    raise ValueError(f"{name}: expected an integer{bound}, got {value!r}")
 
 
 def kind_of(value: object) -> str:
