@@ -2,7 +2,7 @@
 #   make test                     make ticket ARGS="source.seed=1"
 #   make PYTHON=/path/to/python3.12 test
 .DEFAULT_GOAL := help
-.PHONY: help test lint slow ticket reference format clean
+.PHONY: help test lint checked slow ticket reference format clean
 
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -11,6 +11,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PIP := $(BIN) -m pip --disable-pip-version-check --no-input install --quiet
 # A test compiles more than it computes, on one core: a process for each, as long as memory goes round.
 PYTEST := $(BIN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# An int is a float, as for static checkers.
+CHECKER := slth,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 ARGS ?=
 
 help: ## list the targets
@@ -29,6 +31,10 @@ lint: $(VENV)/.dev ## set up, then ruff and pyright only
 	@$(BIN) -m ruff format --check .
 	@echo "==> pyright"
 	@$(BIN) -m pyright
+
+checked: $(VENV)/.dev ## set up, then run the quick tests with every annotation of slth checked at each call
+	@echo "==> pytest (quick tests, annotations checked by jaxtyping and beartype)"
+	@$(PYTEST) -m "not slow" --ignore=tests/experiments --ignore=docs "--jaxtyping-packages=$(CHECKER)" $(ARGS)
 
 slow: $(VENV)/.dev ## set up, then run the tests that take minutes
 	@echo "==> pytest (slow tests)"

@@ -32,10 +32,8 @@ IMAGES = 256
 """Training images for statistics, unless ``solver.calibration`` says another number."""
 ROW_IMAGES = 512
 """The same for a solver of whole rows."""
-SOLVERS: dict[str, dict[str, type]] = {
-    "independent": {"smallest": Smallest, "best": Best, "robust": Robust, "single": Single},
-    "compensated": dict.fromkeys(("smallest", "best", "robust", "single"), Compensated),
-}
+INDEPENDENT: dict[str, type] = {"smallest": Smallest, "best": Best, "robust": Robust, "single": Single}
+SOLVERS = {"independent": INDEPENDENT, "compensated": dict.fromkeys(INDEPENDENT, Compensated)}
 """By ``solver.method`` and ``solver.objective``."""
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.

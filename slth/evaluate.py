@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,6 @@ from slth import nn
 from slth.nn.graph import sums as sums_of
 from slth.nn.network import Network
 from slth.types import Batch, Params
-
-Images: TypeAlias = Float[np.ndarray, "n *shape"]
 
 BATCH = 64
 
@@ -127,7 +125,7 @@ def compare(target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out
 
 
 def run(
-    network: Network, params: Params, images: Images, *, copies: Copies | None = None, batch: int = BATCH
+    network: Network, params: Params, images: Batch, *, copies: Copies | None = None, batch: int = BATCH
 ) -> Outputs:
     """A network on any number of images, in batches of one compiled shape.
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Ticket:
     """
 
     source: Source
-    bits: bytes
+    bits: bytes = field(repr=False)
     factor: float
     source_sha256: str
     target: Network | None = None

@@ -10,6 +10,8 @@ import jax
 import jaxtyping
 import pytest
 
+from tests.heavy import HEAVY
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # A (n,) array that meets an (m, n) array by accident is a bug here: broadcasts are written out.
@@ -35,6 +37,31 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # figures go to files, also where th
 def seed_of(name: str) -> int:
     """Seed in [0, 2³²) that depends on the name alone: the first four bytes of its SHA-256."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of tests/heavy.py as slow, and refuse entries of it that name no test."""
+    unknown = set(HEAVY)
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        matched = [entry for entry in HEAVY if name.startswith(entry)]
+        if matched:
+            item.add_marker(pytest.mark.slow)
+            unknown -= set(matched)
+    files = {item.nodeid.removeprefix("tests/").partition("::")[0] for item in items if "[" in item.nodeid}
+    whole = not any("::" in argument for argument in items[0].config.args) if items else False
+    missing = sorted(entry for entry in unknown if whole and entry.partition("::")[0] in files)
+    if missing:
+        raise pytest.UsageError(f"tests/heavy.py names tests that are not there: {missing}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled() -> Iterator[None]:
+    """Compiled programs go with the module that needed them: a worker would hold gigabytes of them. Another
+    module that needs one finds it in the folder above."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

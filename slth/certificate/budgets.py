@@ -149,7 +149,7 @@ def setting_of(made: Construction) -> Setting:
             "depth L+1"
         )
     target = lower(made, made.params)
-    info, means = first_info(made.target.network), centred(made.target.network, source.network)
+    info, means = first_info(made.target.network), centred(made.target.network, source.network, layout(made))
     signs = 1 if info.mu_plus == info.mu_minus or _nonnegative(target) else 2
     last = max(number for number, step in enumerate(target.steps) if isinstance(step, Sum))
     raw, nodes = {0}, []

@@ -73,7 +73,7 @@ def constant_variables(
 class Masks(NamedTuple):
     """The masks of a node while they are filled in."""
 
-    parts: tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...]
+    parts: tuple[Bool[np.ndarray, "_ _ source_cout"], ...]
     own: Bool[np.ndarray, " source_cout"]
 
 
@@ -180,7 +180,7 @@ def empty_masks(parts: tuple[Part, ...]) -> Masks:
 def solve_constant_terms(
     parts: tuple[Part, ...],
     rows: Rows,
-    offsets: Sequence[Float[np.ndarray, "taps rows"]],
+    offsets: Sequence[Float[np.ndarray, "_ rows"]],
     masks: Masks,
     *,
     objective: Objective,

@@ -56,7 +56,7 @@ def _squares(
     x: Float[np.ndarray, "m n"], t: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], groups: int
 ) -> Float[np.ndarray, " groups"]:
     error = np.asarray(solve(x, t, "best").error, np.float64)
-    return np.bincount(group, weights=error**2, minlength=groups)
+    return np.bincount(group, weights=error**2, minlength=groups).astype(np.float64)
 
 
 def assign(cost: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:

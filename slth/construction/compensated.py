@@ -197,9 +197,7 @@ def solve_compensated(problem: Problem, settings: Blocks, tolerance: float) -> S
     return Solved(masks.parts, constants, np.zeros(rows.columns.shape), everything, stats, own)
 
 
-def _solve_masks(
-    problem: Problem, settings: Blocks
-) -> tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...]:
+def _solve_masks(problem: Problem, settings: Blocks) -> tuple[Bool[np.ndarray, "_ _ source_cout"], ...]:
     """The masks of all rows' weights."""
     parts, rows, skip = problem.parts, problem.rows, problem.carried
     copies = rows.columns.shape[1]

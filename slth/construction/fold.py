@@ -6,7 +6,7 @@ with every layer of the target built from random weights; nothing is copied and 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -48,17 +48,17 @@ class Construction:
       1.0
     """
 
-    target: Target
-    source: Source
-    mask: Mask
+    target: Target = field(repr=False)
+    source: Source = field(repr=False)
+    mask: Mask = field(repr=False)
     factor: float
     """lambda: the ticket's outputs times this are the target's."""
     records: tuple[LayerRecord, ...]
-    params: Params
+    params: Params = field(repr=False)
     """The balanced target: what the copies reproduce."""
-    scales: dict[str, Float[np.ndarray, " cout"]]
+    scales: dict[str, Float[np.ndarray, " cout"]] = field(repr=False)
     """d of each node's outputs, by which the balanced target differs from the target (`balance`)."""
-    columns: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray] = field(repr=False)
     """Source channels (cout, copies) of the copies of each node's outputs; a sum is named as its
     branch's last layer."""
 

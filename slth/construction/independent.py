@@ -163,12 +163,19 @@ def _solve_part(
     stats = _tally(part, left, size, reachable, power.sum(), columns.shape[1], rule.tolerance)
 
     def per_copy(values: np.ndarray) -> np.ndarray:
-        return np.bincount(out, weights=values, minlength=columns.size).reshape(columns.shape)
+        return _sums(out, values, columns.size).reshape(columns.shape)
 
     constant = part.mean[which] * left - slots.base * total
     shape = (len(target), columns.size)
-    offset = np.bincount(taps * columns.size + out, constant, np.prod(shape)).reshape(shape)
+    offset = _sums(taps * columns.size + out, constant, math.prod(shape)).reshape(shape)
     return _PartSolved(per_copy(noise), per_copy(left**2), offset, stats)
+
+
+def _sums(
+    group: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"], groups: int
+) -> Float[np.ndarray, " groups"]:
+    """The sum of each group's values; NumPy's count of nothing is of integers, whatever the weights."""
+    return np.bincount(group, weights=values, minlength=groups).astype(np.float64)
 
 
 def _tally(

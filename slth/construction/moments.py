@@ -15,6 +15,7 @@ from slth.construction.noise import slot_values
 from slth.construction.state import Carried, Part
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
+from slth.types import AnyArray
 
 HIGHEST = lax.Precision.HIGHEST
 SAMPLED = 4096
@@ -96,8 +97,8 @@ def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int, 
 def patches(
     layer: Linear,
     x: Float[Array, "n *space c"],
-    image: Int[Array, " samples"],
-    place: Int[Array, "samples axes"],
+    image: Int[AnyArray, " samples"],
+    place: Int[AnyArray, "samples axes"],
     flat: Flatten | None = None,
 ) -> Float[Array, "samples taps c"]:
     """What a layer reads at each sample, tap by tap; zero in the padding."""

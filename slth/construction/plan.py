@@ -59,7 +59,7 @@ class NodePlan(NamedTuple):
     features: int
     copies: int
     need: float
-    """Largest |bias| / scale of the nodes behind it: what its constants are for."""
+    """Largest |bias| / scale among later nodes, which the node's constants must reach."""
 
 
 class Plan(NamedTuple):
@@ -96,24 +96,24 @@ class Plan(NamedTuple):
     @property
     def center(self) -> bool:
         """Whether activations count about their means, which constants carry (see `centred`)."""
-        return centred(self.target.network, self.source.network)
+        return centred(self.target.network, self.source.network, self.layout)
 
 
-def centred(target: Network, source: Network) -> bool:
+def centred(target: Network, source: Network, layout: Layout) -> bool:
     """Whether a construction with images counts activations about their means, which constants carry.
 
     So it is where phi(0) may differ from 0 and where the source's hidden layers have biases of their own.
     """
+    wide = linear_maps(source)
     return not is_homogeneous(target) or any(
-        entry.layer.use_bias
-        for entry in linear_maps(source).values()
-        if not entry.path.endswith("univariate")
+        wide[entry.path].layer.use_bias for node in layout.nodes for entry in node.maps
     )
 
 
 def weight_scale(source: Source, layout: Layout, path: str) -> float:
-    """What a weight of the layer at ``path`` is measured in: the source's scale of it; in 2L that times half
-    the scale of the univariate layer in front, as products of two uniform numbers are half as large as one.
+    """The unit of a layer's weights: the source's scale of it. In 2L a weight is a sum of products with the
+    univariate layer's weights, and products of two uniform numbers are half as large as one: the unit is that
+    scale times half the scale of the univariate layer.
     """
     front = next(
         (entry.front for node in layout.nodes for entry in node.maps if entry.path == path and entry.front),

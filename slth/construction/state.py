@@ -192,7 +192,7 @@ class Problem(NamedTuple):
 class Solved(NamedTuple):
     """The subsets chosen in one node."""
 
-    masks: tuple[Bool[np.ndarray, "taps source_cin source_cout"], ...]
+    masks: tuple[Bool[np.ndarray, "_ _ source_cout"], ...]
     constants: Float[np.ndarray, " K"]
     """Exact pre-activations of the K constant channels (without a carried skip's)."""
     noise: Float[np.ndarray, "cout copies"]

@@ -175,7 +175,7 @@ def activation_info(name: str, slope: float = 0.01) -> ActivationInfo:
     Example:
       >>> from slth import nn
       >>> info = nn.activation_info("leaky_relu", slope=0.1)
-      >>> info.mu_plus, info.mu_minus, round(float(info.phi(-2.0)), 4)
+      >>> info.mu_plus, info.mu_minus, round(float(info.phi(jnp.array(-2.0))), 4)
       (1.0, 0.1, -0.2)
     """
     if name not in ACTIVATIONS:

@@ -5,7 +5,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from slth.nn.activations import ActivationInfo, activation_info
-from slth.nn.graph import Apply, Map, Sum, activations, flattening, graph, sums, value_shapes
+from slth.nn.graph import Apply, Map, Sum, activations, flattening, graph, linear_maps, sums, value_shapes
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
@@ -88,6 +88,10 @@ def check_covered(target: Network) -> None:
 
     Raises: ValueError, naming the layer, what was expected and what to do.
     """
+    if UNIVARIATE in linear_maps(target):
+        raise ValueError(
+            f"target: a layer is named {UNIVARIATE!r}, as the source's own first layer is: rename it"
+        )
     raw = {0}  # values that no linear layer has made
     for number, step in enumerate(graph(target)):
         if isinstance(step, Apply):

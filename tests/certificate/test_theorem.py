@@ -136,7 +136,7 @@ def worst_case(network, nodes, sizes):
 
     def with_solved_skip(place, block, value):
         skip = [layer for path, layer in solved.items() if path.startswith(f"{place.path}/skip/")]
-        return replace(block, skip=tuple(replace(layer, use_bias=False) for layer in skip) or block.skip)
+        return block._replace(skip=tuple(replace(layer, use_bias=False) for layer in skip) or block.skip)
 
     return nn.rewrite(network, biased, with_solved_skip), layers
 

@@ -8,6 +8,7 @@ from slth.construction.biases import CHUNK, constant_variables, empty_masks, saf
 from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
+from slth.subset_sum import Objective
 from slth.subset_sum.reference import brute_force
 from tests.construction.parts import make_part
 
@@ -58,7 +59,7 @@ def test_constants_reach_through_safe_taps_only_and_zeros_never():
     assert constant_variables((part, both), limit=3)[0] == places[:3]
 
 
-@pytest.mark.parametrize("objective", ["best", "smallest"])
+@pytest.mark.parametrize("objective", [Objective.BEST, Objective.SMALLEST])
 @pytest.mark.parametrize("count", [3, 12, 20])
 def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
     rng = np.random.default_rng(count)
@@ -90,7 +91,7 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
         best = brute_force(x, wanted[asked], objective, tolerance=0.01)
         chosen = (best >> np.arange(count)[:, None]) & 1
         least = np.abs(wanted[asked] - (chosen * x).sum(0))
-        if objective == "best":
+        if objective is Objective.BEST:
             np.testing.assert_allclose(off[asked], least, atol=1e-6)
         else:
             assert np.array_equal(kept[:, asked].sum(0)[least <= 0.009], chosen.sum(0)[least <= 0.009])
@@ -105,7 +106,9 @@ def test_constants_much_larger_than_the_bias_solve_it_together(useless):
     constants = (*rng.uniform(-3000, 3000, 40), *rng.uniform(-1e-7, 1e-7, useless))
     part, wanted = make_part(3, constants=constants), rng.uniform(-1, 1, 12)
     masks = empty_masks((part,))
-    realised, stats = solve_biases((part,), wanted, np.arange(12), masks, objective="best", tolerance=0.01)
+    realised, stats = solve_biases(
+        (part,), wanted, np.arange(12), masks, objective=Objective.BEST, tolerance=0.01
+    )
     assert stats.unsolved == 0
     kept = masks.parts[0][1, 10:, :12]
     sums = (kept * part.random[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
@@ -116,7 +119,7 @@ def test_no_constant_leaves_all_biases_unsolved():
     part = make_part(0)
     masks = empty_masks((part,))
     realised, stats = solve_biases(
-        (part,), np.array([0.5, 0.0]), np.arange(2), masks, objective="best", tolerance=0.01
+        (part,), np.array([0.5, 0.0]), np.arange(2), masks, objective=Objective.BEST, tolerance=0.01
     )
     assert realised.tolist() == [0, 0]
     assert (stats.problems, stats.unsolved, stats.max_error) == (1, 1, 0.5)

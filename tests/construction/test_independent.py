@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from slth.construction.independent import deviations, solve_independent
+from slth.construction.independent import deviations
 from slth.construction.solvers import Best, Robust, Smallest
 from slth.subset_sum.reference import brute_force, costs, subsets
 from tests.construction.parts import make_part, problem_of
@@ -81,7 +81,7 @@ def test_the_size_of_the_activations_does_not_matter(size):
 def test_counts_of_a_mask_are_those_of_the_solver_that_made_it():
     part = make_part(2, noise=noise_of(2))
     problem = problem_of([part])
-    solved = solve_independent(problem, Robust(TOLERANCE))
+    solved = Robust(TOLERANCE).solve(problem)
     counted = deviations(part, solved.masks[0], problem.rows.columns, TOLERANCE)
     np.testing.assert_allclose(counted.error, solved.stats.error, rtol=1e-6)
     assert counted._replace(error=0, source_power=0) == solved.stats._replace(error=0, source_power=0)

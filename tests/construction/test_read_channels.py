@@ -17,25 +17,25 @@ PLACES = ("stem", "block/branch/a", "block/branch/b", "out")
 
 
 def test_only_unread_channels_are_free(getkey):
-    params = nn.init(NETWORK, getkey())
-    mask = jax.tree.map(lambda leaf: np.asarray(jax.random.bernoulli(getkey(), 0.35, leaf.shape)), params)
-    reads = read_channels(NETWORK, mask)
+    params, found, wanted = nn.init(NETWORK, getkey()), {}, {}
     x = jax.random.normal(getkey(), (5, 6, 2))
-    masked = jax.tree.map(lambda keep, leaf: jnp.where(keep, leaf, 0), mask, params)
-    before = nn.apply(NETWORK, masked, x)
-    found = {}
-    for path in PLACES:
-        *blocks, name = path.split("/")
-        for channel in range(len(reads[path])):
-            values = masked
-            for key in (*blocks, name):
-                values = values[key]
-            moved = values | {"bias": jnp.asarray(values["bias"]).at[channel].add(0.5)}
-            changed = _with(masked, (*blocks, name), moved)
-            found[path, channel] = bool((nn.apply(NETWORK, changed, x) != before).any())
-    wanted = {(path, c): bool(read) for path in PLACES for c, read in enumerate(reads[path])}
+    for draw in range(4):
+        mask = jax.tree.map(lambda leaf: np.asarray(jax.random.bernoulli(getkey(), 0.35, leaf.shape)), params)
+        reads = read_channels(NETWORK, mask)
+        masked = jax.tree.map(lambda keep, leaf: jnp.where(keep, leaf, 0), mask, params)
+        before = nn.apply(NETWORK, masked, x)
+        for path in PLACES:
+            *blocks, name = path.split("/")
+            for channel, read in enumerate(reads[path]):
+                values = masked
+                for key in (*blocks, name):
+                    values = values[key]
+                moved = values | {"bias": jnp.asarray(values["bias"]).at[channel].add(0.5)}
+                changed = _with(masked, (*blocks, name), moved)
+                found[draw, path, channel] = bool((nn.apply(NETWORK, changed, x) != before).any())
+                wanted[draw, path, channel] = bool(read)
     assert found == wanted
-    assert set(found.values()) == {True, False}, "the mask leaves nothing unread: the test shows nothing"
+    assert set(found.values()) == {True, False}, "the masks leave nothing unread: the test shows nothing"
 
 
 def _with(tree, path, leaf):

@@ -38,7 +38,7 @@ def test_univariate_channels_are_dealt_once_each_with_the_right_sign(cin, width,
 
 
 def test_univariate_channels_go_to_the_slot_with_the_fewest_members():
-    alpha = np.array([[1, 1, 1, -1, 1], [1, 1, -1, -1, 1]])
+    alpha = np.array([[1.0, 1, 1, -1, 1], [1, 1, -1, -1, 1]])
     slots = univariate_slots(alpha, 2, (1, -1), activation_info("relu"))
     assert slots.members.tolist() == [[0, 4], [3, 0], [1, 0], [2, 0]]
     assert slots.gain.tolist() == [[1, 1], [1, 0], [1, 0], [1, 0]]

@@ -778,6 +778,7 @@ def idle(monkeypatch):
 
 
 @pytest.mark.parametrize("call, message", CASES.values(), ids=CASES.keys())
+@pytest.mark.usefixtures("unchecked")
 def test_a_wrong_argument_is_refused_before_any_work_in_one_line(call, message, idle):
     with pytest.raises(ValueError) as caught:
         call()
