@@ -222,9 +222,16 @@ def source_of(cfg: DictConfig, target: Target, data: Data) -> Source:
             depth=depth,
             images=images,
             reach=_largest_input(data),
-            scales={str(k): v for k, v in scales.items()} if isinstance(scales, dict) else scales,
+            scales=_patterns(scales),
             **asked,
         )
+
+
+def _patterns(scales: Any) -> Any:
+    """A mapping of patterns or a list of pairs as sources take them; `slth.Source` refuses all else."""
+    if isinstance(scales, dict):
+        return {str(pattern): factor for pattern, factor in scales.items()}
+    return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in scales)
 
 
 def solver_kind(solver: Mapping[str, Any]) -> type:

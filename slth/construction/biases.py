@@ -166,7 +166,7 @@ def solve_biases(
         size=float(sizes.sum()),
         error=float(off.sum()),
         max_error=float(off.max(initial=0)),
-        sizes=tuple(np.bincount(sizes[nonzero])),
+        sizes=tuple(np.bincount(sizes[nonzero]).tolist()),
     )
     return goal - left, stats
 

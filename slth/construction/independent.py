@@ -66,8 +66,14 @@ class Independent:
         return min(most, MAX_ENUMERATED) if part.priced or self.size is not None else most
 
     def choose(self, weights: Weights) -> Kept:
-        """The nearest sum; univariate channels that are not exact cost constants and remainders, so there the
-        subset of least robust cost is the best one."""
+        """The solver's rule; here the nearest sum.
+
+        A univariate channel of a smooth activation brings its remainder, and needs constants that cancel
+        phi(0). So among such channels the subset of least robust cost counts as the nearest.
+
+        Returns: the kept variables (m, n), and for each weight whether *some* subset is within the tolerance;
+          that tells unsolved weights from deviating ones.
+        """
         if weights.priced:
             return choose_robust(weights, weights.noise_price, self.size)
         return choose_subset(weights, Objective.BEST, self.size)
@@ -196,7 +202,7 @@ def _tally(
         size=float(size.sum()),
         error=float(off.sum()),
         max_error=float(off.max(initial=0)),
-        sizes=tuple(np.bincount(size)) if len(left) else (),
+        sizes=tuple(np.bincount(size).tolist()) if len(left) else (),
         source_power=float(power),
         target_power=float((part.weight**2).sum()) * copies,
     )

@@ -14,11 +14,11 @@ from slth.types import Shape
 class Slots(NamedTuple):
     r"""The variables a layer can use for each of its inputs.
 
-    Slot s offers source channels ``members[s]`` to carry target channel ``channel[s]``: member k holds
-    ``gain[s, k]`` times the (signed part of the) channel, and the subset-sum target of weight w is
-    ``factor[s] w``. After the first target layer a slot is a channel and its m copies; at the input each
-    channel has one slot for x⁺ and one for x⁻, or one for all of x where phi has the same slope on both sides
-    of 0. A missing member has gain 0 and is never chosen.
+    Slot s is one channel of the target, ``channel[s]``, and the source channels that hold it, ``members[s]``.
+    Member k holds ``gain[s, k]`` times the channel or its signed part; the weights of a subset, times the
+    gains, must sum to ``factor[s] w``. Behind the first target layer a slot is a channel with its m copies.
+    At the input each channel has one slot for x⁺ and one for x⁻, or one for all of x where phi has the same
+    slope on both sides of 0. A missing member has gain 0 and is never chosen.
     """
 
     members: Int[np.ndarray, "slots copies"]
@@ -30,7 +30,7 @@ class Slots(NamedTuple):
     usable: Bool[np.ndarray, "slots copies"]
     """False for a copy set aside because it missed its own target: read only where nothing else will do."""
     base: float = 0.0
-    """What every member holds besides, d = phi(0) of univariate channels: cancelled tap by tap."""
+    """d = phi(0), which every univariate channel holds besides; constants subtract it, tap by tap."""
 
     @property
     def carried(self) -> bool:
