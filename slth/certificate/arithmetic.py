@@ -18,7 +18,7 @@ from slth.nn.pooling import Flatten, GlobalMean, Pool
 from slth.types import Shape
 
 UNIT = 2.0**-53
-Values = Float[np.ndarray, "n *shape"]
+Values = Float[np.ndarray, "n ..."]
 Kernel = Float[np.ndarray, "*taps cin cout"]
 Mover: TypeAlias = Flatten | GlobalMean | Pool
 """A layer without parameters that acts on positions, the same for every channel."""

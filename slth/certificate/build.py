@@ -167,7 +167,7 @@ def _node(
     return node, View(place, read, scale, np.arange(len(scale)))
 
 
-def _size(entry: Map, constant: Values) -> Values:
+def _size(entry: Map, constant: Float[Array, "..."]) -> Float[Array, "..."]:
     return correlate(entry.layer, np.abs(constant)[None], np.abs(entry.weight))[0]
 
 

@@ -47,7 +47,7 @@ class Place(NamedTuple):
         """Which channels carry a value of the target."""
         return (self.gain != 0).any(0)
 
-    def carried(self, values: Float[np.ndarray, "n *space references"]) -> Values:
+    def carried(self, values: Float[np.ndarray, "... references"]) -> Float[np.ndarray, "... channels"]:
         """For copies (gain 1) the target's value they stand for; 0 for constants."""
         values = values[..., self.owner[0]]
         return values if self.owned.all() else values * self.owned

@@ -216,7 +216,7 @@ def with_exact_output(pair: Pair, domain: Domain) -> Pair:
 
 
 def exact_node(
-    node: Node, places: tuple[Place, ...], end: Place, errors: list[Float[np.ndarray, "*space channels"]]
+    node: Node, places: tuple[Place, ...], end: Place, errors: list[Float[np.ndarray, "..."]]
 ) -> Node:
     """The sum with the target's own weights, each on the copy with the least of the given errors.
 

@@ -173,6 +173,7 @@ def activation_info(name: str, slope: float = 0.01) -> ActivationInfo:
     Raises: ValueError for an unknown name, or a slope that is not finite or cancels that of x >= 0.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from slth import nn
       >>> info = nn.activation_info("leaky_relu", slope=0.1)
       >>> info.mu_plus, info.mu_minus, round(float(info.phi(jnp.array(-2.0))), 4)

@@ -159,6 +159,7 @@ def test_certified_images_lead_by_more_than_both_bounds():
         each.certified(logits)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_errors_name_what_is_wrong():
     ticket = small(np.random.default_rng(10))
     with pytest.raises(ValueError, match="do not fit inputs of shape"):
