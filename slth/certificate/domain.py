@@ -54,7 +54,7 @@ def box(low: Float[np.ndarray, "..."] | float, high: Float[np.ndarray, "..."] | 
       >>> import numpy as np, slth
       >>> slth.box(0, 1).text
       'box [0, 1]'
-      >>> slth.box(np.array([-1.0, 0.0]), np.array([1.0, 2.0])).low.tolist()      # one number for each channel
+      >>> slth.box(np.array([-1.0, 0.0]), np.array([1.0, 2.0])).low.tolist()  # one number for each channel
       [[-1.0, 0.0]]
     """
     below, above = np.broadcast_arrays(np.asarray(low, np.float64)[None], np.asarray(high, np.float64)[None])
