@@ -45,12 +45,12 @@ def test_killed_runs_end_with_the_same_ticket(root: Path, tmp_path: Path):
     trained, _ = finish(start(root, tmp_path / "trained"))
     target = f"target.checkpoint={trained / 'target.safetensors'}"
     whole, _ = finish(start(root, tmp_path / "whole", target))
-    for attempt, stops in enumerate([(0,), (1, 4), (2, 2, 5), (6,)]):
+    for attempt, stops in enumerate([(1, 4), (6,)]):
         folder = tmp_path / f"killed{attempt}"
         for nodes in stops:
             kill_after(start(root, folder, target), folder, nodes)
         found, said = finish(start(root, folder, target))
-        assert ("took over" in said) is (stops != (0,))
+        assert "took over" in said
         assert (found / "ticket.safetensors").read_bytes() == (whole / "ticket.safetensors").read_bytes()
         assert {path.name for path in found.iterdir()} == {path.name for path in whole.iterdir()}
         assert [path.name for path in found.parent.iterdir()] == [found.name]
