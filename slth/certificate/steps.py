@@ -19,7 +19,6 @@ from slth.construction.balance import skip_kernel
 from slth.nn.graph import by_layer, graph, linear_maps, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool
-from slth.source import layout_of
 from slth.source.layout import Layout, NodeLayout
 from slth.types import Params, Shape
 
@@ -122,8 +121,7 @@ def layout(made: Construction) -> Layout:
 
     Raises: ValueError if the source is not one of the target.
     """
-    source = made.source
-    return source.layout or layout_of(made.target.network, source.network, source.multiplicity)
+    return made.source.layout_for(made.target.network)
 
 
 def lower(made: Construction, params: Params) -> Lowered:

@@ -91,7 +91,7 @@ def _check_size(target: Target, source: Source, solver: Solver) -> None:
     size = getattr(solver, "size", None)
     if size is None:
         return
-    layout = source.layout or layout_of(target.network, source.network, source.multiplicity)
+    layout = source.layout_for(target.network)
     info = first_info(target.network)
     signs = 2 if info.mu_plus == info.mu_minus else 1
     members = [signs * front.copies for front in layout.univariate]

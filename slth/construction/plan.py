@@ -12,9 +12,9 @@ from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.graph import (
-    Apply,
     Skip,
     Sum,
+    applied_before,
     by_layer,
     flattening,
     graph,
@@ -25,7 +25,7 @@ from slth.nn.graph import (
 )
 from slth.nn.layers import Activation, Conv, Dense, Linear
 from slth.nn.network import Network
-from slth.source import Source, layer_scale, layout_of
+from slth.source import Source, layer_scale
 from slth.source.layout import Layout, NodeLayout, Univariate
 from slth.source.widths import first_activation
 from slth.target import Target
@@ -148,7 +148,7 @@ def plan_of(
     """
     check(target, source, solver, images, fit=fit, nonnegative=nonnegative)
     network = target.network
-    layout = source.layout or layout_of(network, source.network, source.multiplicity)
+    layout = source.layout_for(network)
     paths = [entry.path for node in layout.nodes for entry in node.maps]
     scales = {path: weight_scale(source, layout, path) for path in paths}
     balanced = balance(network, target.params, scales, fit=fit)
@@ -208,22 +208,18 @@ def _read(target: Network, value: int, nonnegative: bool) -> Read:
     """How a map reads a value: flattened or not, and whether it can be negative."""
     flat = flattening(target, value)
     shape = value_shapes(target)[value] if flat is None else flat.shape
-    steps = graph(target)
-    while value > 0 and isinstance(step := steps[value - 1], Apply):
+    for step in applied_before(target, value):
         if isinstance(step.layer, Activation):
             info = activation_info(step.layer.kind, step.layer.slope)
             signed = not (info.homogeneous and info.mu_plus >= 0 >= info.mu_minus)
             return Read(shape, flat and flat.layer, not signed)
-        value = step.value
-    return Read(shape, flat and flat.layer, nonnegative and value == 0)
+    return Read(shape, flat and flat.layer, nonnegative and _is_raw(target, value))
 
 
 def _is_raw(target: Network, value: int) -> bool:
     """Whether no linear layer stands between the network's input and a value."""
-    steps = graph(target)
-    while value > 0 and isinstance(step := steps[value - 1], Apply):
-        value = step.value
-    return value == 0
+    steps = applied_before(target, value)
+    return (steps[-1].value if steps else value) == 0
 
 
 def _needs(layout: Layout, params: Params, scales: dict[str, float]) -> dict[str, float]:

@@ -217,6 +217,15 @@ def last_reads(network: Network) -> tuple[int, ...]:
     return tuple(last)
 
 
+def applied_before(network: Network, value: int) -> tuple[Apply, ...]:
+    """The steps other than sums between the last sum (or the input) and a value, the latest first."""
+    steps, applied = graph(network), []
+    while value > 0 and isinstance(step := steps[value - 1], Apply):
+        applied.append(step)
+        value = step.value
+    return tuple(applied)
+
+
 class Flattened(NamedTuple):
     """Where a value is flattened."""
 
@@ -229,11 +238,9 @@ class Flattened(NamedTuple):
 
 def flattening(network: Network, value: int) -> Flattened | None:
     """The flattening between a value and the last sum (or the input) before it; None where there is none."""
-    steps = graph(network)
-    while value > 0 and isinstance(step := steps[value - 1], Apply):
+    for step in applied_before(network, value):
         if isinstance(step.layer, Flatten):
             return Flattened(step.layer, step.value, value_shapes(network)[step.value])
-        value = step.value
     return None
 
 

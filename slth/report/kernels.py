@@ -9,7 +9,6 @@ from slth.construction import Construction
 from slth.construction.state import kernel_view
 from slth.nn.graph import by_layer, flattening, sums
 from slth.nn.layers import Dense
-from slth.source import layout_of
 from slth.source.widths import first_info
 from slth.types import Params
 
@@ -59,7 +58,7 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
     kernel = np.asarray(by_layer(masked)[first.path]["kernel"], np.float64)
     columns = construction.columns[first.path][:, 0]
     v = kernel_view(kernel, positions, order)[:, :, columns]
-    layout = source.layout or layout_of(target, source.network, source.multiplicity)
+    layout = source.layout_for(target)
     alpha = np.asarray(by_layer(masked)[layout.univariate[0].path]["kernel"], np.float64)
     alpha = alpha.reshape(-1, v.shape[1])
     info = first_info(target)

@@ -15,7 +15,7 @@ from slth.nn.graph import Sum, activations, graph
 from slth.nn.network import Network
 from slth.report.bounds import agreement_interval
 from slth.report.tables import stats_fields
-from slth.source import layout_of, present
+from slth.source import present
 from slth.ticket import Ticket
 from slth.types import Params
 
@@ -100,7 +100,7 @@ def _univariate(ticket: Ticket) -> int | None:
     if ticket.target is None:
         return None
     source = ticket.source
-    layout = source.layout or layout_of(ticket.target, source.network, source.multiplicity)
+    layout = source.layout_for(ticket.target)
     return layout.univariate[0].copies if layout.first is None else None
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from slth.nn.graph import Apply, Sum, graph, linear_maps, value_shapes
+from slth.nn.graph import Sum, applied_before, graph, linear_maps, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
@@ -43,16 +43,14 @@ def check_agreement(target: Network, network: Network, layout: Layout) -> None:
 
 def behind(network: Network, value: int) -> Behind:
     """The last sum before a value, and the layers between."""
-    steps, layers = graph(network), []
-    while value > 0 and isinstance(step := steps[value - 1], Apply):
-        layers.append(step.layer)
-        value = step.value
+    applied = applied_before(network, value)
+    value = applied[-1].value if applied else value
     name = ""
     if value > 0:
-        step = steps[value - 1]
+        step = graph(network)[value - 1]
         assert isinstance(step, Sum)
         name = step.name
-    return Behind(name, tuple(reversed(layers)))
+    return Behind(name, tuple(step.layer for step in reversed(applied)))
 
 
 def _check_map(target: Network, network: Network, layout: Layout, entry: LinearLayout, value: int) -> None:

@@ -19,7 +19,7 @@ from slth.nn.graph import activations, is_homogeneous, named_layers
 from slth.nn.layers import BatchNorm
 from slth.nn.network import Network
 from slth.source.defaults import defaults_of
-from slth.source.layout import Layout
+from slth.source.layout import Layout, layout_of
 from slth.source.ranges import Range, input_ranges
 from slth.source.scales import alpha_factors, slope_factors, target_factors
 from slth.source.widths import first_activation, first_info, source_network
@@ -114,6 +114,13 @@ class Source:
         if not (isinstance(self.presence, int | float) and 0 < self.presence <= 1):
             raise ValueError(f"source.presence: expected a probability in (0, 1], got {self.presence!r}")
         object.__setattr__(self, "scales", self._checked_scales())
+
+    def layout_for(self, target: Network) -> Layout:
+        """The layout that the source was made with, or the one that its names and widths imply for a target.
+
+        Raises: ValueError if the source is not one of the target.
+        """
+        return self.layout or layout_of(target, self.network, self.multiplicity)
 
     def _checked_scales(self) -> Scales:
         given = self.scales.items() if isinstance(self.scales, Mapping) else self.scales
