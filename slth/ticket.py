@@ -11,7 +11,6 @@ would be written as is refused.
 import hashlib
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ import safetensors
 from jaxtyping import Float
 
 from slth import nn
+from slth.interop.files import write_whole
 from slth.nn import by_layer, nested, parameter_shapes
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
@@ -234,12 +234,7 @@ def save(path: str | Path, ticket: Ticket) -> None:
       >>> ticket.load(file) == made
       True
     """
-    temporary = Path(f"{path}.tmp{os.getpid()}")
-    try:
-        temporary.write_bytes(to_bytes(ticket))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, to_bytes(ticket))
 
 
 def load(path: str | Path, *, check_source: bool = True) -> Ticket:

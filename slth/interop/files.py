@@ -116,9 +116,14 @@ def save_checkpoint(path: str | Path, params: Params) -> None:
 def _write(path: str | Path, params: Params, metadata: dict[str, str]) -> None:
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     flat = {"/".join(str(key.key) for key in keys): np.ascontiguousarray(leaf) for keys, leaf in leaves}
+    write_whole(path, safetensors.numpy.save(flat, metadata))
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: what stood there before stays if the writing fails."""
     temporary = Path(f"{path}.tmp{os.getpid()}")
     try:
-        temporary.write_bytes(safetensors.numpy.save(flat, metadata))
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ import safetensors.numpy
 from jaxtyping import Array, Int
 
 from slth.data import Data
+from slth.interop.files import write_whole
 from slth.nn.network import Network
 from slth.train.progress import LOG, Epoch
 from slth.train.settings import Settings
@@ -45,12 +45,7 @@ def keep(path: Path, state: State, history: list[Epoch], identity: Mapping[str, 
     """Write the state, whole or not at all."""
     leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
     metadata = {**identity, "history": json.dumps([epoch._asdict() for epoch in history])}
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    try:
-        temporary.write_bytes(safetensors.numpy.save(leaves, metadata))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, safetensors.numpy.save(leaves, metadata))
 
 
 def resume(path: Path, state: State, identity: Mapping[str, str]) -> tuple[State, list[Epoch]]:
