@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from slth.construction.biases import empty_masks, solve_constant_rows, solve_constant_terms
 from slth.construction.independent import deviations
 from slth.construction.moments import GROUP, HIGHEST, columns_of, draw_samples, moments
-from slth.construction.state import Carried, Part, Problem, Rows, Solved, Stats, Stream
+from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream
 from slth.nn.layers import Conv
 from slth.subset_sum import Objective
 
@@ -263,16 +263,10 @@ def _centered_problem(problem: Problem) -> Problem:
     """The problem of the weights alone: all values about their means, no biases."""
     parts = tuple(part._replace(stream=_centered(part.stream)) for part in problem.parts)
     rows = problem.rows._replace(bias=np.zeros_like(problem.rows.bias))
-    return problem._replace(parts=parts, rows=rows, carried=_centered_skip(problem.carried))
+    return problem._replace(parts=parts, rows=rows, carried=problem.carried and _centered(problem.carried))
 
 
-def _centered_skip(skip: Carried | None) -> Carried | None:
-    if skip is None or skip.x is None or skip.ticket is None:
-        return skip
-    return skip._replace(x=_about_mean(skip.x), ticket=_about_mean(skip.ticket))
-
-
-def _mean_error(skip: Carried, rows: Rows) -> Float[np.ndarray, " rows"]:
+def _mean_error(skip: Stream, rows: Rows) -> Float[np.ndarray, " rows"]:
     """What a carried skip's copies miss in the mean."""
     assert skip.x is not None
     assert skip.ticket is not None

@@ -21,7 +21,7 @@ from slth.construction.prune import prune, read_channels
 from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_node
 from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
-from slth.construction.state import Stats, Stream, copied_slots
+from slth.construction.state import Stats, Stream, copied_stream
 from slth.nn.graph import Sum, graph, last_reads, nested
 from slth.source import Source
 from slth.target import Target
@@ -218,5 +218,5 @@ def _input(plan: Plan) -> Stream:
     """The network's input: every channel stands for itself, exactly."""
     channels = np.arange(plan.target.network.input_shape[-1])[:, None]
     ticket = plan.images if plan.solver.runs_ticket else None
-    none, noise = np.zeros(0), np.zeros(channels.shape)
-    return Stream(copied_slots(channels), none.astype(int), none, noise, plan.images, ticket)
+    noise, usable = np.zeros(channels.shape), np.ones(channels.shape, bool)
+    return copied_stream(channels, np.zeros(0), noise, usable, plan.images, ticket)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from slth.construction.biases import constant_variables
 from slth.construction.noise import slot_values
-from slth.construction.state import Carried, Part
+from slth.construction.state import Part, Stream
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
 from slth.types import AnyArray
@@ -128,7 +128,7 @@ def moments(
     parts: tuple[Part, ...],
     columns: Columns,
     samples: Samples,
-    skip: Carried | None,
+    skip: Stream | None,
     outputs: Int[np.ndarray, " rows"],
 ) -> Moments:
     """The moments of a node, gathered piece by piece; ``outputs``: the source channels of the copies."""

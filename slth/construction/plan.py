@@ -1,5 +1,6 @@
 """What a construction is to do, fixed before the first problem is solved."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,9 +13,9 @@ from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.graph import (
+    Map,
     Skip,
     Sum,
-    applied_before,
     by_layer,
     flattening,
     graph,
@@ -23,28 +24,30 @@ from slth.nn.graph import (
     sums,
     value_shapes,
 )
-from slth.nn.layers import Activation, Conv, Dense, Linear
+from slth.nn.layers import Activation, Linear
 from slth.nn.network import Network
 from slth.source import Source, layer_scale
-from slth.source.layout import Layout, NodeLayout, Univariate
+from slth.source.agreement import behind
+from slth.source.layout import Layout, LinearLayout, Univariate
 from slth.source.widths import first_activation
 from slth.target import Target
 from slth.types import Params
 
 
 class MapPlan(NamedTuple):
-    """A linear map of the target, or a skip solved as one, and the source's layer for it."""
+    """A linear map of the target, or a skip solved as one, by the source's layer of this path."""
 
     path: str
     layer: Linear
     values: Params
     """Kernel and bias of the balanced target."""
-    source_layer: Linear
     reads: int
     read: Read
     front: Univariate | None
     """The univariate layer that the map reads through: its own in 2L, the network's first in L+1 where it
     reads the input."""
+    scale: float
+    """The unit of its weights (`weight_scale`)."""
 
 
 class NodePlan(NamedTuple):
@@ -56,7 +59,6 @@ class NodePlan(NamedTuple):
     maps: tuple[MapPlan, ...]
     carried: tuple[Skip, Skip] | None
     """A skip that the source carries too: the target's and the source's."""
-    features: int
     copies: int
     need: float
     """Largest |bias| / scale among later nodes, which the node's constants must reach."""
@@ -110,16 +112,12 @@ def centred(target: Network, source: Network, layout: Layout) -> bool:
     )
 
 
-def weight_scale(source: Source, layout: Layout, path: str) -> float:
+def weight_scale(source: Source, entry: LinearLayout) -> float:
     """The unit of a layer's weights: the source's scale of it. In 2L a weight is a sum of products with the
     univariate layer's weights, and products of two uniform numbers are half as large as one: the unit is that
     scale times half the scale of the univariate layer.
     """
-    front = next(
-        (entry.front for node in layout.nodes for entry in node.maps if entry.path == path and entry.front),
-        None,
-    )
-    return layer_scale(source, path) * (layer_scale(source, front.path) / 2 if front is not None else 1.0)
+    return layer_scale(source, entry.path) * (layer_scale(source, entry.front.path) / 2 if entry.front else 1)
 
 
 def plan_of(
@@ -149,84 +147,59 @@ def plan_of(
     check(target, source, solver, images, fit=fit, nonnegative=nonnegative)
     network = target.network
     layout = source.layout_for(network)
-    paths = [entry.path for node in layout.nodes for entry in node.maps]
-    scales = {path: weight_scale(source, layout, path) for path in paths}
+    scales = {entry.path: weight_scale(source, entry) for node in layout.nodes for entry in node.maps}
     balanced = balance(network, target.params, scales, fit=fit)
-    needs = _needs(layout, balanced.params, scales)
     layers = by_layer(balanced.params)
-    nodes = {
-        node.step: _node(network, source.network, layout, node, layers, needs, nonnegative)
-        for node in layout.nodes
-    }
+    needs = _needs(layout, layers, scales)
+    carries = {step.name: step.skips for step in sums(source.network)}
+
+    def mapped(entry: LinearLayout, term: Map | Skip) -> MapPlan:
+        if isinstance(term, Map):
+            layer, values = term.layer, layers[term.path]
+        else:
+            *space, cin = value_shapes(network)[term.reads]
+            kernel = skip_kernel(term, layers, cin).astype(np.float32)
+            wide = linear_maps(source.network)[entry.path].layer
+            layer = replace(wide, features=kernel.shape[1], use_bias=False)
+            values = {"kernel": np.expand_dims(kernel, tuple(range(len(space))))}
+        front = entry.front or (None if behind(network, term.reads).name else layout.first)
+        read = _read(network, term.reads, nonnegative=nonnegative)
+        return MapPlan(entry.path, layer, values, term.reads, read, front, scales[entry.path])
+
+    nodes = {}
+    for node in layout.nodes:
+        step = graph(network)[node.step]
+        assert isinstance(step, Sum)
+        terms = (*step.maps, *step.skips)
+        maps = tuple(mapped(*pair) for pair in zip(node.maps, terms, strict=False))
+        # A skip that no layer of the source stands for is carried.
+        carried = (step.skips[0], carries[step.name][0]) if len(maps) < len(terms) else None
+        nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, needs[step.path])
     x = None if images is None else jnp.asarray(images, jnp.float32)
     return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x)
 
 
-def _node(
-    target: Network,
-    source: Network,
-    layout: Layout,
-    node: NodeLayout,
-    layers: dict[str, Params],
-    needs: dict[str, float],
-    nonnegative: bool,
-) -> NodePlan:
-    step, wide = graph(target)[node.step], linear_maps(source)
-    assert isinstance(step, Sum)
-    maps = []
-    for number, entry in enumerate(node.maps):
-        layer = wide[entry.path].layer
-        if number < len(step.maps):
-            own = step.maps[number]
-            mapped, values, reads = own.layer, layers.get(own.path, {}), own.reads
-        else:
-            skip = step.skips[0]
-            kernel = skip_kernel(skip, layers, value_shapes(target)[skip.reads][-1]).astype(np.float32)
-            mapped, reads = _as_linear(layer, kernel.shape[1]), skip.reads
-            ones = (1,) * len(layer.kernel) if isinstance(layer, Conv) else ()
-            values = {"kernel": kernel.reshape(*ones, *kernel.shape)}
-        front = entry.front or (layout.first if _is_raw(target, reads) else None)
-        read = _read(target, reads, nonnegative)
-        maps.append(MapPlan(entry.path, mapped, values, layer, reads, read, front))
-    carried = None
-    if len(node.maps) == len(step.maps) and step.skips:
-        (other,) = next(one.skips for one in sums(source) if one.name == step.name)
-        carried = step.skips[0], other
-    return NodePlan(
-        node.step, step.path, tuple(maps), carried, step.features, node.copies, needs[node.maps[0].path]
-    )
+def _read(target: Network, value: int, *, nonnegative: bool) -> Read:
+    """How a map reads a value: flattened or not, and whether it can be negative.
+
+    Args:
+      nonnegative: whether the network's inputs cannot be.
+    """
+    before, flat = behind(target, value), flattening(target, value)
+    activations = [layer for layer in before.layers if isinstance(layer, Activation)]
+    if activations:
+        info = activation_info(activations[-1].kind, activations[-1].slope)
+        nonnegative = info.homogeneous and info.mu_plus >= 0 >= info.mu_minus
+    elif before.name:
+        nonnegative = False
+    return Read(flat.shape if flat else value_shapes(target)[value], flat and flat.layer, nonnegative)
 
 
-def _as_linear(layer: Linear, features: int) -> Linear:
-    """The target's side of a skip that the source solves by ``layer``."""
-    if isinstance(layer, Dense):
-        return Dense(layer.name, features, use_bias=False)
-    return Conv(layer.name, features, layer.kernel, layer.stride, use_bias=False)
-
-
-def _read(target: Network, value: int, nonnegative: bool) -> Read:
-    """How a map reads a value: flattened or not, and whether it can be negative."""
-    flat = flattening(target, value)
-    shape = value_shapes(target)[value] if flat is None else flat.shape
-    for step in applied_before(target, value):
-        if isinstance(step.layer, Activation):
-            info = activation_info(step.layer.kind, step.layer.slope)
-            signed = not (info.homogeneous and info.mu_plus >= 0 >= info.mu_minus)
-            return Read(shape, flat and flat.layer, not signed)
-    return Read(shape, flat and flat.layer, nonnegative and _is_raw(target, value))
-
-
-def _is_raw(target: Network, value: int) -> bool:
-    """Whether no linear layer stands between the network's input and a value."""
-    steps = applied_before(target, value)
-    return (steps[-1].value if steps else value) == 0
-
-
-def _needs(layout: Layout, params: Params, scales: dict[str, float]) -> dict[str, float]:
+def _needs(layout: Layout, layers: dict[str, Params], scales: dict[str, float]) -> dict[str, float]:
     """For every linear layer, the largest |bias| / scale of the layers behind it."""
-    layers, needs, largest = by_layer(params), {}, 0.0
+    needs, largest = {}, 0.0
     for entry in reversed([entry for node in layout.nodes for entry in node.maps]):
         needs[entry.path] = largest
-        bias = layers.get(entry.path, {}).get("bias", np.zeros(1))
-        largest = max(largest, float(np.abs(np.asarray(bias)).max()) / scales[entry.path])
+        bias = np.asarray(layers.get(entry.path, {}).get("bias", 0.0))
+        largest = max(largest, float(np.abs(bias).max()) / scales[entry.path])
     return needs

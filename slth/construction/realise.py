@@ -14,26 +14,16 @@ from jaxtyping import Array, Int
 from slth.construction import noise as noise_of
 from slth.construction.biases import safe_taps
 from slth.construction.blocks import order_for_output
-from slth.construction.plan import MapPlan, NodePlan, Plan, weight_scale
-from slth.construction.state import (
-    Carried,
-    Part,
-    Problem,
-    Rows,
-    Solved,
-    Stats,
-    Stream,
-    copied_slots,
-    from_view,
-    kernel_view,
-)
+from slth.construction.plan import MapPlan, NodePlan, Plan
+from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream, copied_stream
 from slth.construction.univariate import univariate_stream
 from slth.nn.activations import activation_info
 from slth.nn.forward import parameter_shapes
-from slth.nn.graph import Apply, Skip, flattening, sums, value_shapes
+from slth.nn.graph import Apply, Pointwise, Skip, linear_maps, value_shapes
 from slth.nn.layers import Activation, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import parameter
+from slth.types import Params
 
 IMAGES = 32
 """Calibration images that go through a layer at a time."""
@@ -115,24 +105,21 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
     else:
         columns, solved = before.columns, before.solved
     for part, mask in zip(parts, solved.masks, strict=True):
-        shape = parameter_shapes(plan.source.network)[f"{part.path}/kernel"]
-        masks[f"{part.path}/kernel"] = from_view(mask, shape, part.read.order)
+        name = f"{part.path}/kernel"
+        masks[name] = part.read.kernel(mask, parameter_shapes(plan.source.network)[name])
     if solved.own is not None:
         masks[f"{parts[0].path}/bias"] = solved.own
     x, ticket = _realised(plan, node, parts, carried, masks)
     noise, constants, usable = solved.noise, solved.constants, solved.usable
     if carried is not None:
         noise, constants = noise + carried.noise, constants + carried.constants
-        usable = usable & carried.usable
+        usable = usable & carried.slots.usable
     copy = mean = None
     if x is not None and ticket is not None:
-        errors = noise_of.copy_errors(x, ticket, columns)
-        noise, of_mean, power = (np.asarray(a, np.float64) for a in errors)
+        noise, of_mean, power = (np.asarray(a, np.float64) for a in noise_of.copy_errors(x, ticket, columns))
         size = max(power.sum(), 1e-30)
         copy, mean = float((noise.mean(1).sum() / size) ** 0.5), float((of_mean.sum() / size) ** 0.5)
-    slots = copied_slots(columns)._replace(usable=usable)
-    channels = columns.size + np.arange(len(constants))
-    stream = Stream(slots, channels, constants, noise, x, ticket)
+    stream = copied_stream(columns, constants, noise, usable, x, ticket)
     if before is not None:
         return stream, before._replace(masks=masks)
     kept, count = (sum(int(f(mask)) for mask in solved.masks) for f in (np.sum, np.size))
@@ -159,47 +146,41 @@ def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
                 constants = np.zeros_like(constants)  # padding makes them differ from place to place
         case GlobalMean():
             noise = noise / np.prod(value_shapes(plan.target.network)[step.value][:-1])
-    x = None if stream.x is None else _apply(layer, stream.x)
-    ticket = None if stream.ticket is None else _apply(layer, stream.ticket)
+    x, ticket = _apply(layer, stream.x), _apply(layer, stream.ticket)
     return stream._replace(noise=noise, constants=constants, x=x, ticket=ticket)
 
 
 def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
-    random = np.asarray(parameter(plan.source, f"{entry.path}/kernel"))
     rms, mean = np.ones(len(stream.slots.channel)), np.zeros(len(stream.slots.channel))
     if stream.x is not None:
         center = plan.center and stream.slots.carried
         rms, mean = noise_of.slot_size(stream.x, stream.slots, center=center)
-    read = entry.read
-    return Part(
-        entry.path,
-        entry.layer,
-        kernel_view(np.asarray(entry.values["kernel"]), read.positions, read.order),
-        kernel_view(random, read.positions, read.order),
-        read,
-        stream,
-        safe_taps(entry.layer, read),
-        rms,
-        mean,
-        weight_scale(plan.source, plan.layout, entry.path),
-    )
+    weight, random = _weights(plan, entry)
+    safe = safe_taps(entry.layer, entry.read)
+    return Part(entry.path, entry.layer, weight, random, entry.read, stream, safe, rms, mean, entry.scale)
 
 
-def _carried(skips: tuple[Skip, Skip] | None, state: State) -> Carried | None:
+def _weights(plan: Plan, entry: MapPlan) -> tuple[np.ndarray, np.ndarray]:
+    """The target's and the source's weights of a linear map, tap by tap."""
+    kernels = (entry.values["kernel"], parameter(plan.source, f"{entry.path}/kernel"))
+    weight, random = (entry.read.by_tap(np.asarray(kernel)) for kernel in kernels)
+    return weight, random
+
+
+def _carried(skips: tuple[Skip, Skip] | None, state: State) -> Stream | None:
     """What a parameter-free skip brings to a node."""
     if skips is None:
         return None
-    stream, layers = state[skips[0].reads], tuple(skip.layer for skip in skips)
-    x, ticket, noise, usable = stream.x, stream.ticket, stream.noise, stream.slots.usable
-    if isinstance(layers[0], Subsample):
-        index = np.array(layers[0].channels)
-        empty = index[:, None] < 0
-        noise, usable = np.where(empty, 0, noise[index]), empty | usable[index]
-        x, ticket = (
-            a if a is None or layer is None else layer.apply({}, a)
-            for layer, a in zip(layers, (x, ticket), strict=True)
-        )
-    return Carried(stream.constants, noise, usable, x, ticket)
+    target, source = skips
+    stream = state[target.reads]
+    if not isinstance(target.layer, Subsample):
+        return stream
+    index = np.array(target.layer.channels)
+    empty = index[:, None] < 0
+    noise, usable = np.where(empty, 0, stream.noise[index]), empty | stream.slots.usable[index]
+    columns = np.arange(noise.size).reshape(noise.shape)
+    x, ticket = _apply(target.layer, stream.x), _apply(source.layer, stream.ticket)
+    return copied_stream(columns, stream.constants, noise, usable, x, ticket)
 
 
 def _problem(
@@ -207,69 +188,61 @@ def _problem(
     node: NodePlan,
     parts: tuple[Part, ...],
     columns: Int[np.ndarray, "cout copies"],
-    carried: Carried | None,
+    carried: Stream | None,
 ) -> Problem:
     """The subset-sum problems of a node: weights, biases, and the rows of its constants."""
     spare = parts[0].random.shape[2] - columns.size
     biases = (np.asarray(entry.values.get("bias", 0.0), np.float64) for entry in node.maps)
     # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.
     size = node.need * 8 / max(1, min(spare, 15))
-    constant = np.full(spare, np.nan if carried is not None else size)
+    constant = np.full(spare, size if carried is None else np.nan)
     name = f"{parts[0].path}/bias"
     has_own = name in parameter_shapes(plan.source.network)
     own = np.asarray(parameter(plan.source, name)) if has_own else None
-    rows = Rows(sum(biases, np.zeros(node.features)), columns, constant, own)
+    rows = Rows(sum(biases, np.zeros(len(columns))), columns, constant, own)
     smooth = not (plan.info.homogeneous or parts[0].stream.slots.carried)
     return Problem(parts, rows, carried, plan.source.multiplicity, plan.center, smooth)
 
 
 def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
     """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
-    target, nodes = plan.target.network, sums(plan.target.network)
-    natural, last = np.arange(node.features), nodes[-1].maps[0]
-    plain = len(nodes) > 1 and nodes[-2].path == node.path and nodes[-2].name == node.path
-    if not plain or "/" in node.path or plan.layout.depth == "2L" or plan.solver.solves_rows:
-        return natural
-    flat = flattening(target, last.reads)
-    positions, order = (1, "hwc") if flat is None else (int(np.prod(flat.shape[:-1])), flat.layer.order)
-    kernel = plan.nodes[max(plan.nodes)].maps[0].values["kernel"]
-    random = np.asarray(parameter(plan.source, f"{last.path}/kernel"))
-    return order_for_output(
-        part,
-        kernel_view(np.asarray(kernel), positions, order),
-        kernel_view(random, positions, order),
-        plan.source.multiplicity,
-    )
+    behind = [other for other in plan.nodes.values() if other.number > node.number]
+    tied = len(behind) != 1 or "/" in node.path
+    if tied or plan.layout.depth == "2L" or plan.solver.solves_rows:
+        return np.arange(part.layer.features)
+    return order_for_output(part, *_weights(plan, behind[0].maps[0]), plan.source.multiplicity)
 
 
 def _realised(
     plan: Plan,
     node: NodePlan,
     parts: tuple[Part, ...],
-    carried: Carried | None,
+    carried: Stream | None,
     masks: dict[str, np.ndarray],
 ) -> tuple[Array | None, Array | None]:
     """Target's and ticket's pre-activations of a node on the calibration images, where there are any."""
     x = ticket = None
-    streams = tuple(part.stream for part in parts)
-    flats = tuple(part.read.flat for part in parts)
-    if streams[0].x is not None:
+    if parts[0].stream.x is not None:
+        layers = tuple(part.layer for part in parts)
         values = tuple(entry.values for entry in node.maps)
-        layers = tuple(entry.layer for entry in node.maps)
-        inputs = tuple(_flattened(stream.x, flat) for stream, flat in zip(streams, flats, strict=True))
-        x = _linear_sum(layers, values, inputs, None if carried is None else carried.x)
-    if streams[0].ticket is not None:
-        kernels = []
-        for part in parts:
-            mask = masks[f"{part.path}/kernel"]
-            random = from_view(part.random, mask.shape, part.read.order)
-            kernels.append({"kernel": np.where(mask, random, 0)})
-            if (name := f"{part.path}/bias") in masks:
-                kernels[-1]["bias"] = np.where(masks[name], np.asarray(parameter(plan.source, name)), 0)
-        layers = tuple(entry.source_layer for entry in node.maps)
-        inputs = tuple(_flattened(stream.ticket, flat) for stream, flat in zip(streams, flats, strict=True))
-        ticket = _linear_sum(layers, tuple(kernels), inputs, None if carried is None else carried.ticket)
+        inputs = tuple(_apply(part.read.flat, part.stream.x) for part in parts)
+        x = _linear_sum(layers, values, inputs, carried and carried.x)
+    if parts[0].stream.ticket is not None:
+        wide = linear_maps(plan.source.network)
+        layers = tuple(wide[part.path].layer for part in parts)
+        values = tuple(_kept(plan, part, masks) for part in parts)
+        inputs = tuple(_apply(part.read.flat, part.stream.ticket) for part in parts)
+        ticket = _linear_sum(layers, values, inputs, carried and carried.ticket)
     return x, ticket
+
+
+def _kept(plan: Plan, part: Part, masks: dict[str, np.ndarray]) -> Params:
+    """The ticket's parameters of a linear map."""
+    kernel, bias = f"{part.path}/kernel", f"{part.path}/bias"
+    found = {"kernel": np.where(masks[kernel], part.read.kernel(part.random, masks[kernel].shape), 0)}
+    if bias in masks:
+        found["bias"] = np.where(masks[bias], np.asarray(parameter(plan.source, bias)), 0)
+    return found
 
 
 @partial(jax.jit, static_argnums=0)
@@ -291,11 +264,11 @@ def _linear_sum(layers: tuple[Linear, ...], values: tuple, inputs: tuple, carrie
     return lax.map(of_image, (*inputs, carried), batch_size=IMAGES)
 
 
-def _flattened(x: Array | None, flat: Flatten | None) -> Array:
-    assert x is not None
-    return x if flat is None else flat.apply({}, x)
+def _apply(layer: Pointwise | None, x: Array | None) -> Array | None:
+    """What a layer makes of a value, where there are both."""
+    return x if layer is None or x is None else _applied(layer, x)
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply(layer: Activation | Pool | GlobalMean, x: Array) -> Array:
+def _applied(layer: Pointwise, x: Array) -> Array:
     return layer.apply({}, x)

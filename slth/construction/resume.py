@@ -8,7 +8,6 @@ bits.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import safetensors.numpy
 from slth.construction.plan import Plan
 from slth.construction.realise import LayerRecord, Node
 from slth.construction.state import Solved, Stats
+from slth.interop.files import write_whole
 from slth.nn import by_layer
 
 FORMAT = "slth node"
@@ -67,13 +67,7 @@ def save_node(folder: Path, node: Node, identity: str) -> None:
     metadata = {"format": FORMAT, "identity": identity, "node": json.dumps(text, default=_number)}
     content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata)
     folder.mkdir(parents=True, exist_ok=True)
-    path = node_file(folder, node.number)
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(node_file(folder, node.number), content)
 
 
 def load_node(folder: Path, number: int, identity: str) -> Node | None:

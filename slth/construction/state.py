@@ -1,5 +1,6 @@
 """What a construction knows at one point of the network, and the subset-sum problems of one node."""
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -98,10 +99,20 @@ class Read(NamedTuple):
         """Number of spatial positions that a dense layer sees as taps."""
         return int(np.prod(self.shape[:-1])) if self.flat else 1
 
-    @property
-    def order(self) -> str:
-        """Order in which a flattened value is read; of no matter otherwise."""
-        return self.flat.order if self.flat else "hwc"
+    def by_tap(self, kernel: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "taps cin cout"]:
+        """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has a tap a position."""
+        cin, cout = kernel.shape[-2:]
+        if self.flat is None:
+            return kernel.reshape(-1, cin, cout)
+        if self.flat.order == "chw":
+            return kernel.reshape(-1, self.positions, cout).transpose(1, 0, 2)
+        return kernel.reshape(self.positions, -1, cout)
+
+    def kernel(self, view: Shaped[np.ndarray, "taps cin cout"], shape: Shape) -> np.ndarray:
+        """The inverse of `by_tap`: the kernel (or mask) in its own shape."""
+        if self.flat and self.flat.order == "chw":
+            view = view.transpose(1, 0, 2)
+        return view.reshape(shape)
 
 
 class Stream(NamedTuple):
@@ -119,6 +130,19 @@ class Stream(NamedTuple):
     """Mean squared error of each member against the (signed part of the) target's channel."""
     x: Float[Array, "n *shape"] | None = None
     ticket: Float[Array, "n *source_shape"] | None = None
+
+
+def copied_stream(
+    columns: Int[np.ndarray, "channels m"],
+    constants: Float[np.ndarray, " K"],
+    noise: Float[np.ndarray, "channels m"],
+    usable: Bool[np.ndarray, "channels m"],
+    x: Array | None,
+    ticket: Array | None,
+) -> Stream:
+    """The stream of copies at the source channels ``columns``, with the constants behind all of them."""
+    slots = copied_slots(columns)._replace(usable=usable)
+    return Stream(slots, columns.size + np.arange(len(constants)), constants, noise, x, ticket)
 
 
 class Part(NamedTuple):
@@ -152,16 +176,6 @@ class Part(NamedTuple):
         return not self.stream.slots.carried and bool(self.stream.noise.any())
 
 
-class Carried(NamedTuple):
-    """What a parameter-free skip adds to copy (j, k) of the branch, exactly, and its error."""
-
-    constants: Float[np.ndarray, " K"]
-    noise: Float[np.ndarray, "cout copies"]
-    usable: Bool[np.ndarray, "cout copies"]
-    x: Float[Array, "n *space cout"] | None
-    ticket: Float[Array, "n *space source_cout"] | None
-
-
 class Rows(NamedTuple):
     """What a node's rows should be, beside the weights."""
 
@@ -181,7 +195,8 @@ class Problem(NamedTuple):
 
     parts: tuple[Part, ...]
     rows: Rows
-    carried: Carried | None
+    carried: Stream | None
+    """What a parameter-free skip adds to the copies, exactly, and its error."""
     multiplicity: int
     center: bool
     """Whether activations count about their means, which constants carry."""
@@ -236,35 +251,7 @@ class Stats(NamedTuple):
 
     def __add__(self, other: "Stats") -> "Stats":  # pyright: ignore[reportIncompatibleMethodOverride]
         """The two sets of problems together."""
-        length = max(len(self.sizes), len(other.sizes))
-        sizes = [s + (0,) * (length - len(s)) for s in (self.sizes, other.sizes)]
-        return Stats(
-            self.problems + other.problems,
-            self.unsolved + other.unsolved,
-            self.deviating + other.deviating,
-            self.size + other.size,
-            self.error + other.error,
-            max(self.max_error, other.max_error),
-            tuple(a + b for a, b in zip(*sizes, strict=True)),
-            self.source_power + other.source_power,
-            self.target_power + other.target_power,
-        )
-
-
-def kernel_view(
-    kernel: Shaped[np.ndarray, "..."], positions: int = 1, order: str = "hwc"
-) -> Shaped[np.ndarray, "taps cin cout"]:
-    """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has a tap a position."""
-    *_, cin, cout = kernel.shape
-    if kernel.ndim > 2:
-        return kernel.reshape(-1, cin, cout)
-    if order == "chw":
-        return kernel.reshape(-1, positions, cout).transpose(1, 0, 2)
-    return kernel.reshape(positions, -1, cout)
-
-
-def from_view(view: Shaped[np.ndarray, "taps cin cout"], shape: Shape, order: str = "hwc") -> np.ndarray:
-    """The inverse of `kernel_view`: the kernel (or mask) in its own shape."""
-    if len(shape) == 2 and order == "chw":
-        view = view.transpose(1, 0, 2)
-    return view.reshape(shape)
+        totals = {name: getattr(self, name) + getattr(other, name) for name in self._fields}
+        sizes = zip_longest(self.sizes, other.sizes, fillvalue=0)
+        most = max(self.max_error, other.max_error)
+        return Stats(**totals | {"max_error": most, "sizes": tuple(map(sum, sizes))})

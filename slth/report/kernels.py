@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.construction import Construction
-from slth.construction.state import kernel_view
+from slth.construction.state import Read
 from slth.nn.graph import by_layer, flattening, sums
 from slth.nn.layers import Dense
 from slth.source.widths import first_info
@@ -52,12 +52,12 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
     if len(target.input_shape) != 3 or (first.reads if flat is None else flat.reads) != 0:
         return None
     taps = target.input_shape[:2] if isinstance(first.layer, Dense) else first.layer.kernel
-    positions, order = (1, "hwc") if flat is None else (int(np.prod(taps)), flat.layer.order)
+    read = Read(target.input_shape, flat and flat.layer)
     layers, source = by_layer(construction.params), construction.source
-    goal = kernel_view(np.asarray(layers[first.path]["kernel"]), positions, order)
+    goal = read.by_tap(np.asarray(layers[first.path]["kernel"]))
     kernel = np.asarray(by_layer(masked)[first.path]["kernel"], np.float64)
     columns = construction.columns[first.path][:, 0]
-    v = kernel_view(kernel, positions, order)[:, :, columns]
+    v = read.by_tap(kernel)[:, :, columns]
     layout = source.layout_for(target)
     alpha = np.asarray(by_layer(masked)[layout.univariate[0].path]["kernel"], np.float64)
     alpha = alpha.reshape(-1, v.shape[1])

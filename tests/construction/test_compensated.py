@@ -12,7 +12,7 @@ from slth.construction import moments as moments_module
 from slth.construction.compensated import solve_rows
 from slth.construction.moments import columns_of, draw_samples, moments, patches
 from slth.construction.solvers import Best, Compensated
-from slth.construction.state import Carried
+from slth.construction.state import copied_stream
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from tests.construction.parts import make_part, problem_of
@@ -187,8 +187,9 @@ def calibrated(seed, n=40, **options):
 
 def carried(x, ticket):
     """A carried skip: what it should add and what it adds."""
-    none = np.zeros((x.shape[-1], M))
-    return Carried(np.zeros(3), none, none == 0, jnp.asarray(x), jnp.asarray(ticket))
+    columns = np.arange(x.shape[-1] * M).reshape(-1, M)
+    none = np.zeros(columns.shape)
+    return copied_stream(columns, np.zeros(3), none, none == 0, jnp.asarray(x), jnp.asarray(ticket))
 
 
 def test_moments_are_means_of_products(monkeypatch):
