@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float
 
 from slth import evaluate
@@ -22,7 +23,7 @@ from slth.construction.realise import LayerRecord, Node, State, realise_apply, r
 from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
-from slth.nn.graph import Sum, graph, last_reads, nested
+from slth.nn.graph import Sum, graph, last_reads
 from slth.source import Source
 from slth.target import Target
 from slth.ticket import Ticket
@@ -197,21 +198,12 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
       True
     """
     nodes = list(nodes)
-    layers: dict[str, dict] = {}
-    for node in nodes:
-        for path, mask in node.masks.items():
-            layer, _, leaf = path.rpartition("/")
-            layers.setdefault(layer, {})[leaf] = mask
-    return Construction(
-        plan.target,
-        plan.source,
-        prune(plan.source.network, nested(layers)),
-        plan.balanced.factor,
-        tuple(node.record for node in nodes),
-        plan.balanced.params,
-        plan.balanced.scales,
-        {node.record.path: node.columns for node in nodes},
-    )
+    masks = {path: mask for node in nodes for path, mask in node.masks.items()}
+    mask = prune(plan.source.network, unflatten_dict(masks, sep="/"))
+    records = tuple(node.record for node in nodes)
+    columns = {node.record.path: node.columns for node in nodes}
+    params, factor, scales = plan.balanced
+    return Construction(plan.target, plan.source, mask, factor, records, params, scales, columns)
 
 
 def _input(plan: Plan) -> Stream:

@@ -27,7 +27,9 @@ class Preset(NamedTuple):
     """None: all that the table knows."""
 
 
-_DENSE, _ALL = ("dense",), ("dense", "conv", "residual")
+KINDS = {"dense": "dense layers", "conv": "convolutions", "residual": "residual blocks"}
+"""Of layers, in words."""
+_DENSE = ("dense",)
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -35,7 +37,7 @@ PRESETS = {
         Preset("pensia2020", "2L", "any", "any", _DENSE, ("relu",)),
         Preset("dacunha2021", "2L", "any", "nonnegative", ("dense", "conv"), ("relu",)),
         Preset("burkholz2022_fc", "L+1", "any", "any", _DENSE, None),
-        Preset("burkholz2022", "L+1", "any", "any", _ALL, None),
+        Preset("burkholz2022", "L+1", "any", "any", tuple(KINDS), None),
     )
 }
 """Malach et al., ICML 2020; Pensia et al., NeurIPS 2020; da Cunha et al., ICLR 2022; Burkholz, NeurIPS 2022
@@ -47,16 +49,13 @@ def missing(preset: Preset, target: Network, inputs: Inputs) -> str | None:
     kinds = {"conv" if isinstance(entry.layer, Conv) else "dense" for entry in linear_maps(target).values()}
     if any(step.skips or step.name != step.path for step in sums(target)):
         kinds.add("residual")
-    kinds_of_activation = {act.kind for act in activations(target)}
-    words = {"dense": "dense layers", "conv": "convolutions", "residual": "residual blocks"}
-    for kind in sorted(kinds - set(preset.layers)):
-        return words[kind]
+    lacking = [KINDS[kind] for kind in sorted(kinds - set(preset.layers))]
     if preset.activations is not None:
-        for kind in sorted(kinds_of_activation - set(preset.activations)):
-            return f"the activation {kind}"
+        others = {act.kind for act in activations(target)} - set(preset.activations)
+        lacking += [f"the activation {kind}" for kind in sorted(others)]
     if preset.inputs == "nonnegative" and inputs == "any":
-        return "inputs below 0"
-    return None
+        lacking.append("inputs below 0")
+    return lacking[0] if lacking else None
 
 
 def check(preset: Preset, target: Network, inputs: Inputs) -> None:

@@ -101,15 +101,18 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
     parts, carried = tuple(parts), _carried(node.carried, state)
     if before is None:
         columns = _order(plan, node, parts[0])[:, None] * node.copies + np.arange(node.copies)
-        solved = plan.solver.solve(_problem(plan, node, parts, columns, carried))
     else:
-        columns, solved = before.columns, before.solved
+        columns = before.columns
+    rows = _rows(plan, node, parts[0], columns)
+    smooth = not (plan.info.homogeneous or parts[0].stream.slots.carried)
+    problem = Problem(parts, rows, carried, plan.source.multiplicity, plan.center, smooth)
+    solved = plan.solver.solve(problem) if before is None else before.solved
     for part, mask in zip(parts, solved.masks, strict=True):
         name = f"{part.path}/kernel"
         masks[name] = part.read.kernel(mask, parameter_shapes(plan.source.network)[name])
     if solved.own is not None:
         masks[f"{parts[0].path}/bias"] = solved.own
-    x, ticket = _realised(plan, node, parts, carried, masks)
+    x, ticket = _realised(plan, node, problem, masks)
     noise, constants, usable = solved.noise, solved.constants, solved.usable
     if carried is not None:
         noise, constants = noise + carried.noise, constants + carried.constants
@@ -183,25 +186,17 @@ def _carried(skips: tuple[Skip, Skip] | None, state: State) -> Stream | None:
     return copied_stream(columns, stream.constants, noise, usable, x, ticket)
 
 
-def _problem(
-    plan: Plan,
-    node: NodePlan,
-    parts: tuple[Part, ...],
-    columns: Int[np.ndarray, "cout copies"],
-    carried: Stream | None,
-) -> Problem:
-    """The subset-sum problems of a node: weights, biases, and the rows of its constants."""
-    spare = parts[0].random.shape[2] - columns.size
+def _rows(plan: Plan, node: NodePlan, part: Part, columns: Int[np.ndarray, "cout copies"]) -> Rows:
+    """What the rows of a node should be beside its weights: biases, and the rows of its constants."""
+    spare = part.random.shape[2] - columns.size
     biases = (np.asarray(entry.values.get("bias", 0.0), np.float64) for entry in node.maps)
     # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.
     size = node.need * 8 / max(1, min(spare, 15))
-    constant = np.full(spare, size if carried is None else np.nan)
-    name = f"{parts[0].path}/bias"
+    constant = np.full(spare, size if node.carried is None else np.nan)
+    name = f"{part.path}/bias"
     has_own = name in parameter_shapes(plan.source.network)
     own = np.asarray(parameter(plan.source, name)) if has_own else None
-    rows = Rows(sum(biases, np.zeros(len(columns))), columns, constant, own)
-    smooth = not (plan.info.homogeneous or parts[0].stream.slots.carried)
-    return Problem(parts, rows, carried, plan.source.multiplicity, plan.center, smooth)
+    return Rows(sum(biases, np.zeros(len(columns))), columns, constant, own)
 
 
 def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
@@ -214,14 +209,11 @@ def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
 
 
 def _realised(
-    plan: Plan,
-    node: NodePlan,
-    parts: tuple[Part, ...],
-    carried: Stream | None,
-    masks: dict[str, np.ndarray],
+    plan: Plan, node: NodePlan, problem: Problem, masks: dict[str, np.ndarray]
 ) -> tuple[Array | None, Array | None]:
     """Target's and ticket's pre-activations of a node on the calibration images, where there are any."""
     x = ticket = None
+    parts, carried = problem.parts, problem.carried
     if parts[0].stream.x is not None:
         layers = tuple(part.layer for part in parts)
         values = tuple(entry.values for entry in node.maps)
@@ -230,18 +222,18 @@ def _realised(
     if parts[0].stream.ticket is not None:
         wide = linear_maps(plan.source.network)
         layers = tuple(wide[part.path].layer for part in parts)
-        values = tuple(_kept(plan, part, masks) for part in parts)
+        values = tuple(_kept(part, problem.rows, masks) for part in parts)
         inputs = tuple(_apply(part.read.flat, part.stream.ticket) for part in parts)
         ticket = _linear_sum(layers, values, inputs, carried and carried.ticket)
     return x, ticket
 
 
-def _kept(plan: Plan, part: Part, masks: dict[str, np.ndarray]) -> Params:
+def _kept(part: Part, rows: Rows, masks: dict[str, np.ndarray]) -> Params:
     """The ticket's parameters of a linear map."""
     kernel, bias = f"{part.path}/kernel", f"{part.path}/bias"
     found = {"kernel": np.where(masks[kernel], part.read.kernel(part.random, masks[kernel].shape), 0)}
-    if bias in masks:
-        found["bias"] = np.where(masks[bias], np.asarray(parameter(plan.source, bias)), 0)
+    if bias in masks and rows.own is not None:
+        found["bias"] = np.where(masks[bias], rows.own, 0)
     return found
 
 
@@ -255,11 +247,9 @@ def _linear_sum(layers: tuple[Linear, ...], values: tuple, inputs: tuple, carrie
 
     def of_image(arrays: tuple) -> Array:
         *xs, out = arrays
-        for layer, v, x in zip(layers, values, xs, strict=True):
-            term = layer.apply(v, x[None])[0]
-            out = term if out is None else out + term
-        assert out is not None
-        return out
+        terms = [layer.apply(v, x[None])[0] for layer, v, x in zip(layers, values, xs, strict=True)]
+        first, *others = terms if out is None else (out, *terms)
+        return sum(others, first)
 
     return lax.map(of_image, (*inputs, carried), batch_size=IMAGES)
 
