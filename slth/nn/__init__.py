@@ -1,6 +1,7 @@
 """Networks: frozen specs beside nested dicts of parameters, and convolution as mathematics."""
 
 from slth.nn.activations import ACTIVATIONS, ActivationInfo, activation_info
+from slth.nn.convolution import same_padding
 from slth.nn.describe import describe_activation, register_activation
 from slth.nn.fold import fold_batch_norm
 from slth.nn.forward import (
@@ -15,17 +16,7 @@ from slth.nn.forward import (
     trace,
 )
 from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, nested
-from slth.nn.layers import (
-    Activation,
-    BatchNorm,
-    ChannelScale,
-    Conv,
-    Dense,
-    Layer,
-    Linear,
-    Residual,
-    same_padding,
-)
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.nn.rewrite import rewrite

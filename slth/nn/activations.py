@@ -115,21 +115,17 @@ def constant_row(info: ActivationInfo) -> Callable[[float], ActivationInfo]:
 
 
 def _row(
-    phi: Elementwise,
-    mu_plus: float,
-    mu_minus: float,
-    offset: float,
-    lipschitz: float,
-    remainder: Bound,
-    homogeneous: bool = False,
+    phi: Elementwise, mu_plus: float, mu_minus: float, offset: float, lipschitz: float, remainder: Bound
 ) -> Callable[[float], ActivationInfo]:
+    """A row; what is exactly its two lines through 0 is homogeneous."""
+    homogeneous = remainder is _exact and offset == 0
     return constant_row(ActivationInfo(phi, mu_plus, mu_minus, offset, lipschitz, remainder, homogeneous))
 
 
-# phi, mu+, mu-, d, T, r, homogeneous. Where the distance from the two lines grows with |x| on both sides, r
-# is that distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish phi'(1.49057...).
+# phi, mu+, mu-, d, T, r. Where the distance from the two lines grows with |x| on both sides, r is that
+# distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish phi'(1.49057...).
 ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
-    "relu": _row(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact, True),
+    "relu": _row(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact),
     "leaky_relu": _leaky_relu,
     "tanh": _row(jnp.tanh, 1.0, 1.0, 0.0, 1.0, _bound(lambda u: u**3 / 3, lambda u: u - math.tanh(u))),
     "sigmoid": _row(
@@ -158,7 +154,7 @@ ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
         *(jax.nn.mish, 0.6, 0.6, 0.0, 1.0884981612517287),
         _bound(lambda u: 0.3215 * u**2, _mish_distance),
     ),
-    "identity": _row(lambda x: x, 1.0, 1.0, 0.0, 1.0, _exact, True),
+    "identity": _row(lambda x: x, 1.0, 1.0, 0.0, 1.0, _exact),
 }
 """One row an activation: name -> (slope -> its facts); ``slope`` matters to leaky ReLU alone.
 `slth.nn.register_activation` adds rows."""

@@ -31,9 +31,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from slth.nn.spec import positions
 from slth.types import AnyArray, Pairs, Shape
 
 Mode: TypeAlias = Literal["valid", "same", "full"]
+
+_slide = partial(lax.conv_general_dilated, precision=lax.Precision.HIGHEST)
+"""The sliding product that all of the below are: XLA's convolution, which does not flip."""
 
 
 def mode_padding(mode: Mode, taps: Shape) -> Pairs:
@@ -48,11 +52,20 @@ def mode_padding(mode: Mode, taps: Shape) -> Pairs:
     """
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be one of {get_args(Mode)}, got {mode!r}")
-    if mode == "valid":
-        return tuple((0, 0) for _ in taps)
-    if mode == "same":
-        return tuple((r // 2, (r - 1) // 2) for r in taps)
-    return tuple((r - 1, r - 1) for r in taps)
+    pairs = [{"valid": (0, 0), "same": (r // 2, (r - 1) // 2), "full": (r - 1, r - 1)} for r in taps]
+    return tuple(pair[mode] for pair in pairs)
+
+
+def same_padding(kernel: tuple[int, ...], dilation: int = 1) -> Pairs:
+    """Zeros that keep the length at stride 1: ``dilation (R - 1)`` split evenly, an odd one at the end.
+
+    Example:
+      >>> from slth import nn
+      >>> nn.same_padding((3, 3)), nn.same_padding((4,))
+      (((1, 1), (1, 1)), ((1, 2),))
+    """
+    totals = [dilation * (taps - 1) for taps in kernel]
+    return tuple((total // 2, total - total // 2) for total in totals)
 
 
 def flip(w: Float[AnyArray, "*taps"]) -> Float[Array, "*taps"]:
@@ -133,7 +146,9 @@ def correlate_channels(
         )
     stride, padding, dilation = _defaults(len(taps), stride, padding, dilation)
     _out_size(x.shape[1:-1], taps, stride, padding, dilation)
-    return _slide(x, w, _names(len(taps)), padding, window_strides=stride, rhs_dilation=dilation)
+    axes = "HW"[: len(taps)]
+    names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+    return _slide(x, w, stride, padding, rhs_dilation=dilation, dimension_numbers=names)
 
 
 def kernel_gradient(
@@ -158,7 +173,7 @@ def kernel_gradient(
     x, dy = jnp.asarray(x), jnp.asarray(dy)
     size = x.shape[1:-1]
     stride, padding, dilation = _defaults(len(taps), stride, padding, dilation)
-    _check_gradient(dy, (x.shape[0], *_out_size(size, taps, stride, padding, dilation)))
+    _check_gradient(dy, (x.shape[0], *_out_size(size, taps, stride, padding, dilation), dy.shape[-1]))
     # The padding after x is what makes the result exactly ``taps`` long: below zero it drops
     # the last inputs, which no position of a strided kernel reads.
     ends = tuple(
@@ -167,7 +182,7 @@ def kernel_gradient(
     )
     axes = "HW"[: len(taps)]
     names = (f"C{axes}N", f"I{axes}O", f"{axes}NC")  # the batch is summed, channels are kept
-    return _slide(x, dy, names, ends, window_strides=dilation, rhs_dilation=stride)
+    return _slide(x, dy, dilation, ends, rhs_dilation=stride, dimension_numbers=names)
 
 
 def input_gradient(
@@ -196,47 +211,20 @@ def input_gradient(
     taps = w.shape[:-2]
     stride, padding, dilation = _defaults(len(taps), stride, padding, dilation)
     out = _out_size(size, taps, stride, padding, dilation)
-    _check_gradient(dy, (dy.shape[0], *out), w.shape[-1])
+    _check_gradient(dy, (dy.shape[0], *out, w.shape[-1]))
     ends = tuple(
         (d * (r - 1) - a, i - 1 - s * (o - 1) + a)
         for i, r, o, s, (a, _), d in zip(size, taps, out, stride, padding, dilation, strict=True)
     )
     axes = "HW"[: len(taps)]
     names = (f"N{axes}C", f"{axes}OI", f"N{axes}C")  # the kernel's output channels are read
-    flipped = jnp.flip(w, tuple(range(len(taps))))
-    return _slide(dy, flipped, names, ends, lhs_dilation=stride, rhs_dilation=dilation)
+    flipped, steps = jnp.flip(w, tuple(range(len(taps)))), (1,) * len(taps)
+    return _slide(dy, flipped, steps, ends, stride, dilation, dimension_numbers=names)
 
 
 @partial(jax.jit, static_argnames="padding")
 def _slide_single(x: Array, w: Array, padding: Pairs) -> Array:
-    return _slide(x[None, ..., None], w[..., None, None], _names(x.ndim), padding)[0, ..., 0]
-
-
-def _slide(
-    x: Array,
-    w: Array,
-    names: tuple[str, str, str],
-    padding: Pairs,
-    window_strides: Shape = (),
-    lhs_dilation: Shape | None = None,
-    rhs_dilation: Shape | None = None,
-) -> Array:
-    """The sliding product that all of the above are: XLA's convolution, which does not flip."""
-    return lax.conv_general_dilated(
-        x,
-        w,
-        window_strides or (1,) * len(padding),
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        names,
-        precision=lax.Precision.HIGHEST,
-    )
-
-
-def _names(rank: int) -> tuple[str, str, str]:
-    axes = "HW"[:rank]
-    return f"N{axes}C", f"{axes}IO", f"N{axes}C"
+    return correlate_channels(x[None, ..., None], w[..., None, None], padding=padding)[0, ..., 0]
 
 
 def _defaults(rank: int, stride: Shape, padding: Pairs, dilation: Shape) -> tuple[Shape, Pairs, Shape]:
@@ -253,15 +241,13 @@ def _defaults(rank: int, stride: Shape, padding: Pairs, dilation: Shape) -> tupl
 def _out_size(size: Shape, taps: Shape, stride: Shape, padding: Pairs, dilation: Shape) -> Shape:
     if len(size) != len(taps):
         raise ValueError(f"an input of size {size} does not fit a kernel with taps {taps}")
-    axes = zip(size, taps, stride, padding, dilation, strict=True)
-    out = tuple((i + sum(pair) - d * (r - 1) - 1) // s + 1 for i, r, s, pair, d in axes)
+    out = positions(size, taps, stride, padding, dilation)
     if min(out) < 1:
         raise ValueError(f"taps {taps} reach beyond an input of size {size} padded by {padding}")
     return out
 
 
-def _check_gradient(dy: Array, rows: Shape, cout: int | None = None) -> None:
-    expected = (*rows, dy.shape[-1] if cout is None else cout)
+def _check_gradient(dy: Array, expected: Shape) -> None:
     if dy.shape != expected:
         raise ValueError(f"dy must have the shape {expected} of the output, got {dy.shape}")
 

@@ -6,7 +6,6 @@ not proved: a feature narrower than the grids (2^-14 of the reach) can be missed
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,9 +91,9 @@ def describe_activation(phi: Elementwise, *, reach: float = 10.0, name: str = "p
     grid = np.linspace(-reach, reach, CELLS + 1)
     _check_elementwise(value, grid, name)
     offset = float(value(np.zeros(1))[0])
-    right, left = (_one_sided(value, sign, min(1.0, reach) / 4, name) for sign in (1, -1))
-    mu_plus, mu_minus = right.value, left.value
-    error = right.error + left.error
+    sides = (_one_sided(value, sign, min(1.0, reach) / 4, name) for sign in (1, -1))
+    (mu_plus, error_plus), (mu_minus, error_minus) = sides
+    error = error_plus + error_minus
     if abs(mu_plus - mu_minus) <= max(error, 1e-10 * abs(mu_plus)):
         mu_plus = mu_minus = _rounded((mu_plus + mu_minus) / 2, error)
     lipschitz = max(_lipschitz(value, grid, name), abs(mu_plus), abs(mu_minus))
@@ -151,13 +150,8 @@ def _check_elementwise(value: Function, grid: Values, name: str) -> None:
             )
 
 
-class _Derivative(NamedTuple):
-    value: float
-    error: float
-
-
-def _one_sided(value: Function, sign: int, step: float, name: str) -> _Derivative:
-    r"""The limit of (phi(sign h) - phi(0)) / (sign h) as h -> 0, by Richardson's extrapolation.
+def _one_sided(value: Function, sign: int, step: float, name: str) -> tuple[float, float]:
+    r"""The limit of (phi(sign h) - phi(0)) / (sign h) as h -> 0 by Richardson's extrapolation, and its error.
 
     Of all extrapolated quotients the one with the least estimated error (against its neighbours, and by the
     rounding of the difference) is taken.
@@ -167,22 +161,22 @@ def _one_sided(value: Function, sign: int, step: float, name: str) -> _Derivativ
     y, y0 = value(sign * h), value(np.zeros(1))[0]
     rounding = 8 * EPSILON * np.maximum(np.abs(y), abs(y0)) / h
     before = (y - y0) / (sign * h)
-    best = _Derivative(float(before[-1]), math.inf)
+    slope, least = float(before[-1]), math.inf
     for order in range(1, 9):
         after = before[1:] + (before[1:] - before[:-1]) / (2**order - 1)
         difference = np.maximum(np.abs(after - before[1:]), np.abs(after - before[:-1]))
         error = difference + rounding[order:]
         at = int(error.argmin())
-        if error[at] < best.error:
-            best = _Derivative(float(after[at]), float(error[at]))
+        if error[at] < least:
+            slope, least = float(after[at]), float(error[at])
         before = after
-    if best.error > SETTLED * max(1.0, abs(best.value)):
+    if least > SETTLED * max(1.0, abs(slope)):
         side = "right" if sign > 0 else "left"
         raise ValueError(
             f"activation {name!r} has no derivative at 0 from the {side}: its difference quotients do not "
-            f"settle (estimate {best.value:g}, error {best.error:.1g})"
+            f"settle (estimate {slope:g}, error {least:.1g})"
         )
-    return best._replace(value=_rounded(best.value, best.error))
+    return _rounded(slope, least), least
 
 
 def _rounded(value: float, error: float) -> float:
@@ -198,23 +192,19 @@ def _lipschitz(value: Function, grid: Values, name: str) -> float:
     """
     slopes = np.abs(np.diff(value(grid)) / np.diff(grid))
     first = before = fine = float(slopes.max())
-    cells = np.stack([grid[:-1], grid[1:]], 1)
-    place = 0.0
+    low, high = grid[:-1], grid[1:]
     for _ in range(3):
-        chosen = cells[np.argsort(slopes)[-16:]]
-        width = chosen[:, 1] - chosen[:, 0]
-        starts, stops = chosen[:, 0] - width, chosen[:, 1] + width
-        nodes = np.clip(np.linspace(starts, stops, 65, axis=1), grid[0], grid[-1])
+        steep = slopes.argsort()[-16:]
+        width = high[steep] - low[steep]
+        nodes = np.linspace(low[steep] - width, high[steep] + width, 65, axis=1).clip(grid[0], grid[-1])
         low, high = nodes[:, :-1].reshape(-1), nodes[:, 1:].reshape(-1)
         low, high = low[high > low], high[high > low]
         slopes = np.abs(value(high) - value(low)) / (high - low)
-        cells = np.stack([low, high], 1)
         before, fine = fine, max(fine, float(slopes.max()))
-        place = float(low[slopes.argmax()])
     if fine > JUMP * first:
         raise ValueError(
             f"activation {name!r} has no Lipschitz constant: its slope grows without bound near "
-            f"x = {place:.6g} (a jump, a root, or a feature too narrow to measure)"
+            f"x = {low[slopes.argmax()]:.6g} (a jump, a root, or a feature too narrow to measure)"
         )
     return fine + (fine - before)
 
@@ -225,12 +215,9 @@ def _homogeneous(phi: Elementwise, mu_plus: float, mu_minus: float) -> bool:
     accepted = 1e-9 * max(abs(mu_plus), abs(mu_minus)) * u
     with jax.enable_x64(True):
         right, left = (np.asarray(phi(jnp.asarray(x, jnp.float64))) for x in (u, -u))
-    return bool(
-        np.isfinite(right).all()
-        and np.isfinite(left).all()
-        and (np.abs(right - mu_plus * u) <= accepted).all()
-        and (np.abs(left + mu_minus * u) <= accepted).all()
-    )
+    # Infinity and nan are not within any distance.
+    distance = np.maximum(np.abs(right - mu_plus * u), np.abs(left + mu_minus * u))
+    return bool((distance <= accepted).all())
 
 
 def _remainder(

@@ -1,16 +1,16 @@
 """What a network computes: its outputs, its values on the way, its initial parameters, its size."""
 
 from collections.abc import Callable
-from functools import cache, partial, reduce
+from functools import cache, reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads, named_layers
+from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads, named_layers, nested
 from slth.nn.layers import BatchNorm, init_layers
 from slth.nn.network import Network
 from slth.types import Batch, Params, Shape, Values
@@ -87,6 +87,16 @@ def predict(network: Network, params: Params, images: Batch, batch: int = 512) -
       >>> nn.predict(network, params, np.ones((1000, 4), np.float32), batch=64).shape
       (1000, 2)
     """
+    return in_batches(lambda x: _apply(network, params, x), images, batch)
+
+
+def in_batches(function: Callable[[Batch], Any], images: Batch, batch: int) -> Any:
+    """What a function makes of any number of images, in batches of one shape.
+
+    Args:
+      function: makes of a batch an array, or a tree of them, whose first axis is that of the images.
+    Raises: ValueError if there is no image.
+    """
     if len(images) == 0:
         raise ValueError("images: there are none to evaluate")
     size = min(batch, len(images))
@@ -94,13 +104,11 @@ def predict(network: Network, params: Params, images: Batch, batch: int = 512) -
     for start in range(0, len(images), size):
         block = np.asarray(images[start : start + size])
         padded = np.pad(block, ((0, size - len(block)), *((0, 0),) * (block.ndim - 1)))
-        outputs.append(np.asarray(_apply(network, params, padded))[: len(block)])
-    return np.concatenate(outputs)
+        outputs.append(jax.tree.map(np.asarray, function(padded)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *outputs)
 
 
-@partial(jax.jit, static_argnums=0)
-def _apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
-    return apply(network, params, x)
+_apply = jax.jit(apply, static_argnums=0)
 
 
 def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], Params]:
@@ -117,14 +125,7 @@ def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array
       ([-1.0, 1.0], [0.1])
     """
     y, moved = _forward(network, params, x, lambda name, value: None, train=True)
-    params = jax.tree.map(lambda leaf: leaf, params)  # new dicts around the same arrays
-    for path, values in moved.items():
-        *blocks, name = path.split("/")
-        inner = params
-        for key in blocks:
-            inner = inner[key]
-        inner[name] = values
-    return y, params
+    return y, nested(by_layer(params) | moved)
 
 
 def trace(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], dict[str, Values]]:
@@ -199,19 +200,14 @@ def summary(network: Network, params: Params) -> list[Row]:
       >>> nn.summary(network, nn.init(network, jax.random.key(0)))[0]
       Row(name='a', kind='Dense', output_shape=(3,), parameters=15)
     """
-    layers = by_layer(params)
+    sizes = {path: count(values) for path, values in by_layer(params).items()}
     rows: list[Row] = []
     for step in graph(network):
-        if isinstance(step, Sum):
-            for term in (*step.maps, *step.skips):
-                if term.layer is not None:
-                    size = count(layers.get(term.path, {}))
-                    rows.append(Row(term.path, type(term.layer).__name__, step.shape, size))
-            if not step.maps or step.name != step.path:
-                rows.append(Row(step.name, "Sum", step.shape, 0))
-        else:
-            size = count(layers.get(step.path, {}))
-            rows.append(Row(step.path, type(step.layer).__name__, step.shape, size))
+        for part in (*step.maps, *step.skips) if isinstance(step, Sum) else (step,):
+            if part.layer is not None:
+                rows.append(Row(part.path, type(part.layer).__name__, step.shape, sizes.get(part.path, 0)))
+        if isinstance(step, Sum) and (not step.maps or step.name != step.path):
+            rows.append(Row(step.name, "Sum", step.shape, 0))
     return rows
 
 

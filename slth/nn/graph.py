@@ -143,29 +143,27 @@ def graph(network: Network) -> tuple[Step, ...]:
     steps: list[Step] = []
     shapes = [network.input_shape]
 
-    def add(step: Step) -> int:
-        steps.append(step)
-        shapes.append(step.shape)
-        return len(steps)
-
     def sequence(layers: tuple[Layer, ...], value: int, path: str) -> int:
+        """Append the steps of the layers; the number of the value that the last one makes."""
         for layer in layers:
-            value = one(layer, value, path)
+            shape = layer.output_shape(shapes[value])
+            name = getattr(layer, "name", "")
+            own = path + name
+            match layer:
+                case Residual():
+                    sides = (("branch", layer.branch), ("skip", layer.skip))
+                    terms = [term(side, value, f"{own}/{kind}/") for kind, side in sides]
+                    maps = tuple(one for one in terms if isinstance(one, Map))
+                    skips = tuple(one for one in terms if isinstance(one, Skip))
+                    step = Sum(own, maps, skips, shape)
+                case Conv() | Dense():
+                    step = Sum(own, (Map(own, layer, value),), (), shape)
+                case _:
+                    step = Apply(layer, value, shape, own if name else "")
+            steps.append(step)
+            shapes.append(shape)
+            value = len(steps)
         return value
-
-    def one(layer: Layer, value: int, path: str) -> int:
-        shape = layer.output_shape(shapes[value])
-        if isinstance(layer, Residual):
-            inside = f"{path}{layer.name}/"
-            terms = [term(layer.branch, value, f"{inside}branch/"), term(layer.skip, value, f"{inside}skip/")]
-            maps = tuple(one for one in terms if isinstance(one, Map))
-            skips = tuple(one for one in terms if isinstance(one, Skip))
-            return add(Sum(f"{path}{layer.name}", maps, skips, shape))
-        if isinstance(layer, Conv | Dense):
-            own = f"{path}{layer.name}"
-            return add(Sum(own, (Map(own, layer, value),), (), shape))
-        name = getattr(layer, "name", None)
-        return add(Apply(layer, value, shape, "" if name is None else f"{path}{name}"))
 
     def term(layers: tuple[Layer, ...], value: int, path: str) -> Map | Skip:
         """A side of a block as a term of its sum: the last layer joins the sum where it can."""

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from slth.nn.activations import activation_info
 from slth.nn.convolution import correlate_channels
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
-from slth.nn.spec import Stateless, check_positive
+from slth.nn.spec import SameShape, Stateless, check_positive, positions
 from slth.types import AnyArray, Batch, Pairs, Params, Shape, Values
 
 
@@ -58,34 +58,21 @@ class Conv:
             if len(value) != rank:
                 raise ValueError(f"{self.name}: {field} {value} does not fit a {rank}-D kernel {self.kernel}")
             object.__setattr__(self, field, value)
-        check_positive(
-            self.name,
-            features=self.features,
-            kernel=self.kernel,
-            stride=self.stride,
-            dilation=self.dilation,
-        )
+        check_positive(self.name, self, "features", "kernel", "stride", "dilation")
 
     def output_shape(self, shape: Shape) -> Shape:
         """(*spatial, cout), each spatial length ``(I + padding - dilation (R - 1) - 1) // stride + 1``."""
-        if len(shape) != len(self.kernel) + 1:
-            raise ValueError(
-                f"{self.name}: a {len(self.kernel)}-D convolution cannot read an input of shape {shape}"
-            )
-        out = tuple(
-            (size + sum(pad) - dilation * (taps - 1) - 1) // stride + 1
-            for size, pad, dilation, taps, stride in zip(
-                shape, self.padding, self.dilation, self.kernel, self.stride, strict=False
-            )
-        )
+        rank = len(self.kernel)
+        if len(shape) != rank + 1:
+            raise ValueError(f"{self.name}: a {rank}-D convolution cannot read an input of shape {shape}")
+        out = positions(shape[:-1], self.kernel, self.stride, self.padding, self.dilation)
         if min(out) < 1:
             raise ValueError(f"{self.name}: kernel {self.kernel} is larger than its padded input {shape}")
         return (*out, self.features)
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """He-normal kernel, zero bias."""
-        taps = (*self.kernel, shape[-1], self.features)
-        return _he_normal(key, taps, self.use_bias)
+        return _he_normal(key, (*self.kernel, shape[-1], self.features), self.use_bias)
 
     def apply(self, params: Params, x: Batch) -> Values:
         """The layer's output, computed with precision "highest"."""
@@ -114,7 +101,7 @@ class Dense:
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        check_positive(self.name, features=self.features)
+        check_positive(self.name, self, "features")
 
     def output_shape(self, shape: Shape) -> Shape:
         """(cout,); the input must be flat."""
@@ -148,7 +135,7 @@ def _he_normal(key: Key[Array, ""], shape: Shape, use_bias: bool) -> Params:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(SameShape):
     r"""Batch normalisation, :math:`y = \gamma (x - \mu) / \sqrt{v + \epsilon} + \beta`, per channel.
 
     Inference takes the running ``mean`` and ``var``; training takes those of the batch (biased variance) and
@@ -165,10 +152,6 @@ class BatchNorm:
     name: str
     epsilon: float = 1e-5
     momentum: float = 0.9
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """gamma = var = 1, beta = mean = 0."""
@@ -188,16 +171,13 @@ class BatchNorm:
         mean, var = x.mean(axes), x.var(axes)
         y = self.apply(params | {"mean": mean, "var": var}, x)
         unbiased = var * count / max(count - 1, 1)
-        keep = self.momentum
-        moved = {
-            "mean": keep * params["mean"] + (1 - keep) * mean,
-            "var": keep * params["var"] + (1 - keep) * unbiased,
-        }
+        keep, seen = self.momentum, {"mean": mean, "var": unbiased}
+        moved = {name: keep * params[name] + (1 - keep) * value for name, value in seen.items()}
         return y, params | jax.lax.stop_gradient(moved)
 
 
 @dataclass(frozen=True)
-class ChannelScale:
+class ChannelScale(SameShape):
     r"""Per-channel weights, :math:`y_j = s_j x_j`; parameter ``scale`` (c,).
 
     Example:
@@ -209,10 +189,6 @@ class ChannelScale:
 
     name: str
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
-
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """All ones."""
         return {"scale": jnp.ones(shape[-1])}
@@ -223,7 +199,7 @@ class ChannelScale:
 
 
 @dataclass(frozen=True)
-class Activation(Stateless):
+class Activation(SameShape, Stateless):
     """An elementwise activation of the table `slth.nn.ACTIVATIONS`, by name; ``slope`` is leaky ReLU's.
 
     Example:
@@ -239,10 +215,6 @@ class Activation(Stateless):
     def __post_init__(self) -> None:
         activation_info(self.kind, self.slope)
         object.__setattr__(self, "slope", float(self.slope))
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
 
     def apply(self, params: Params, x: Batch) -> Values:
         """phi(x), entry by entry."""
@@ -275,12 +247,11 @@ class Residual:
 
     def output_shape(self, shape: Shape) -> Shape:
         """The common shape of branch and skip."""
-        shapes = tuple(_shape_after(part, shape) for part in (self.branch, self.skip))
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"{self.name}: branch gives {shapes[0]}, skip gives {shapes[1]}; a sum needs equal shapes"
-            )
-        return shapes[0]
+        branch, skip = shape_after(self.branch, shape), shape_after(self.skip, shape)
+        if branch != skip:
+            sides = f"branch gives {branch}, skip gives {skip}"
+            raise ValueError(f"{self.name}: {sides}; a sum needs equal shapes")
+        return branch
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """The parameters of branch and skip; a side without any has no entry."""
@@ -297,7 +268,8 @@ Layer: TypeAlias = (
 """Every kind of layer that a `Network` is made of."""
 
 
-def _shape_after(layers: tuple[Layer, ...], shape: Shape) -> Shape:
+def shape_after(layers: tuple[Layer, ...], shape: Shape) -> Shape:
+    """Shape of one output of a sequence of layers."""
     for layer in layers:
         shape = layer.output_shape(shape)
     return shape
@@ -336,16 +308,3 @@ def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) ->
             params[name] = values
         shape = layer.output_shape(shape)
     return params
-
-
-def same_padding(kernel: tuple[int, ...], dilation: int = 1) -> Pairs:
-    """Zeros that keep the length at stride 1: ``dilation (R - 1)`` split evenly, an odd one at the end.
-
-    Example:
-      >>> from slth import nn
-      >>> nn.same_padding((3, 3)), nn.same_padding((4,))
-      (((1, 1), (1, 1)), ((1, 2),))
-    """
-    return tuple(
-        (dilation * (taps - 1) // 2, dilation * (taps - 1) - dilation * (taps - 1) // 2) for taps in kernel
-    )

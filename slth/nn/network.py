@@ -5,7 +5,7 @@ Target, source and ticket are all of this one kind: a static spec beside a neste
 
 from dataclasses import dataclass
 
-from slth.nn.layers import Layer, check_names
+from slth.nn.layers import Layer, check_names, shape_after
 from slth.types import Shape
 
 
@@ -39,7 +39,4 @@ class Network:
     @property
     def output_shape(self) -> Shape:
         """Shape of one output."""
-        shape = self.input_shape
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-        return shape
+        return shape_after(self.layers, self.input_shape)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jaxtyping import Int
 
-from slth.nn.spec import Stateless, check_positive
+from slth.nn.spec import Stateless, check_positive, positions
 from slth.types import Batch, Pairs, Params, Shape, Values
 
 
@@ -42,33 +44,29 @@ class Pool(Stateless):
         rank = len(self.window)
         object.__setattr__(self, "stride", self.stride or self.window)
         object.__setattr__(self, "padding", self.padding or ((0, 0),) * rank)
-        check_positive(f"{self.kind} pooling", window=self.window, stride=self.stride)
+        check_positive(f"{self.kind} pooling", self, "window", "stride")
         if self.kind not in ("max", "mean"):
             raise ValueError(f"pooling is max or mean, got {self.kind!r}")
         if any(max(pad) >= size for pad, size in zip(self.padding, self.window, strict=True)):
             raise ValueError(f"pooling: padding {self.padding} must be smaller than the window {self.window}")
 
     def _full_padding(self, shape: Shape) -> Pairs:
+        if not self.incomplete:
+            return self.padding
         pairs = []
-        for size, pad, window, stride in zip(shape, self.padding, self.window, self.stride, strict=False):
-            rest = (size + sum(pad) - window) % stride
+        for size, (a, b), window, stride in zip(shape, self.padding, self.window, self.stride, strict=False):
+            spare = size + a + b - window
+            extra = -spare % stride
             # A window must start inside the input or its left padding, or it would hold nothing.
-            extra = stride - rest if self.incomplete and rest else 0
-            start = size + sum(pad) + extra - window
-            extra = 0 if extra and start >= size + pad[0] else extra
-            pairs.append((pad[0], pad[1] + extra))
+            pairs.append((a, b + extra if spare + extra < size + a else b))
         return tuple(pairs)
 
     def output_shape(self, shape: Shape) -> Shape:
         """(*spatial, c), lengths ``(I + padding - window) // stride + 1``, rounded up if ``incomplete``."""
         if len(shape) != len(self.window) + 1:
             raise ValueError(f"{self.kind} pooling over {self.window} cannot read an input of shape {shape}")
-        out = tuple(
-            (size + sum(pad) - window) // stride + 1
-            for size, pad, window, stride in zip(
-                shape, self._full_padding(shape), self.window, self.stride, strict=False
-            )
-        )
+        no_dilation = (1,) * len(self.window)
+        out = positions(shape[:-1], self.window, self.stride, self._full_padding(shape), no_dilation)
         if min(out) < 1:
             raise ValueError(f"{self.kind} pooling: window {self.window} is larger than its input {shape}")
         return (*out, shape[-1])
@@ -80,14 +78,11 @@ class Pool(Stateless):
         if self.kind == "max":
             return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, padding)
         total = lax.reduce_window(x, 0.0, lax.add, window, stride, padding)
-        true_entries = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
-        if self.count_padding:
-            true_entries = jnp.pad(true_entries, ((0, 0), *self.padding, (0, 0)), constant_values=1)
-            padding = tuple(
-                (low - a, high - b)
-                for (low, high), (a, b) in zip(padding, ((0, 0), *self.padding, (0, 0)), strict=True)
-            )
-        return total / lax.reduce_window(true_entries, 0.0, lax.add, window, stride, padding)
+        own = ((0, 0), *self.padding, (0, 0))
+        entries = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
+        entries = jnp.pad(entries, own, constant_values=float(self.count_padding))
+        rest = tuple((0, full - after) for (_, full), (_, after) in zip(padding, own, strict=True))
+        return total / lax.reduce_window(entries, 0.0, lax.add, window, stride, rest)
 
 
 @dataclass(frozen=True)
@@ -132,6 +127,11 @@ class Flatten(Stateless):
         """(product of the shape,)."""
         return (math.prod(shape),)
 
+    def sources(self, shape: Shape) -> Int[np.ndarray, " features"]:
+        """The channel that each feature of a value of this shape is of."""
+        channels, positions = np.arange(shape[-1]), math.prod(shape[:-1])
+        return np.tile(channels, positions) if self.order == "hwc" else np.repeat(channels, positions)
+
     def apply(self, params: Params, x: Batch) -> Values:
         """The flattened batch."""
         values = jnp.asarray(x)
@@ -160,16 +160,18 @@ class Subsample(Stateless):
     channels: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        check_positive("subsample", stride=self.stride)
+        check_positive("subsample", self, "stride")
 
     def output_shape(self, shape: Shape) -> Shape:
         """(*ceil(spatial / stride), len(channels))."""
         if max(self.channels) >= shape[-1]:
             raise ValueError(f"subsample reads channel {max(self.channels)} of an input of shape {shape}")
-        return (
-            *(-(-size // stride) for size, stride in zip(shape, self.stride, strict=False)),
-            len(self.channels),
-        )
+        spatial = (-(-size // stride) for size, stride in zip(shape, self.stride, strict=False))
+        return (*spatial, len(self.channels))
+
+    def sources(self, shape: Shape) -> Int[np.ndarray, " channels"]:
+        """The channel that each output channel is read from; -1 for one that is zero."""
+        return np.array(self.channels)
 
     def apply(self, params: Params, x: Batch) -> Values:
         """The thinned, re-ordered and zero-padded channels."""

@@ -65,34 +65,28 @@ def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _same) -> Netw
     """
     count = 0  # values made so far
 
-    def sequence(
-        layers: tuple[Layer, ...], value: int, shape: Shape, path: str, *, joins: bool
-    ) -> tuple[tuple[Layer, ...], int, Shape]:
-        """The new layers, and the value and shape behind the old ones; the last may join a block's sum."""
+    def sequence(layers: tuple[Layer, ...], value: int, shape: Shape, path: str) -> tuple[Layer, ...]:
+        """The new layers of a block's side (whose last layer may join the block's sum), or of the network."""
         nonlocal count
         done: tuple[Layer, ...] = ()
-        for index, layer in enumerate(layers):
+        for index, layer in enumerate(layers, start=1):
             place = Place(layer, path + getattr(layer, "name", ""), value, shape)
-            last = joins and index == len(layers) - 1
             if isinstance(layer, Residual):
                 done = (*done, block(place, layer))
-                value = count
             else:
                 done = rule(place, done)
-                if not (last and isinstance(layer, Conv | Dense | ChannelScale | Subsample)):
-                    count += 1
-                    value = count
-            shape = layer.output_shape(shape)
-        return done, value, shape
+                # Behind the network's own last layer no value is counted, and none is asked for.
+                joins = index == len(layers) and isinstance(layer, Conv | Dense | ChannelScale | Subsample)
+                count += not joins
+            value, shape = count, layer.output_shape(shape)
+        return done
 
     def block(place: Place, layer: Residual) -> Residual:
         nonlocal count
-        inside = f"{place.path}/branch/", f"{place.path}/skip/"
-        branch, _, _ = sequence(layer.branch, place.reads, place.shape, inside[0], joins=True)
-        skip, _, _ = sequence(layer.skip, place.reads, place.shape, inside[1], joins=True)
+        branch = sequence(layer.branch, place.reads, place.shape, f"{place.path}/branch/")
+        skip = sequence(layer.skip, place.reads, place.shape, f"{place.path}/skip/")
         count += 1
         sides = block_rule(place, Sides(branch, skip), count)
         return replace(layer, branch=sides.branch, skip=sides.skip)
 
-    layers, _, _ = sequence(network.layers, 0, network.input_shape, "", joins=False)
-    return replace(network, layers=layers)
+    return replace(network, layers=sequence(network.layers, 0, network.input_shape, ""))

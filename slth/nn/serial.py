@@ -5,7 +5,7 @@ there only where it differs from its default. Reading trusts nothing: an unknown
 or a value of another kind is refused by its place.
 """
 
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -29,15 +29,15 @@ def encode(network: Network) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        written = (field for field in fields(value) if not _is_default(value, field))
-        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in written}
+        plain: dict[str, Any] = {"type": type(value).__name__}
+        for field in fields(value):
+            held = getattr(value, field.name)
+            if LATER not in field.metadata or held != field.default:
+                plain[field.name] = _plain(held)
+        return plain
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _is_default(value: Any, field: Field) -> bool:
-    return LATER in field.metadata and getattr(value, field.name) == field.default
 
 
 def decode(value: Any, where: str = "network") -> Network:
@@ -53,7 +53,7 @@ def decode(value: Any, where: str = "network") -> Network:
 
 def _fields(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected an object, got {_shown(value)}")
+        raise _expected(where, "an object", value)
     hints = get_type_hints(kind, dict(vars(layers)))
     known = {field.name: field for field in fields(kind)}
     for name in value:
@@ -73,30 +73,28 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"{where}: expected a list, got {_shown(value)}")
+            raise _expected(where, "a list", value)
         if arguments[1:] == (...,):
             arguments = (arguments[0],) * len(value)
         if len(arguments) != len(value):
             raise ValueError(f"{where}: expected {len(arguments)} entries, got {len(value)}")
-        return tuple(
-            _read(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True))
-        )
+        pairs = enumerate(zip(arguments, value, strict=True))
+        return tuple(_read(argument, entry, f"{where}[{index}]") for index, (argument, entry) in pairs)
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(
-                f"{where}: expected one of {', '.join(map(str, arguments))}, got {_shown(value)}"
-            )
+            raise _expected(where, f"one of {', '.join(map(str, arguments))}", value)
         return value
     if isinstance(hint, UnionType) or is_dataclass(hint):
         kind = value.get("type") if isinstance(value, dict) else None
         if not isinstance(kind, str) or kind not in KINDS:
-            raise ValueError(f"{where}: expected a layer of type {', '.join(KINDS)}, got {_shown(kind)}")
+            raise _expected(where, f"a layer of type {', '.join(KINDS)}", kind)
         return _fields(KINDS[kind], {k: v for k, v in value.items() if k != "type"}, where)
     if type(value) is not hint:  # a bool is no int, an int no float
-        raise ValueError(f"{where}: expected {hint.__name__}, got {_shown(value)}")
+        raise _expected(where, hint.__name__, value)
     return value
 
 
-def _shown(value: Any) -> str:
+def _expected(where: str, what: str, value: Any) -> ValueError:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return ValueError(f"{where}: expected {what}, got {shown}")

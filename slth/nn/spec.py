@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import Array, Key
 
-from slth.types import Params, Shape
+from slth.types import Pairs, Params, Shape
 
 LATER = "later"
 """Key in a field's metadata: see `later`."""
@@ -20,11 +20,18 @@ def later(default: Any) -> Any:
     return field(default=default, metadata={LATER: True})
 
 
-def check_positive(layer: str, **values: tuple[int, ...] | int) -> None:
-    """Refuse sizes below 1, naming the layer and the field."""
-    for name, value in values.items():
+def check_positive(name: str, layer: Any, *names: str) -> None:
+    """Refuse sizes below 1 in the named fields of a layer, by the layer's name and the field's."""
+    for field_name in names:
+        value = getattr(layer, field_name)
         if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
-            raise ValueError(f"{layer}: {name} must be at least 1, got {value}")
+            raise ValueError(f"{name}: {field_name} must be at least 1, got {value}")
+
+
+def positions(size: Shape, taps: Shape, stride: Shape, padding: Pairs, dilation: Shape) -> Shape:
+    """How often a window fits into a padded input on each axis: (I + a + b - d (R - 1) - 1) // s + 1."""
+    axes = zip(size, taps, stride, padding, dilation, strict=True)
+    return tuple((i + sum(pair) - d * (r - 1) - 1) // s + 1 for i, r, s, pair, d in axes)
 
 
 class Stateless:
@@ -33,3 +40,11 @@ class Stateless:
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """No parameters."""
         return {}
+
+
+class SameShape:
+    """A layer whose output has the shape of its input."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape

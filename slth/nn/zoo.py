@@ -9,16 +9,8 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from slth.nn.layers import (
-    Activation,
-    BatchNorm,
-    ChannelScale,
-    Conv,
-    Dense,
-    Layer,
-    Residual,
-    same_padding,
-)
+from slth.nn.convolution import same_padding
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.types import Shape
@@ -26,6 +18,12 @@ from slth.types import Shape
 CIFAR_DEPTHS = (20, 22, 32, 44, 56, 110)
 SKIPS = ("option_a", "projection", "scaled")
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+
+
+def _conv(name: str, features: int, taps: int = 3, stride: int = 1) -> Conv:
+    """A convolution in front of a batch norm: without bias, padded so that stride 1 keeps the size."""
+    kernel = (taps, taps)
+    return Conv(name, features, kernel, (stride, stride), same_padding(kernel), use_bias=False)
 
 
 def mlp(
@@ -60,10 +58,9 @@ def digits_cnn(
     """The small convolutional net of the embedded digits: two 3x3 convolutions with batch norm, the second of
     stride 2, max pooling, one dense layer."""
     act = Activation(activation, slope)
-    pad = same_padding((3, 3))
     layers = [
-        *(Conv("conv1", width, (3, 3), padding=pad, use_bias=False), BatchNorm("bn1"), act),
-        *(Conv("conv2", 2 * width, (3, 3), (2, 2), pad, use_bias=False), BatchNorm("bn2"), act),
+        *(_conv("conv1", width), BatchNorm("bn1"), act),
+        *(_conv("conv2", 2 * width, stride=2), BatchNorm("bn2"), act),
         *(Pool("max", (2, 2)), Flatten(), Dense("linear", classes)),
     ]
     return Network(input_shape, tuple(layers))
@@ -90,75 +87,45 @@ def _skip(kind: str, name: str, cin: int, cout: int, stride: int) -> tuple[Layer
         before = (cout - cin) // 2
         channels = (-1,) * before + tuple(range(cin)) + (-1,) * (cout - cin - before)
         return (Subsample((stride, stride), channels),)
-    return (
-        Conv(f"{name}0", cout, (1, 1), (stride, stride), use_bias=False),
-        BatchNorm(f"{name}1"),
-    )
+    return (_conv(f"{name}0", cout, 1, stride), BatchNorm(f"{name}1"))
 
 
-def _basic(name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str) -> Residual:
-    pad = same_padding((3, 3))
-    branch = (
-        *(
-            Conv("conv1", width, (3, 3), (stride, stride), pad, use_bias=False),
-            BatchNorm("bn1"),
-            act,
-        ),
-        *(Conv("conv2", width, (3, 3), padding=pad, use_bias=False), BatchNorm("bn2")),
-    )
-    return Residual(name, branch, _skip(skip, prefix, cin, width, stride))
+def _basic(width: int, stride: int, act: Activation) -> tuple[Layer, ...]:
+    first = (_conv("conv1", width, stride=stride), BatchNorm("bn1"), act)
+    return (*first, _conv("conv2", width), BatchNorm("bn2"))
 
 
-def _bottleneck(
-    name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str
-) -> Residual:
-    branch = (
-        *(Conv("conv1", width, (1, 1), use_bias=False), BatchNorm("bn1"), act),
-        *(
-            Conv("conv2", width, (3, 3), (stride, stride), same_padding((3, 3)), use_bias=False),
-            BatchNorm("bn2"),
-            act,
-        ),
-        *(Conv("conv3", 4 * width, (1, 1), use_bias=False), BatchNorm("bn3")),
-    )
-    return Residual(name, branch, _skip(skip, prefix, cin, 4 * width, stride))
+def _bottleneck(width: int, stride: int, act: Activation) -> tuple[Layer, ...]:
+    first = (_conv("conv1", width, 1), BatchNorm("bn1"), act)
+    second = (_conv("conv2", width, stride=stride), BatchNorm("bn2"), act)
+    return (*first, *second, _conv("conv3", 4 * width, 1), BatchNorm("bn3"))
 
 
-def _pre_activation(
-    name: str, cin: int, width: int, stride: int, skip: str, act: Activation, prefix: str
-) -> Residual:
-    pad = same_padding((3, 3))
-    branch = (
-        *(
-            BatchNorm("bn1"),
-            act,
-            Conv("conv1", width, (3, 3), (stride, stride), pad, use_bias=False),
-        ),
-        *(BatchNorm("bn2"), act, Conv("conv2", width, (3, 3), padding=pad, use_bias=False)),
-    )
-    return Residual(name, branch, _skip(skip, prefix, cin, width, stride))
+def _pre_activation(width: int, stride: int, act: Activation) -> tuple[Layer, ...]:
+    first = (BatchNorm("bn1"), act, _conv("conv1", width, stride=stride))
+    return (*first, BatchNorm("bn2"), act, _conv("conv2", width))
 
 
-Block = Callable[[str, int, int, int, str, Activation, str], Residual]
+Branch = Callable[[int, int, Activation], tuple[Layer, ...]]
+"""The branch of a block, from its width, its stride and the activation."""
 
 
 def _stages(
-    block: Block,
-    blocks: tuple[int, ...],
-    widths: tuple[int, ...],
-    cin: int,
-    skip: str,
-    act: Activation,
-    prefix: str,
+    branch: Branch, repeats: tuple[int, ...], width: int, skip: str, act: Activation, prefix: str
 ) -> list[Layer]:
+    """Stages of as many blocks each; every stage after the first halves the image and doubles the width."""
     layers: list[Layer] = []
-    for stage, (repeats, width) in enumerate(zip(blocks, widths, strict=True)):
-        for index in range(repeats):
+    cin = width
+    for stage, blocks in enumerate(repeats):
+        inner = width * 2**stage
+        cout = 4 * inner if branch is _bottleneck else inner
+        for index in range(blocks):
             stride = 2 if stage > 0 and index == 0 else 1
-            layers.append(block(f"layer{stage + 1}.{index}", cin, width, stride, skip, act, prefix))
-            cin = 4 * width if block is _bottleneck else width
-            layers += [] if block is _pre_activation else [act]
-    return layers
+            sides = branch(inner, stride, act), _skip(skip, prefix, cin, cout, stride)
+            layers.append(Residual(f"layer{stage + 1}.{index}", *sides))
+            layers += [] if branch is _pre_activation else [act]
+            cin = cout
+    return [*layers, BatchNorm("bn"), act] if branch is _pre_activation else layers
 
 
 def resnet_cifar(
@@ -182,20 +149,19 @@ def resnet_cifar(
       pre_activation: batch norm and activation before each convolution (He et al. 2016b).
     Raises: ValueError for another depth or skip.
     """
-    if depth not in CIFAR_DEPTHS and (depth - 2) % 6:
+    if depth != 22 and (depth - 2) % 6:
         raise ValueError(f"a CIFAR residual net has depth 6 n + 2 (or 22), got {depth}")
     skip = skip or ("projection" if depth == 22 else "option_a")
-    if skip not in SKIPS or (depth == 22 and skip == "option_a"):
-        kinds = ", ".join(SKIPS[depth == 22 :])
-        raise ValueError(f"the skip of a residual net of depth {depth} is one of {kinds}, got {skip!r}")
-    repeats = (depth - 2) // 6
+    kinds = SKIPS[1:] if depth == 22 else SKIPS
+    if skip not in kinds:
+        raise ValueError(
+            f"the skip of a residual net of depth {depth} is one of {', '.join(kinds)}, got {skip!r}"
+        )
     act = Activation(activation, slope)
-    stem: list[Layer] = [Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False)]
-    stem += [] if pre_activation else [BatchNorm("bn1"), act]
-    block = _pre_activation if pre_activation else _basic
-    body = _stages(block, (repeats,) * 3, (width, 2 * width, 4 * width), width, skip, act, "shortcut.")
-    tail: list[Layer] = [BatchNorm("bn"), act] if pre_activation else []
-    return Network(input_shape, (*stem, *body, *tail, GlobalMean(), Dense("linear", classes)))
+    branch = _pre_activation if pre_activation else _basic
+    stem = (_conv("conv1", width), *(() if pre_activation else (BatchNorm("bn1"), act)))
+    body = _stages(branch, ((depth - 2) // 6,) * 3, width, skip, act, "shortcut.")
+    return Network(input_shape, (*stem, *body, GlobalMean(), Dense("linear", classes)))
 
 
 def digits_resnet(
@@ -203,12 +169,8 @@ def digits_resnet(
 ) -> Network:
     """The small residual net of the embedded digits: two stages (8x8 and 4x4 pixels) of a block, option A."""
     act = Activation(activation, slope)
-    stem = (
-        Conv("conv1", width, (3, 3), padding=same_padding((3, 3)), use_bias=False),
-        BatchNorm("bn1"),
-        act,
-    )
-    body = _stages(_basic, (1, 1), (width, 2 * width), width, "option_a", act, "shortcut.")
+    stem = (_conv("conv1", width), BatchNorm("bn1"), act)
+    body = _stages(_basic, (1, 1), width, "option_a", act, "shortcut.")
     return Network(input_shape, (*stem, *body, GlobalMean(), Dense("linear", classes)))
 
 
@@ -228,27 +190,19 @@ def resnet_imagenet(
     is for basic blocks.
     Raises: ValueError for another depth, or pre-activation bottlenecks.
     """
-    if depth not in IMAGENET_BLOCKS or (pre_activation and depth == 50):
-        depths = [d for d in IMAGENET_BLOCKS if not (pre_activation and d == 50)]
+    depths = [d for d in IMAGENET_BLOCKS if not (pre_activation and d == 50)]
+    if depth not in depths:
         raise ValueError(f"this residual net has a depth of {depths}, got {depth}")
     act = Activation(activation, slope)
-    stem = (
-        Conv("conv1", width, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False),
-        *(BatchNorm("bn1"), act, Pool("max", (3, 3), (2, 2), ((1, 1), (1, 1)))),
-    )
-    block = _bottleneck if depth == 50 else _pre_activation if pre_activation else _basic
-    widths = (width, 2 * width, 4 * width, 8 * width)
-    body = _stages(block, IMAGENET_BLOCKS[depth], widths, width, "projection", act, "downsample.")
-    tail = (BatchNorm("bn"), act) if pre_activation else ()
-    return Network(input_shape, (*stem, *body, *tail, GlobalMean(), Dense("fc", classes)))
+    pool = Pool("max", (3, 3), (2, 2), ((1, 1), (1, 1)))
+    stem = (_conv("conv1", width, 7, stride=2), BatchNorm("bn1"), act, pool)
+    branch = _bottleneck if depth == 50 else _pre_activation if pre_activation else _basic
+    body = _stages(branch, IMAGENET_BLOCKS[depth], width, "projection", act, "downsample.")
+    return Network(input_shape, (*stem, *body, GlobalMean(), Dense("fc", classes)))
 
 
 BUILDERS: dict[str, Callable[..., Network]] = {
-    "mlp": mlp,
-    "lenet": lenet,
-    "digits_cnn": digits_cnn,
-    "digits_resnet": digits_resnet,
-    "conv_mnist": conv_mnist,
+    **{builder.__name__: builder for builder in (mlp, lenet, digits_cnn, digits_resnet, conv_mnist)},
     **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in CIFAR_DEPTHS},
     "resnet20_sigmoid": partial(resnet_cifar, 20, skip="scaled", activation="sigmoid"),
     **{f"preresnet{depth}": partial(resnet_cifar, depth, pre_activation=True) for depth in CIFAR_DEPTHS},
@@ -267,11 +221,8 @@ def build(name: str, input_shape: Sequence[int], classes: int, **options: Any) -
     if name not in BUILDERS:
         raise ValueError(f"target {name!r} is unknown: choose one of {', '.join(BUILDERS)}")
     builder = BUILDERS[name]
-    known = [
-        key
-        for key, parameter in signature(builder).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    parameters = signature(builder).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"target {name} has no option {unknown[0]!r}: it has {', '.join(known)}")

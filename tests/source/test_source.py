@@ -10,7 +10,8 @@ from scipy.stats import kstest
 
 from slth import random
 from slth.nn import parameter_shapes
-from slth.nn.layers import Activation, Conv, Dense, Residual, same_padding
+from slth.nn.convolution import same_padding
+from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import GlobalMean
 from slth.source import (
@@ -226,14 +227,14 @@ def test_widths_are_those_of_the_theorem_with_as_many_constants_as_copies():
 REFUSED = {
     "init": (
         {"init": "xavier"},
-        "source.init 'xavier' is unknown: choose one of uniform, normal, he_uniform, he_normal, glorot",
+        "source.init: expected one of uniform, normal, he_uniform, he_normal, glorot",
     ),
-    "scale": ({"scale": 0.0}, "source.scale must be positive and finite, got 0.0"),
-    "infinite scale": ({"scale": math.inf}, "source.scale must be positive and finite, got inf"),
+    "scale": ({"scale": 0.0}, "source.scale: expected a positive number, got 0.0"),
+    "infinite scale": ({"scale": math.inf}, "source.scale: expected a positive number, got inf"),
     "presence 0": ({"presence": 0}, r"source.presence: expected a probability in \(0, 1\], got 0"),
     "presence 2": ({"presence": 2.0}, r"source.presence: expected a probability in \(0, 1\], got 2.0"),
     "no presence": ({"presence": math.nan}, r"source.presence: expected a probability in \(0, 1\], got nan"),
-    "biases": ({"biases": "some"}, "source.biases 'some' is unknown: choose one of random, zero"),
+    "biases": ({"biases": "some"}, "source.biases: expected one of random, zero, got 'some'"),
     "no such layer": (
         {"scales": {"e": 2.0}},
         "source.scales: 'e' fits no layer; there are z/bias, z, a/branch/y/bias",
@@ -242,7 +243,7 @@ REFUSED = {
     "negative factor": ({"scales": {"d": -1}}, r"pattern and a positive number, got \('d', -1\)"),
     "infinite factor": ({"scales": (("d", math.inf),)}, r"and a positive number, got \('d', inf\)"),
     "no pairs": ({"scales": ("d", 2.0)}, "and a positive number, got 'd'"),
-    "bias scale": ({"bias_scale": -1.0}, "source.bias_scale must be positive and finite, got -1.0"),
+    "bias scale": ({"bias_scale": -1.0}, "source.bias_scale: expected a positive number, got -1.0"),
 }
 
 
