@@ -127,6 +127,24 @@ def checked_integer(name: str, value: object, low: int, high: float = math.inf) 
     raise ValueError(f"{name}: expected an integer{bound}, got {value!r}")
 
 
+def checked_positive(name: str, value: object) -> None:
+    """Refuse what is no positive, finite number.
+
+    Raises: ValueError, naming it.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+
+
+def checked_word(name: str, value: object, words: tuple[str, ...]) -> None:
+    """Refuse what is none of these words.
+
+    Raises: ValueError, naming it.
+    """
+    if value not in words:
+        raise ValueError(f"{name}: expected one of {', '.join(words)}, got {value!r}")
+
+
 def kind_of(value: object) -> str:
     """What a message calls an argument of a wrong kind."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -7,9 +7,8 @@ import numpy as np
 
 from slth.construction.solvers import Solver
 from slth.source import Source, layer_scale, layout_of
-from slth.source.agreement import check_agreement
 from slth.source.scales import missed_share
-from slth.source.widths import check_covered, first_activation, first_info
+from slth.source.widths import first_activation, first_info
 from slth.subset_sum.problem import MAX_ENUMERATED
 from slth.target import Target, check_images, kind_of
 from slth.types import Batch
@@ -42,10 +41,16 @@ def check(
         raise ValueError(f"fit: expected a positive number, got {fit!r}")
     if not isinstance(nonnegative, bool):
         raise ValueError(f"nonnegative: expected True or False, got {nonnegative!r}")
-    check_covered(target.network)
     _check_source(target, source, solver)
     _check_size(target, source, solver)
-    _check_images(target, source, solver, images, nonnegative=nonnegative)
+    if images is not None:
+        _check_images(target, source, images, nonnegative=nonnegative)
+    elif solver.needs_images:
+        raise ValueError(
+            f"images: {type(solver).__name__} needs calibration images, of the kind that the target was "
+            "trained on and never test images: give some (solver.calibration), or choose slth.Best(), or "
+            "slth.Robust(noise='fixed')"
+        )
 
 
 def check_folder(folder: object) -> None:
@@ -60,25 +65,14 @@ def check_folder(folder: object) -> None:
 
 
 def _check_source(target: Target, source: Source, solver: Solver) -> None:
-    layout = layout_of(target.network, source.network, source.multiplicity)
-    if source.network.input_shape != target.network.input_shape:
-        raise ValueError(
-            f"source: it reads inputs of shape {source.network.input_shape}, and the target reads "
-            f"{target.network.input_shape}: make the source of this target with slth.Source.of(target)"
-        )
     made = source.layout
     if made is not None and made.multiplicity != source.multiplicity:
         raise ValueError(
             f"source.multiplicity: its layers are made for {made.multiplicity} copies, got "
-            f"{source.multiplicity}: make "
-            "the source of this multiplicity with slth.Source.of(target, copies=...)"
+            f"{source.multiplicity}: make the source of this multiplicity with "
+            "slth.Source.of(target, copies=...)"
         )
-    if made is not None and made.nodes != layout.nodes:
-        raise ValueError(
-            "source: it was made for another target: make the source of this target with "
-            "slth.Source.of(target)"
-        )
-    check_agreement(target.network, source.network, layout if made is None else made)
+    layout = layout_of(target.network, source.network, source.multiplicity)
     if layout.depth == "L+1" and source.multiplicity > solver.most_copies:
         raise ValueError(
             f"source.multiplicity: {type(solver).__name__} solves problems of at most {solver.most_copies} "
@@ -101,9 +95,8 @@ def _check_size(target: Target, source: Source, solver: Solver) -> None:
     least = min(_smallest_group(number, most) for number in members)
     if size > least:
         raise ValueError(
-            f"solver.size: expected at most {least}, the variables of one weight of this source, got "
-            f"{size}: choose "
-            "fewer, or make the source with more copies"
+            f"solver.size: expected at most {least}, the variables of one weight of this source, got {size}: "
+            "choose fewer, or make the source with more copies"
         )
 
 
@@ -113,41 +106,24 @@ def _smallest_group(members: int, most: int) -> int:
     return members - group * (math.ceil(members / group) - 1)
 
 
-def _check_images(
-    target: Target, source: Source, solver: Solver, images: Batch | None, *, nonnegative: bool
-) -> None:
-    if images is None:
-        if solver.needs_images:
-            raise ValueError(
-                f"images: {type(solver).__name__} needs calibration images, of the kind that the "
-                "target was trained "
-                "on and never test images: give some (solver.calibration), or choose slth.Best(), or "
-                "slth.Robust(noise='fixed')"
-            )
-        return
+def _check_images(target: Target, source: Source, images: Batch, *, nonnegative: bool) -> None:
+    """Refuse what is no batch of images, or those for which the first activation is not linear enough."""
     check_images(images, target.network.input_shape)
     values = np.asarray(images)
-    if nonnegative and values.min() < 0:
+    least, reach = values.min(), float(np.abs(values).max())
+    if nonnegative and least < 0:
         raise ValueError(
-            f"images: they reach {values.min():g}, and nonnegative=True says that no input is below 0: "
-            "leave it out"
+            f"images: they reach {least:g}, and nonnegative=True says that no input is below 0: leave it out"
         )
-    _check_reach(target, source, float(np.abs(values).max()))
-
-
-def _check_reach(target: Target, source: Source, reach: float) -> None:
-    """Refuse inputs for which the first univariate layer's activation is not linear enough."""
-    layout = layout_of(target.network, source.network, source.multiplicity)
-    info = first_info(target.network)
-    if layout.first is None or info.homogeneous or reach == 0:
+    first, info = source.layout_for(target.network).first, first_info(target.network)
+    if first is None or info.homogeneous or reach == 0:
         return
-    alpha = layer_scale(source, layout.first.path)
+    alpha = layer_scale(source, first.path)
     share = missed_share(info, alpha, reach)
     if share > MOST_MISSED:
         kind = first_activation(target.network).kind
         raise ValueError(
-            f"images: their largest |x| is {reach:g}, where {kind}(alpha x) of the source's first "
-            "layer (scale "
-            f"{alpha:.3g}) misses {min(share, 1):.0%} of its linear part: make the source with "
+            f"images: their largest |x| is {reach:g}, where {kind}(alpha x) of the source's first layer "
+            f"(scale {alpha:.3g}) misses {min(share, 1):.0%} of its linear part: make the source with "
             f"slth.Source.of(target, ..., reach={reach:g}) (source.scales), or normalise the images"
         )

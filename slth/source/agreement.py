@@ -1,15 +1,13 @@
-"""Whether a source does to its values what its target does: activations, pooling, flattening, skips."""
+"""Whether a source is one of a target: its settings are read off its widths, and its network compared."""
 
 from typing import NamedTuple
 
-from slth.nn.graph import Sum, applied_before, graph, linear_maps, value_shapes
-from slth.nn.layers import Activation
+from slth.nn.graph import Sum, applied_before, graph, linear_maps, sums, value_shapes
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, Subsample
-from slth.source.layout import Layout, LinearLayout, NodeLayout
-from slth.source.widths import carried_channels, first_activation
+from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout
+from slth.source.widths import check_covered, made_layout, widened
 
-HINT = "make the source of this target with slth.Source.of(target)"
+HINT = "make the source of this target and multiplicity with slth.Source.of(target, copies=...)"
 
 
 class Behind(NamedTuple):
@@ -19,26 +17,6 @@ class Behind(NamedTuple):
     """Of the last sum before it; empty for the network's input."""
     layers: tuple[object, ...]
     """What is done to that sum, in order."""
-
-
-def check_agreement(target: Network, network: Network, layout: Layout) -> None:
-    """Refuse a source whose layers have the target's widths, and other things between them.
-
-    Args:
-      network: of a source with this layout for the target.
-    Raises: ValueError, naming the layer, what was expected and what to do.
-    """
-    sums = {step.name: step for step in graph(network) if isinstance(step, Sum)}
-    for node in layout.nodes:
-        step = graph(target)[node.step]
-        assert isinstance(step, Sum)
-        reads = [entry.reads for entry in step.maps]
-        if solved := len(node.maps) > len(reads):
-            reads.append(step.skips[0].reads)
-        for entry, value in zip(node.maps, reads, strict=True):
-            _check_map(target, network, layout, entry, value)
-        if step.skips and not solved:
-            _check_carried(target, network, layout, node, step, sums[step.name])
 
 
 def behind(network: Network, value: int) -> Behind:
@@ -53,54 +31,77 @@ def behind(network: Network, value: int) -> Behind:
     return Behind(name, tuple(step.layer for step in reversed(applied)))
 
 
-def _check_map(target: Network, network: Network, layout: Layout, entry: LinearLayout, value: int) -> None:
-    """A linear map reads what the target's reads, or univariate channels of it."""
-    wide, expected = linear_maps(network), behind(target, value)
-    front = entry.front or (layout.first if not expected.name else None)
-    if front is not None:
-        flat = tuple(layer for layer in expected.layers if isinstance(layer, Flatten))
-        own = Behind(front.path, (first_activation(target), *flat))
-        _compare(entry.path, own, behind(network, wide[entry.path].reads))
-        plain = tuple(layer for layer in expected.layers if not isinstance(layer, Flatten))
-        _compare(front.path, Behind(expected.name, plain), behind(network, wide[front.path].reads))
-    else:
-        _compare(entry.path, expected, behind(network, wide[entry.path].reads))
+def layout_of(target: Network, network: Network, multiplicity: int) -> Layout:
+    """The layout that a source's widths and names imply, for files that hold no more than its network.
 
+    Args:
+      target: spec of the target, without batch norm.
+      network: spec of a source of L + 1 or 2L (`slth.source.source_network`).
+      multiplicity: m.
+    Returns: the layout; `slth.Source.of` gives the one that its source was made with.
+    Raises: ValueError where the source is not one of this target, naming the layer, what was expected and
+      what to do.
 
-def _check_carried(
-    target: Network, network: Network, layout: Layout, node: NodeLayout, step: Sum, other: Sum
-) -> None:
-    """A carried skip carries, copy by copy, what the target's does (``other``: the source's sum)."""
-    skip = step.skips[0]
-    layer = skip.layer
-    if isinstance(layer, Subsample) and layout.depth == "L+1":
-        cin = value_shapes(target)[skip.reads][-1]
-        channels = carried_channels(layer.channels, cin, layout.multiplicity, node.constants)
-        layer = Subsample(layer.stride, channels)
-    if other.skips[0].layer != layer:
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> source = slth.Source.of(target, copies=5)
+      >>> slth.source.layout_of(target.network, source.network, 5).nodes == source.layout.nodes
+      True
+    """
+    wide, skips = linear_maps(network), [step for step in sums(target) if step.skips]
+    skip = "random" if all(f"{step.name}/skip/{SKIP}" in wide for step in skips) else "carried"
+    check_covered(target, skip)
+    if network.input_shape != target.input_shape:
         raise ValueError(
-            f"source: the skip of its block {step.name} carries other channels than the target's: {HINT}"
+            f"source: it reads inputs of shape {network.input_shape}, and the target reads "
+            f"{target.input_shape}: {HINT}"
         )
-    _compare(f"{step.name}/skip", behind(target, skip.reads), behind(network, other.skips[0].reads))
+    depth = "L+1" if UNIVARIATE in wide else "2L"
+    hidden, *others = sums(target)
+    front_path = UNIVARIATE if depth == "L+1" else f"{hidden.path}.{UNIVARIATE}"
+    for path in (*linear_maps(target), front_path):
+        if path not in wide:
+            raise ValueError(f"source: it has no layer {path}, which a source of this target has: {HINT}")
+    first, front = wide[hidden.path].layer, wide[front_path]
+    inputs = value_shapes(network)[front.reads][-1]
+    half = front.layer.features // 2  # N c + K
+    if not front.layer.use_bias:
+        copies, constants = half // inputs, 0
+    elif depth == "2L":
+        few = 2 * half <= MOST_CONSTANTS * (inputs + 2)
+        copies, constants = half // (inputs + 2) if few else (half - MOST_CONSTANTS) // inputs, 1
+    elif others:
+        constants = first.features - multiplicity * hidden.features
+        copies = (half - constants) // inputs
+    else:  # no hidden layer says how many constants there are
+        copies = (half - multiplicity) // inputs
+        constants = half - copies * inputs
+    layout = made_layout(target, multiplicity, max(copies, 1), max(constants, 0), skip, depth)
+    found = _described(network)
+    expected = _described(widened(target, layout, own_biases=first.use_bias))
+    for part in (*(f"layer {path}" for path in linear_maps(target)), *expected, *found):
+        mine, theirs = (parts.get(part, "missing") for parts in (found, expected))
+        if mine != theirs:
+            raise ValueError(
+                f"source: {part} is {mine:.240}, and for this target should be {theirs:.240}: {HINT}"
+            )
+    return layout
 
 
-def _compare(path: str, expected: Behind, found: Behind) -> None:
-    if found != expected:
-        raise ValueError(
-            f"source: layer {path} reads {_words(found)}, and for this target should read "
-            f"{_words(expected)}: {HINT}"
-        )
+def _described(network: Network) -> dict[str, str]:
+    """The layers and skips of a network, what each reads, and what its output is, in words."""
+    described = {}
+    for step in sums(network):
+        for term in (*step.maps, *step.skips):
+            path = term.path or f"{step.name}/skip"
+            described[f"layer {path}"] = str(term.layer or "the identity")
+            described[f"what {path} reads"] = _words(network, term.reads)
+    return described | {"the output": _words(network, len(graph(network)))}
 
 
-def _words(value: Behind) -> str:
-    """A value in words, such as "conv1, relu, Flatten(order='hwc')"."""
-    names = [value.name or "the input"]
-    for layer in value.layers:
-        match layer:
-            case Activation("leaky_relu", slope):
-                names.append(f"leaky_relu({slope:g})")
-            case Activation(kind):
-                names.append(kind)
-            case _:
-                names.append(repr(layer))
-    return ", ".join(names)
+def _words(network: Network, value: int) -> str:
+    before = behind(network, value)
+    return ", ".join([before.name or "the input", *map(str, before.layers)])

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from slth.nn.activations import activation_info
 from slth.nn.graph import activations, is_homogeneous
 from slth.nn.network import Network
 from slth.source.scales import smaller_slope
+from slth.source.widths import first_info
 
 # Products of two random numbers miss more than uniform ones do, so what is built from them (the first layer
 # and the biases) has twice the variables of other problems, and no fewer than these where m is small.
@@ -36,6 +36,5 @@ def defaults_of(target: Network, multiplicity: int) -> Defaults:
     m, univariate = multiplicity, max(2 * multiplicity, LEAST_UNIVARIATE)
     if is_homogeneous(target):
         return Defaults(1.0, 4.0, univariate, max(2 * m, LEAST_CONSTANTS), False)
-    kinds = {(act.kind, act.slope) for act in activations(target)}
-    slope = smaller_slope(activation_info(*next(iter(kinds)))) if len(kinds) == 1 else 1.0
+    slope = smaller_slope(first_info(target)) if len(set(activations(target))) == 1 else 1.0
     return Defaults(SMOOTH_SCALE / slope, SMOOTH_BIAS_SCALE, univariate, max(4 * m, SMOOTH_CONSTANTS), True)

@@ -1,6 +1,8 @@
 """How large the inputs of a target's linear layers are: what univariate layers of 2L must be made for."""
 
 import math
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jaxtyping import Array, Float
 from slth.nn.graph import Sum, by_layer, graph
 from slth.nn.layers import Activation, ChannelScale
 from slth.nn.network import Network
-from slth.source.layout import SKIP
+from slth.source.layout import terms_of
 from slth.types import Params
 
 MARGIN = 1.25
@@ -31,7 +33,7 @@ class Range(NamedTuple):
 def input_ranges(
     target: Network, params: Params, images: Float[Array | np.ndarray, "n *shape"], reach: float
 ) -> dict[str, Range]:
-    """R of every linear layer of a target by path (of skips without one, as a source of `SKIP` has it).
+    """R of every linear layer of a target by path (of skips without one, as `terms_of` has it).
 
     Args:
       images: from which the ranges are taken that no bounded activation gives.
@@ -40,22 +42,16 @@ def input_ranges(
     layers, found = by_layer(params), {}
     values: list[tuple[Array, float]] = [(jnp.asarray(images), reach)]
 
-    def note(path: str, x: Array, bound: float) -> None:
-        exact = math.isfinite(bound)
-        found[path] = Range(bound if exact else MARGIN * float(jnp.abs(x).max()), exact)
-
     for step in graph(target):
         bound = math.inf
         if isinstance(step, Sum):
             terms = []
-            for entry in step.maps:
-                note(entry.path, *values[entry.reads])
-                terms.append(entry.layer.apply(layers[entry.path], values[entry.reads][0]))
-            for one in step.skips:
-                x, limit = values[one.reads]
-                note(f"{step.name}/skip/{SKIP}", x, limit)
-                terms.append(x if one.layer is None else one.layer.apply(layers.get(one.path, {}), x))
-            y = sum(terms[1:], terms[0])
+            for path, term in terms_of(step).items():
+                x, limit = values[term.reads]
+                exact = math.isfinite(limit)
+                found[path] = Range(limit if exact else MARGIN * float(jnp.abs(x).max()), exact)
+                terms.append(x if term.layer is None else term.layer.apply(layers.get(term.path, {}), x))
+            y = reduce(add, terms)
         else:
             x, bound = values[step.value]
             y = step.layer.apply(layers.get(step.path, {}), x)

@@ -16,7 +16,7 @@ from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.graph import Sum, graph
 from slth.nn.layers import Activation
 from slth.nn.network import Network
-from slth.source.layout import SKIP, Layout
+from slth.source.layout import Layout, terms_of
 
 REMAINDER = 1e-3
 """Share of a univariate channel's value that phi may miss, where no smaller alpha is the better one."""
@@ -87,24 +87,15 @@ def alpha_factors(
       he: whether scales are He's, which a wide univariate layer makes smaller.
     """
     factors: dict[str, float] = {}
-    for first, second in _fronts(layout):
-        r = reach[second] if isinstance(reach, Mapping) else reach
-        alpha = choose_alpha(info, r)
-        copied = math.sqrt(first.width / (layout.multiplicity * first.inputs)) if he else 1.0
-        factors[first.path] = alpha / scale(first.path)
-        factors[second] = copied / (smaller_slope(info) * alpha)
+    readers = layout.nodes if layout.first is None else layout.nodes[:1]
+    for entry in (entry for node in readers for entry in node.maps):
+        front = layout.first or entry.front
+        assert front is not None
+        alpha = choose_alpha(info, reach[entry.path] if isinstance(reach, Mapping) else reach)
+        copied = math.sqrt(front.width / (layout.multiplicity * front.inputs)) if he else 1.0
+        factors[front.path] = alpha / scale(front.path)
+        factors[entry.path] = copied / (smaller_slope(info) * alpha)
     return factors
-
-
-def _fronts(layout: Layout):
-    """Every univariate layer with the path of a layer that reads it."""
-    if layout.first is not None:
-        yield from ((layout.first, entry.path) for entry in layout.nodes[0].maps)
-        return
-    for node in layout.nodes:
-        for entry in node.maps:
-            if entry.front is not None:
-                yield entry.front, entry.path
 
 
 def slope_factors(target: Network) -> dict[str, float]:
@@ -118,8 +109,7 @@ def slope_factors(target: Network) -> dict[str, float]:
     factors: dict[str, float] = {}
     for step in graph(target):
         if isinstance(step, Sum):
-            factors |= {entry.path: 1 / slopes[entry.reads] for entry in step.maps}
-            factors |= {f"{step.name}/skip/{SKIP}": 1 / slopes[one.reads] for one in step.skips}
+            factors |= {path: 1 / slopes[term.reads] for path, term in terms_of(step).items()}
             slopes.append(1.0)
         elif isinstance(step.layer, Activation):
             info = activation_info(step.layer.kind, step.layer.slope)

@@ -15,15 +15,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from slth.nn import by_layer, parameter_shapes
-from slth.nn.graph import activations, is_homogeneous, named_layers
+from slth.nn.graph import activations, is_homogeneous, linear_maps, named_layers
 from slth.nn.layers import BatchNorm
 from slth.nn.network import Network
+from slth.source.agreement import layout_of
 from slth.source.defaults import defaults_of
-from slth.source.layout import Layout, layout_of
+from slth.source.layout import Layout
 from slth.source.ranges import Range, input_ranges
 from slth.source.scales import alpha_factors, slope_factors, target_factors
 from slth.source.widths import first_activation, first_info, source_network
-from slth.target import Target, check_images, checked_integer, kind_of
+from slth.target import Target, check_images, checked_integer, checked_positive, checked_word, kind_of
 from slth.types import Batch
 
 Init = Literal["uniform", "normal", "he_uniform", "he_normal", "glorot_uniform", "glorot_normal"]
@@ -101,16 +102,10 @@ class Source:
         for name, low, high in (("seed", 0, 2**64), ("multiplicity", 1, math.inf)):
             number = checked_integer(f"source.{name}", getattr(self, name), low, high)
             object.__setattr__(self, name, number)
-        for name, known in (("init", Init), ("biases", Biases)):
-            if (value := getattr(self, name)) not in get_args(known):
-                raise ValueError(
-                    f"source.{name} {value!r} is unknown: choose one of {', '.join(get_args(known))}"
-                )
-        for name in ("scale", "bias_scale"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value > 0):
-                raise ValueError(f"source.{name} must be positive and finite, got {value!r}")
+        checked_word("source.init", self.init, get_args(Init))
+        checked_word("source.biases", self.biases, get_args(Biases))
+        checked_positive("source.scale", self.scale)
+        checked_positive("source.bias_scale", self.bias_scale)
         if not (isinstance(self.presence, int | float) and 0 < self.presence <= 1):
             raise ValueError(f"source.presence: expected a probability in (0, 1], got {self.presence!r}")
         object.__setattr__(self, "scales", self._checked_scales())
@@ -207,8 +202,8 @@ class Source:
                 " or slth.Target.of(network, params)"
             )
         for name, value in (("reach", reach), ("target_scale", target_scale)):
-            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise ValueError(f"source.{name}: expected a positive number, got {value!r}")
+            if value is not None:
+                checked_positive(f"source.{name}", value)
         if images is not None:
             check_images(images, target.network.input_shape)
         copies = checked_integer("source.multiplicity", copies, 1)
@@ -252,9 +247,8 @@ def _fitted(
     """The source with the factors that the target's activations (or its weights, if asked for) need."""
     info, layout = first_info(target.network), source.layout
     assert layout is not None
-    named = {path.removesuffix("/kernel") for path in parameter_shapes(source.network)}
-    kinds = {(act.kind, act.slope) for act in activations(target.network)}
-    mixed = len(kinds) > 1 and not is_homogeneous(target.network)
+    named = linear_maps(source.network)
+    mixed = len(set(activations(target.network))) > 1 and not is_homogeneous(target.network)
     slopes = slope_factors(target.network) if mixed else {}
     factors = {path: value for path, value in slopes.items() if path in named and value != 1}
     knows = target_scale is not None
@@ -279,15 +273,13 @@ def _fitted(
 
 def _ranges(target: Target, images: Batch | None, reach: float) -> dict[str, Range]:
     """What a source of 2L must know of the target's activations: their ranges."""
-    empty = images is None
     seen = np.full((1, *target.network.input_shape), reach, np.float32) if images is None else images
     ranges = input_ranges(target.network, target.params, seen, reach)
-    if empty and not all(one.exact for one in ranges.values()):
+    if images is None and not all(one.exact for one in ranges.values()):
         kind = first_activation(target.network).kind
         raise ValueError(
-            f"source.depth: 2L takes the ranges of {kind} from images, and there are none: give images "
-            "of the kind "
-            "that the target reads, or choose L+1"
+            f"source.depth: 2L takes the ranges of {kind} from images, and there are none: give images of the"
+            " kind that the target reads, or choose L+1"
         )
     return ranges
 

@@ -11,12 +11,18 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.nn.spec import Stateless
-from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout, Univariate, layout_of
-from slth.target import checked_integer
+from slth.source.layout import (
+    MOST_CONSTANTS,
+    SKIP,
+    UNIVARIATE,
+    Layout,
+    LinearLayout,
+    NodeLayout,
+    Univariate,
+    terms_of,
+)
+from slth.target import checked_integer, checked_word
 from slth.types import Shape
-
-DEPTHS = ("L+1", "2L")
-SKIPS = ("carried", "random")
 
 
 class Wide(NamedTuple):
@@ -70,21 +76,15 @@ def source_network(
     )
     if not isinstance(own_biases, bool):
         raise ValueError(f"source.own_biases: expected True or False, got {own_biases!r}")
-    if skip not in SKIPS:
-        raise ValueError(f"source.skip: expected one of {', '.join(SKIPS)}, got {skip!r}")
-    if depth not in DEPTHS:
-        raise ValueError(f"source.depth: expected one of {', '.join(DEPTHS)}, got {depth!r}")
-    check_covered(target)
-    _check_skips(target, skip)
-    if depth == "2L":
-        network = _doubled(target, copies_per_sign, constants > 0, skip, own_biases)
-        return Wide(network, layout_of(target, network, multiplicity))
-    network, first = _widened(target, multiplicity, copies_per_sign, constants, skip, own_biases)
-    return Wide(network, replace(layout_of(target, network, multiplicity), first=first))
+    checked_word("source.skip", skip, ("carried", "random"))
+    checked_word("source.depth", depth, ("L+1", "2L"))
+    check_covered(target, skip)
+    layout = made_layout(target, multiplicity, copies_per_sign, constants, skip, depth)
+    return Wide(widened(target, layout, own_biases=own_biases), layout)
 
 
-def check_covered(target: Network) -> None:
-    """Refuse a target of which no ticket can be constructed, in one line.
+def check_covered(target: Network, skip: str) -> None:
+    """Refuse a target of which no ticket can be constructed from a source with these skips, in one line.
 
     Raises: ValueError, naming the layer, what was expected and what to do.
     """
@@ -129,53 +129,29 @@ def check_covered(target: Network) -> None:
                 f"target: the branch of block {step.name} must end in a convolution or dense layer (after"
                 " folding): move what follows it behind the block's sum"
             )
-    output_map(target)
-
-
-def output_map(target: Network) -> Map:
-    """The last linear layer, whose outputs need one copy each.
-
-    Raises: ValueError if the last node is the end of a residual block, or there is none.
-    """
-    nodes = sums(target)
-    if not nodes:
+        elif skip == "carried" and any(
+            one.reads in raw and not isinstance(one.layer, ChannelScale) for one in step.skips
+        ):
+            raise ValueError(
+                f"source.skip: block {step.name} carries the network's input past its branch, and a source"
+                " holds no copies of that: put a convolution before the block, or choose skip=random"
+            )
+    if not sums(target):
         raise ValueError("target: it has no convolution or dense layer, so there is nothing to construct")
-    last = nodes[-1]
+    last = sums(target)[-1]
     if len(last.maps) != 1 or last.skips:
         raise ValueError(
             f"target: it ends in the residual block {last.name}: a target must end in a convolution or dense "
             "layer (after folding), put one behind the block"
         )
-    return last.maps[0]
-
-
-def _check_skips(target: Network, skip: str) -> None:
-    """Refuse a block that carries the network's input itself, of which a source holds no copies."""
-    raw = {0}
-    for number, step in enumerate(graph(target), start=1):
-        if isinstance(step, Apply):
-            if step.value in raw:
-                raw.add(number)
-            continue
-        carried = [one for one in step.skips if not isinstance(one.layer, ChannelScale)]
-        if skip == "carried" and any(one.reads in raw for one in carried):
-            raise ValueError(
-                f"source.skip: block {step.name} carries the network's input past its branch, and a "
-                "source holds "
-                "no copies of that: put a convolution before the block, or choose skip=random"
-            )
 
 
 def first_activation(target: Network) -> Activation:
     """The activation of univariate layers: the target's first one behind a linear layer (ReLU if there is
     none)."""
-    behind = False
-    for step in graph(target):
-        if isinstance(step, Sum):
-            behind = True
-        elif behind and isinstance(step.layer, Activation):
-            return step.layer
-    return next(iter(activations(target)), Activation("relu"))
+    found = activations(target)
+    before = sum(isinstance(layer, Activation) for layer in target.layers[: _leading(target)])
+    return (*found[before:], *found, Activation("relu"))[0]
 
 
 def first_info(target: Network) -> ActivationInfo:
@@ -184,112 +160,100 @@ def first_info(target: Network) -> ActivationInfo:
     return activation_info(first.kind, first.slope)
 
 
-def _linear(name: str, features: int, rank: int, *, bias: bool) -> Linear:
-    """A 1x1 convolution on ``rank`` spatial axes; without any, a dense layer."""
-    return Conv(name, features, (1,) * rank, use_bias=bias) if rank else Dense(name, features, bias)
-
-
-def _widened(
-    target: Network, m: int, copies: int, constants: int, skip: str, own_biases: bool
-) -> tuple[Network, Univariate]:
-    """The network of L + 1: m copies of each channel, and one layer in front."""
-    last = output_map(target).path
-
-    def wider(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        layer = place.layer
-        if isinstance(layer, Conv | Dense):
-            features = layer.features if place.path == last else m * layer.features + constants
-            layer = replace(layer, features=features, use_bias=own_biases)
-        return (*done, layer)
-
-    def with_skip(place: Place, sides: Sides, value: int) -> Sides:
-        node = graph(target)[value - 1]
-        assert isinstance(node, Sum)
-        layer = _solved(target, node, skip)
-        if layer is not None:
-            wide = replace(layer, features=m * node.features + constants, use_bias=False)
-            return sides._replace(skip=(*_before(sides.skip, node), wide))
-        carried = node.skips[0]
-        if carried.layer is None:
-            return sides
-        assert isinstance(carried.layer, Subsample)
-        cin = value_shapes(target)[carried.reads][-1]
-        channels = carried_channels(carried.layer.channels, cin, m, constants)
-        return sides._replace(skip=(*sides.skip[:-1], Subsample(carried.layer.stride, channels)))
-
-    layers = rewrite(target, wider, with_skip).layers
-    # What the target does to its input before any linear layer, the source does too; univariate channels are
-    # made before a flattening.
-    count = _leading(target)
-    leading = tuple(layer for layer in layers[:count] if not isinstance(layer, Flatten))
-    flat = tuple(layer for layer in layers[:count] if isinstance(layer, Flatten))
-    shape = target.input_shape
-    for layer in leading:
-        shape = layer.output_shape(shape)
-    first = Univariate(UNIVARIATE, shape[-1], copies, constants)
-    front = _linear(UNIVARIATE, first.width, len(shape) - 1, bias=constants > 0)
-    whole = (*leading, front, first_activation(target), *flat, *layers[count:])
-    return Network(target.input_shape, whole), first
-
-
 def _leading(target: Network) -> int:
     """Number of layers before the first linear layer or block."""
     return sum(1 for _ in takewhile(lambda layer: isinstance(layer, Stateless), target.layers))
 
 
-def _solved(target: Network, node: Sum, skip: str) -> Linear | None:
-    """The layer by which a skip is solved, with the target's width; None where it is carried."""
-    if not node.skips:
-        return node.maps[1].layer
-    one = node.skips[0]
-    if skip == "carried" and not isinstance(one.layer, ChannelScale):
-        return None
-    rank = len(value_shapes(target)[one.reads]) - 1
-    if isinstance(one.layer, Subsample):
-        return Conv(SKIP, node.features, (1,) * rank, one.layer.stride, use_bias=False)
-    return _linear(SKIP, node.features, rank, bias=False)
+def _unflattened(target: Network, value: int) -> Shape:
+    """Shape of a value, or of that before it which a univariate layer reads in its place."""
+    flat = flattening(target, value)
+    return value_shapes(target)[value] if flat is None else flat.shape
 
 
-def _before(skip: tuple[Layer, ...], node: Sum) -> tuple[Layer, ...]:
-    """The layers of a block's skip that stand before its last term."""
-    return skip if node.skips and node.skips[0].layer is None else skip[:-1]
+def made_layout(target: Network, m: int, copies: int, constants: int, skip: str, depth: str) -> Layout:
+    """The layout of the source with these settings (see `source_network`)."""
+    doubled = depth == "2L"
+    fresh = min(2 * copies, MOST_CONSTANTS) if doubled and constants else constants
+
+    def univariate(path: str, value: int) -> Univariate:
+        return Univariate(path, _unflattened(target, value)[-1], copies, fresh)
+
+    nodes = []
+    for number, step in enumerate(graph(target)):
+        if isinstance(step, Sum):
+            solved = skip == "random" or any(isinstance(one.layer, ChannelScale) for one in step.skips)
+            maps = tuple(
+                LinearLayout(path, univariate(f"{path}.{UNIVARIATE}", term.reads) if doubled else None)
+                for path, term in terms_of(step).items()
+                if solved or isinstance(term, Map)
+            )
+            once = doubled or step == sums(target)[-1]
+            nodes.append(NodeLayout(number, maps, *((1, 0) if once else (m, constants))))
+    first = None if doubled else univariate(UNIVARIATE, _leading(target))
+    return Layout(m, first, tuple(nodes))
 
 
-def _doubled(target: Network, copies: int, biases: bool, skip: str, own_biases: bool) -> Network:
-    """The network of 2L: every linear layer behind a univariate one."""
-    act = first_activation(target)
-    maps = [entry for node in sums(target) for entry in node.maps]
-    flattened = {flat.reads for entry in maps if (flat := flattening(target, entry.reads)) is not None}
+def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
+    """The network of the source with this layout: the target's layers, widened, and the univariate ones."""
+    steps, act, leading = graph(target), first_activation(target), _leading(target)
+    nodes = {node.step + 1: node for node in layout.nodes}  # by the values that they make
+    owners = {entry.path: (node, entry) for node in layout.nodes for entry in node.maps}
+    if layout.first is not None:
+        read = [leading]
+    else:
+        terms = {path: term for step in sums(target) for path, term in terms_of(step).items()}
+        read = [terms[path].reads for path in owners]
+    # Univariate layers read channels: they stand before a flattening.
+    flattened = {flat.reads for value in read if (flat := flattening(target, value)) is not None}
 
-    def behind_univariate(layer: Linear, shape: Shape, flat: Flatten | None) -> tuple[Layer, ...]:
-        inputs, rank = shape[-1], len(shape) - 1
-        constants = min(2 * copies, MOST_CONSTANTS) if biases else 0
-        one = Univariate(f"{layer.name}.{UNIVARIATE}", inputs, copies, constants)
-        front = _linear(one.path, one.width, rank, bias=biases)
-        return (front, act, *(() if flat is None else (flat,)), layer)
+    def front(one: Univariate, value: int) -> tuple[Layer, ...]:
+        flat, rank = flattening(target, value), len(_unflattened(target, value)) - 1
+        name = one.path.rpartition("/")[2]
+        layer = _linear(name, one.width, rank, bias=one.constants > 0)
+        return (layer, act) if flat is None else (layer, act, flat.layer)
 
-    def doubled(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    def wider(layer: Linear, path: str, value: int) -> tuple[Layer, ...]:
+        node, entry = owners[path]
+        features = node.copies * layer.features + node.constants
+        layer = replace(layer, features=features, use_bias=own_biases and entry == node.maps[0])
+        return (layer,) if entry.front is None else (*front(entry.front, value), layer)
+
+    def rule(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
         layer = place.layer
-        if isinstance(layer, Flatten) and place.reads in flattened:
-            return done  # the univariate layer reads channels, so it stands before the flattening
-        if not isinstance(layer, Conv | Dense):
-            return (*done, layer)
-        flat = flattening(target, place.reads)
-        layer = replace(layer, use_bias=own_biases and "/skip/" not in place.path)
-        if flat is None:
-            return (*done, *behind_univariate(layer, place.shape, None))
-        return (*done, *behind_univariate(layer, flat.shape, flat.layer))
+        if layout.first is None and isinstance(layer, Flatten) and place.reads in flattened:
+            return done
+        if isinstance(layer, Conv | Dense):
+            return (*done, *wider(layer, place.path, place.reads))
+        return (*done, layer)
 
     def with_skip(place: Place, sides: Sides, value: int) -> Sides:
-        node = graph(target)[value - 1]
-        assert isinstance(node, Sum)
-        layer = _solved(target, node, skip)
-        if layer is None or not node.skips:
-            return sides
-        shape = value_shapes(target)[node.skips[0].reads]
-        return sides._replace(skip=(*_before(sides.skip, node), *behind_univariate(layer, shape, None)))
+        node, step = nodes[value], steps[value - 1]
+        assert isinstance(step, Sum)
+        if not step.skips or (step.skips[0].layer is None and len(node.maps) == len(step.maps)):
+            return sides  # a layer of its own, or the identity
+        skip = step.skips[0]
+        *space, cin = value_shapes(target)[skip.reads]
+        before = sides.skip if skip.layer is None else sides.skip[:-1]
+        if len(node.maps) > len(step.maps):
+            layer = _linear(SKIP, step.features, len(space), bias=False)
+            if isinstance(skip.layer, Subsample) and isinstance(layer, Conv):
+                layer = replace(layer, stride=skip.layer.stride)
+            return sides._replace(skip=(*before, *wider(layer, node.maps[-1].path, skip.reads)))
+        assert isinstance(skip.layer, Subsample)
+        channels = carried_channels(skip.layer.channels, cin, node.copies, node.constants)
+        return sides._replace(skip=(*before, Subsample(skip.layer.stride, channels)))
 
-    return rewrite(target, doubled, with_skip)
+    layers = rewrite(target, rule, with_skip).layers
+    if layout.first is not None:
+        before = (layer for value, layer in enumerate(layers[:leading]) if value not in flattened)
+        layers = (*before, *front(layout.first, leading), *layers[leading:])
+    return Network(target.input_shape, layers)
+
+
+def _linear(name: str, features: int, rank: int, *, bias: bool) -> Linear:
+    """A 1x1 convolution on ``rank`` spatial axes; without any, a dense layer."""
+    return Conv(name, features, (1,) * rank, use_bias=bias) if rank else Dense(name, features, bias)
 
 
 def carried_channels(channels: tuple[int, ...], cin: int, m: int, constants: int) -> tuple[int, ...]:

@@ -315,17 +315,21 @@ IMAGES_OF = {
 PAIRS = {
     "other widths": (
         lambda: construct_of(dense(5, 5, 3)),
-        "source: it was made for another target: make the source of this target with slth.Source.of(target)",
+        "source: layer b is Dense(name='b', features=54, use_bias=False), and for this target should "
+        "be Dense(name='b', features=48, use_bias=False): make the source of this target and "
+        "multiplicity with slth.Source.of(target, copies=...)",
     ),
     "another activation": (
         lambda: construct_of(dense(5, 4, 3, act=TANH)),
-        "source: layer a reads univariate, tanh, and for this target should read univariate, "
-        "relu: make the source of this target with slth.Source.of(target)",
+        "source: what a reads is univariate, Activation(kind='tanh', slope=0.01), and for this target "
+        "should be univariate, Activation(kind='relu', slope=0.01): make the source of this target "
+        "and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "another activation, 2L": (
         lambda: construct_of(dense(5, 4, 3, act=TANH), depth="2L"),
-        "source: layer a reads a.univariate, tanh, and for this target should read a.univariate, "
-        "relu: make the source of this target with slth.Source.of(target)",
+        "source: what a reads is a.univariate, Activation(kind='tanh', slope=0.01), and for this "
+        "target should be a.univariate, Activation(kind='relu', slope=0.01): make the source of this "
+        "target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "another slope": (
         lambda: construct(
@@ -333,32 +337,36 @@ PAIRS = {
             Source.of(dense(5, 3, act=Activation("leaky_relu", 0.2)), 6),
             Best(),
         ),
-        "source: layer a reads univariate, leaky_relu(0.2), and for this target should read "
-        "univariate, leaky_relu(0.1): make the source of this target with slth.Source.of(target)",
+        "source: what a reads is univariate, Activation(kind='leaky_relu', slope=0.2), and for this "
+        "target should be univariate, Activation(kind='leaky_relu', slope=0.1): make the source of "
+        "this target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "another input": (
         lambda: construct_of(dense(5, 4, 3, shape=(6,))),
-        "source: it reads inputs of shape (6,), and the target reads (4,): make the source of "
-        "this target with slth.Source.of(target)",
+        "source: it reads inputs of shape (6,), and the target reads (4,): make the source of this "
+        "target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "deeper": (
         lambda: construct_of(dense(5, 4, 3, 2)),
-        "source: its layer d realises no layer of the target: make the source with slth.Source.of(target)",
+        "source: layer c is Dense(name='c', features=42, use_bias=False), and for this target should "
+        "be Dense(name='c', features=3, use_bias=False): make the source of this target and "
+        "multiplicity with slth.Source.of(target, copies=...)",
     ),
     "shallower": (
         lambda: construct_of(dense(5, 3)),
-        "source: it has no layer c, which the target has: make the source of this target with "
-        "slth.Source.of(target)",
+        "source: it has no layer c, which a source of this target has: make the source of this target "
+        "and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "wider at the end": (
         lambda: construct_of(dense(5, 4, 4)),
-        "source: layer c has 4 channels, expected 3, 1 for each output: make the source of this "
-        "target and multiplicity with slth.Source.of(target, copies=...)",
+        "source: layer c is Dense(name='c', features=4, use_bias=False), and for this target should "
+        "be Dense(name='c', features=3, use_bias=False): make the source of this target and "
+        "multiplicity with slth.Source.of(target, copies=...)",
     ),
     "other names": (
         lambda: construct_of(dense(5, 4, 3, names="xyz")),
-        "source: it has no layer a, which the target has: make the source of this target with "
-        "slth.Source.of(target)",
+        "source: it has no layer a, which a source of this target has: make the source of this target "
+        "and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "more copies": (
         lambda: construct(TARGET, replace(SOURCE, multiplicity=7), Best()),
@@ -372,25 +380,30 @@ PAIRS = {
     ),
     "more copies, no layout": (
         lambda: construct(TARGET, replace(SOURCE, multiplicity=11, layout=None), Best()),
-        "source: layer a has 54 channels, expected at least 55, 11 for each output: make the "
-        "source of this target and multiplicity with slth.Source.of(target, copies=...)",
+        "source: layer a is Dense(name='a', features=54, use_bias=False), and for this target should "
+        "be Dense(name='a', features=55, use_bias=False): make the source of this target and "
+        "multiplicity with slth.Source.of(target, copies=...)",
     ),
     "as wide as the target": (
         lambda: construct(TARGET, Source(NETWORK, 0, 6), Best()),
-        "source: it has no layer a.univariate, which the target has: make the source of this "
-        "target with slth.Source.of(target)",
+        "source: it has no layer a.univariate, which a source of this target has: make the source of "
+        "this target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "other padding": (
         lambda: construct(
             IMAGES, Source.of(image_target(((1, 1), (1, 1)), Pool("max", (2, 2)), Flatten()), 5), Best()
         ),
-        "source: layer a has padding ((1, 1), (1, 1)), and the target's has ((0, 0), (0, 0)): "
-        "make the source of this target with slth.Source.of(target)",
+        "source: layer a is Conv(name='a', features=39, kernel=(3, 3), stride=(1, 1), padding=((1, "
+        "1), (1, 1)), dilation=(1, 1), use_bias=False), and for this target should be Conv(name='a', "
+        "features=39, kernel=(3, 3), stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), "
+        "use_bias=False): make the source of this target and multiplicity with slth.Source.of(target, "
+        "copies=...)",
     ),
     "another order": (
         lambda: construct(IMAGES, Source.of(image_target((), Flatten("chw")), 5), Best()),
-        "source: layer b reads a, relu, Flatten(order='chw'), and for this target should read a, "
-        "relu, Flatten(order='hwc'): make the source of this target with slth.Source.of(target)",
+        "source: what b reads is a, Activation(kind='relu', slope=0.01), Flatten(order='chw'), and "
+        "for this target should be a, Activation(kind='relu', slope=0.01), Flatten(order='hwc'): make "
+        "the source of this target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "other pooling": (
         lambda: construct(
@@ -398,10 +411,11 @@ PAIRS = {
             replace(Source.of(image_target((), Pool("max", (1, 1)), Flatten()), 5), layout=None),
             Best(),
         ),
-        "source: layer b reads a, relu, Pool(kind='max', window=(1, 1), stride=(1, 1), "
-        "padding=((0, 0), (0, 0)), incomplete=False, count_padding=False), Flatten(order='hwc'), "
-        "and for this target should read a, relu, Flatten(order='hwc'): make the source of this "
-        "target with slth.Source.of(target)",
+        "source: what b reads is a, Activation(kind='relu', slope=0.01), Pool(kind='max', window=(1, "
+        "1), stride=(1, 1), padding=((0, 0), (0, 0)), incomplete=False, count_padding=False), "
+        "Flatten(order='hwc'), and for this target should be a, Activation(kind='relu', slope=0.01), "
+        "Flatten(order='hwc'): make the source of this target and multiplicity with "
+        "slth.Source.of(target, copies=...)",
     ),
     "other channels on a skip": (
         lambda: construct(
@@ -409,18 +423,22 @@ PAIRS = {
             Source.of(block((U,), (Subsample((), (0, 2, 1, -1)),)), 5),
             Best(),
         ),
-        "source: the skip of its block r carries other channels than the target's: make the "
-        "source of this target with slth.Source.of(target)",
+        "source: layer r/skip is Subsample(stride=(), channels=(0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 5, "
+        "6, 7, 8, 9, -1, -1, -1, -1, -1, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, "
+        "35, 36, 37, 38, 39, 40, 41, 42, 43)), and for this target should be Subsample(stride=(), "
+        "channels=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, -1, -1, -1, -1, -1, 20, 21, 22, "
+        "23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43)): make "
+        "the source of this target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "a skip carried, not solved": (
         lambda: construct(block((U,), (V,)), Source.of(block((U,)), 5), Best()),
-        "source: it has no layer r/skip/v, which the target has: make the source of this target "
-        "with slth.Source.of(target)",
+        "source: it has no layer r/skip/v, which a source of this target has: make the source of this "
+        "target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "a skip solved, not carried": (
         lambda: construct(block((U,)), Source.of(block((U,), (V,)), 5), Best()),
-        "source: its layer r/skip/v realises no layer of the target: make the source with "
-        "slth.Source.of(target)",
+        "source: layer r/skip is missing, and for this target should be the identity: make the source "
+        "of this target and multiplicity with slth.Source.of(target, copies=...)",
     ),
     "25 copies": (
         lambda: construct(TARGET, Source.of(TARGET, 25), Robust(), X),
@@ -665,24 +683,24 @@ SETTINGS = {
     ),
     "init": (
         lambda: Source.of(TARGET, init="xavier"),
-        "source.init 'xavier' is unknown: choose one of uniform, normal, he_uniform, he_normal, "
-        "glorot_uniform, glorot_normal",
+        "source.init: expected one of uniform, normal, he_uniform, he_normal, glorot_uniform, "
+        "glorot_normal, got 'xavier'",
     ),
     "scale 0": (
         lambda: Source.of(TARGET, scale=0),
-        "source.scale must be positive and finite, got 0",
+        "source.scale: expected a positive number, got 0",
     ),
     "scale a word": (
         lambda: Source.of(TARGET, scale="1"),
-        "source.scale must be positive and finite, got '1'",
+        "source.scale: expected a positive number, got '1'",
     ),
     "scale true": (
         lambda: Source.of(TARGET, scale=True),
-        "source.scale must be positive and finite, got True",
+        "source.scale: expected a positive number, got True",
     ),
     "bias scale below 0": (
         lambda: Source.of(TARGET, bias_scale=-1),
-        "source.bias_scale must be positive and finite, got -1",
+        "source.bias_scale: expected a positive number, got -1",
     ),
     "presence 1.5": (
         lambda: Source.of(TARGET, presence=1.5),
@@ -694,7 +712,7 @@ SETTINGS = {
     ),
     "biases": (
         lambda: Source.of(TARGET, biases="none"),
-        "source.biases 'none' is unknown: choose one of random, zero",
+        "source.biases: expected one of random, zero, got 'none'",
     ),
     "scales of no layer": (
         lambda: Source.of(TARGET, scales={"e": 2.0}),

@@ -35,15 +35,11 @@ def wide_of(name, options):
 def test_widths_and_names_imply_the_layout(name, options):
     target, m, wide = wide_of(name, options)
     implied = layout_of(target, wide.network, m)
-    if len(sums(target)) == 1 and options == "plain":
-        # No hidden layer says how many constants there are: K is taken to be m, and N what is left.
-        channels = wide.layout.first.inputs
-        copies = (wide.layout.first.width - 2 * m) // (2 * channels)
-        assert implied.first == Univariate("univariate", channels, copies, m)
+    if len(sums(target)) == 1 and options in ("plain", "own biases"):
+        # No hidden layer says how many constants there are: as few as leave whole copies, and at least m.
         assert implied.nodes == wide.layout.nodes
-    elif len(sums(target)) == 1 and options == "own biases":
-        assert implied.nodes == wide.layout.nodes
-        assert implied.first.width <= wide.layout.first.width
+        assert implied.first.width == wide.layout.first.width
+        assert m <= implied.first.constants < m + implied.first.inputs
     else:
         assert implied == wide.layout
 

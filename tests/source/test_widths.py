@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from slth.nn.graph import linear_maps
+from slth.nn.graph import linear_maps, sums
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool, Subsample
 from slth.source import source_network
-from slth.source.widths import carried_channels, first_activation, output_map
+from slth.source.widths import carried_channels, first_activation
 from tests.construction.nets import PLAIN, RESIDUAL, target_of
 
 
@@ -61,7 +61,7 @@ def test_widths_are_those_of_the_theorem(name):
             else:
                 assert layer == source_layer
 
-    check(target.layers, rest, output_map(target).layer)
+    check(target.layers, rest, sums(target)[-1].maps[0].layer)
 
 
 def test_every_layer_has_biases_of_its_own_where_asked_for():
