@@ -36,7 +36,6 @@ from slth.types import AnyArray
 GRID = 2.0**-24  # every value is an integer multiple of this
 
 Key = UInt32[AnyArray, "2"]
-Word = UInt32[AnyArray, "..."] | int  # one half of a flat index; the halves broadcast
 Words = UInt32[Array, "..."]
 
 _WORD = 2**32
@@ -68,47 +67,12 @@ def key(seed: SupportsIndex, *names: str) -> UInt32[np.ndarray, "2"]:
     return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)
 
 
-def bits(key: Key, low: Word, high: Word = 0) -> Words:
-    """32 uniform bits at each flat index ``high * 2^32 + low``.
-
-    Args:
-      key: shape (2,), uint32.
-      low, high: the two words of the indices, integers in [0, 2^32) or uint32 arrays of shapes that
-        broadcast.
-    Returns: uint32 of the broadcast shape; an element depends on the key and its own index only.
-    Raises: TypeError or ValueError if a word is neither.
-    """
-    return _hash(_word(low, "low"), *_subkeys(key, _word(high, "high")))
-
-
-def uniform_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "..."]:
-    """U[-1, 1) on the grid: k 2^-24, k uniform on {-2^24, ..., 2^24 - 1}, at each flat index.
-
-    Mean -2^-25, variance 1/3 to within 2^-49. Arguments as for `bits`.
-    """
-    return _to_uniform(bits(key, low, high))
-
-
-def normal_at(key: Key, low: Word, high: Word = 0) -> Float32[Array, "..."]:
-    r"""N(0, 1) on the grid, at each flat index, by inversion in integers.
-
-    One bit is the sign; 31 bits, plus one, are t in {1, ..., 2^31}, and |x| is
-    Q^-1((t - 1/2) 2^-32), Q the upper tail probability, by linear interpolation in a table of 256
-    pieces for each octave of t, computed in float64.
-
-    Accuracy: |x| within 1e-6 of the exact quantile up to |x| = 6.33, the largest value (probability
-    2^-31); beyond |x| = 1 the step of float32, a multiple of the grid, adds up to 2^-22.
-    Kolmogorov distance to N(0, 1) below 4e-7. Arguments as for `bits`.
-    Source: hierarchical segmentation of the inverse CDF, Lee et al., IEEE FPL 2006.
-    """
-    return _to_normal(bits(key, low, high))
-
-
 def uniform(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*shape"]:
     """U[-1, 1) on the grid at the flat indices start, start + 1, ..., filling ``shape`` row-major.
 
-    Equal, bit for bit, to `uniform_at` at these indices. ``start`` is any integer in [0, 2^64), and
-    no new value of it compiles anew; at most 2^32 values at once.
+    A value is k 2^-24, k uniform on {-2^24, ..., 2^24 - 1}: mean -2^-25, variance 1/3 to within 2^-49. It
+    depends on the key and its own index only. ``start`` is any integer in [0, 2^64), and no new value of it
+    compiles anew; at most 2^32 values at once.
 
     >>> whole = uniform(key(0, "conv1"), (4, 3))
     >>> bool((whole[2:] == uniform(key(0, "conv1"), (2, 3), start=6)).all())
@@ -120,7 +84,14 @@ def uniform(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*
 def normal(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*shape"]:
     """N(0, 1) on the grid at the flat indices start, start + 1, ..., filling ``shape`` row-major.
 
-    Equal, bit for bit, to `normal_at` at these indices; ``start`` and ``shape`` as for `uniform`.
+    By inversion in integers: one bit is the sign; 31 bits, plus one, are t in {1, ..., 2^31}, and |x| is
+    Q^-1((t - 1/2) 2^-32), Q the upper tail probability, by linear interpolation in a table of 256
+    pieces for each octave of t, computed in float64.
+
+    Accuracy: |x| within 1e-6 of the exact quantile up to |x| = 6.33, the largest value (probability
+    2^-31); beyond |x| = 1 the step of float32, a multiple of the grid, adds up to 2^-22.
+    Kolmogorov distance to N(0, 1) below 4e-7. ``start`` and ``shape`` as for `uniform`.
+    Source: hierarchical segmentation of the inverse CDF, Lee et al., IEEE FPL 2006.
     """
     return _draw(key, _words(shape, start), tuple(shape), _to_normal)
 
@@ -173,16 +144,6 @@ def _words(shape: Sequence[int], start: int) -> tuple[Words, Words]:
     if not 0 <= start <= _WORD**2 - max(size, 1):
         raise ValueError(f"flat indices must lie in [0, 2^64), got start {start} and {size} values")
     return jnp.uint32(start % _WORD), jnp.uint32(start // _WORD)
-
-
-def _word(word: Word, name: str) -> Words:
-    if isinstance(word, int):
-        if not 0 <= word < _WORD:
-            raise ValueError(f"the {name} word of an index must be in [0, 2^32), got {word}")
-        return jnp.uint32(word)
-    if word.dtype != jnp.uint32:
-        raise TypeError(f"the {name} words of indices must be uint32, got {word.dtype}: split large indices")
-    return jnp.asarray(word)
 
 
 def _mix(x: Words) -> Words:
