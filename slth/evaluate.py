@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slth import nn
-from slth.nn.graph import sums as sums_of
+from slth.nn.forward import in_batches
+from slth.nn.graph import sums
 from slth.nn.network import Network
 from slth.types import Batch, Params
 
+Arrays = dict[str, Array]
 BATCH = 64
 
 
@@ -147,61 +149,39 @@ def run(
       >>> bool(abs(made.factor * out.logits - made.ticket(x)).max() < 1e-5), list(out.layers)
       (True, ['a', 'b'])
     """
-    if copies is None or len(images) == 0:
+    if copies is None:
         return Outputs(nn.predict(network, params, images, batch), {})
-    size = min(batch, len(images))
     columns = dict(copies.columns)
     used = {path: copies.reads[path][channels] for path, channels in columns.items()}
-    logits, sums = [], []
-    for start in range(0, len(images), size):
-        block = np.asarray(images[start : start + size])
-        count = len(block)
-        block = np.pad(block, ((0, size - count), *((0, 0),) * (block.ndim - 1)))
-        y, layers = _compared(network, copies.target, params, copies.params, columns, used, block)
-        logits.append(np.asarray(y)[:count])
-        sums.append(
-            {path: np.asarray(values, np.float64)[:, :count].sum(1) for path, values in layers.items()}
-        )
-    errors = {
-        path: _layer_error(np.sum([batch[path] for batch in sums], axis=0), int((~used[path]).sum()))
-        for path in columns
-    }
-    return Outputs(np.concatenate(logits), errors)
+    compared = partial(_compared, network, copies.target, params, copies.params, columns, used)
+    logits, powers = in_batches(compared, images, batch)
+    return Outputs(logits, {path: _layer_error(powers[path], used[path]) for path in columns})
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _compared(
-    network: Network,
-    target: Network,
-    params: Params,
-    goal: Params,
-    columns: dict[str, Array],
-    used: dict[str, Array],
-    x: Batch,
-) -> tuple[Array, dict[str, Float[Array, "4 n"]]]:
+    network: Network, target: Network, params: Params, goal: Params, columns: Arrays, used: Arrays, x: Batch
+) -> tuple[Array, dict[str, Float[Array, "n 4"]]]:
     """Outputs, and by layer and image the squared norms for `_layer_error`."""
     y, values = nn.trace(network, params, x)
     _, right = nn.trace(target, goal, x)
+    powers = {}
     names = carried_values(target)
-    sums = {}
     for path, channels in columns.items():
-        carried = values[names[path]][..., channels]  # (n, *space, cout, copies)
-        x_j = right[names[path]]
-        off = jnp.where(_behind(used[path], carried), carried - x_j[..., None], 0)
-        count = _behind(used[path].sum(-1), x_j)
+        carried = values[names[path]][..., channels].reshape(len(x), -1, *channels.shape)
+        x_j = right[names[path]].reshape(len(x), -1, len(channels))
+        count = used[path].sum(-1)[None, None]
+        off = jnp.where(used[path][None, None], carried - x_j[..., None], 0)
         mean_off = off.sum(-1) / jnp.maximum(count, 1)
         parts = (off, x_j * jnp.sqrt(count.astype(x.dtype)), mean_off, jnp.where(count > 0, x_j, 0))
-        sums[path] = jnp.stack([(part**2).reshape(len(x), -1).sum(1) for part in parts])
-    return y, sums
+        powers[path] = jnp.stack([(part**2).reshape(len(x), -1).sum(1) for part in parts], 1)
+    return y, powers
 
 
-def _behind(values: Array, like: Array) -> Array:
-    """The values with leading axes of length 1, as many as ``like`` has axes."""
-    return values.reshape((1,) * (like.ndim - values.ndim) + values.shape)
-
-
-def _layer_error(sums: Float[np.ndarray, "4"], unread: int) -> LayerError:
-    off, power, mean_off, mean_power = np.maximum(sums, np.finfo(np.float64).tiny)
+def _layer_error(powers: Float[np.ndarray, "n 4"], used: Bool[np.ndarray, "cout copies"]) -> LayerError:
+    total = np.sum(powers, 0, np.float64)
+    off, power, mean_off, mean_power = np.maximum(total, np.finfo(np.float64).tiny)
+    unread = int((~used).sum())
     return LayerError(float(np.sqrt(off / power)), float(np.sqrt(mean_off / mean_power)), unread)
 
 
@@ -214,4 +194,4 @@ def carried_values(target: Network) -> dict[str, str]:
       >>> evaluate.carried_values(nn.Network((3,), (block,)))
       {'block/branch/inner': 'block'}
     """
-    return {step.path: step.name for step in sums_of(target)}
+    return {step.path: step.name for step in sums(target)}
