@@ -8,10 +8,11 @@ sums carry :math:`\gamma_n |a|` along with their radius.
 
 import math
 from collections.abc import Iterable
+from itertools import repeat
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool
@@ -19,11 +20,12 @@ from slth.types import Shape
 
 UNIT = 2.0**-53
 Values = Float[np.ndarray, "n ..."]
+Entries = Shaped[np.ndarray, "n ..."]
+"""Values, or what else each of them has."""
 Kernel = Float[np.ndarray, "*taps cin cout"]
 Mover: TypeAlias = Flatten | GlobalMean | Pool
 """A layer without parameters that acts on positions, the same for every channel."""
 Places = dict[tuple[int, ...], tuple[slice, ...]]
-"""By tap, the entries of the padded input that the tap meets."""
 
 
 def gamma(terms: int) -> float:
@@ -41,15 +43,15 @@ def correlate(layer: Linear, x: Values, kernel: Kernel) -> Values:
     if not isinstance(layer, Conv):
         return x @ kernel
     cin, cout = kernel.shape[-2:]
-    places = _conv_places(layer, x.shape[1:])
+    places = _places(layer, x.shape[1:])
+    shape = (len(x), *layer.output_shape(x.shape[1:])[:-1], cout)
     x = np.pad(x, ((0, 0), *layer.padding, (0, 0)))
-    shape = (*x[next(iter(places.values()))].shape[:-1], cout)
     if cin * 4 < cout:  # few inputs: one product of all taps is faster than a product for each
-        x = np.concatenate([x[place] for place in places.values()], -1)
+        x = np.concatenate([x[:, *place] for place in places.values()], -1)
         return (x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, cout)).reshape(shape)
     y = np.zeros((math.prod(shape[:-1]), cout))
     for tap, place in places.items():  # as matrices: NumPy multiplies stacks of them one by one
-        y += x[place].reshape(-1, cin) @ kernel[tap]
+        y += x[:, *place].reshape(-1, cin) @ kernel[tap]
     return y.reshape(shape)
 
 
@@ -57,40 +59,33 @@ def transposed(layer: Linear, y: Values, kernel: Kernel, shape: Shape) -> Values
     """The transpose of `correlate`, to inputs of spatial shape ``shape[:-1]``."""
     if not isinstance(layer, Conv):
         return y @ kernel.T
-    places = _conv_places(layer, shape)
     flat = y.reshape(-1, y.shape[-1])
-    parts = ((flat @ kernel[tap].T).reshape(*y.shape[:-1], -1) for tap in places)
-    return _scattered(layer, places, parts, (len(y), *shape[:-1], kernel.shape[-2]))
+    parts = ((flat @ kernel[tap].T).reshape(*y.shape[:-1], -1) for tap in np.ndindex(*layer.kernel))
+    return _scattered(layer, parts, (len(y), *shape[:-1], kernel.shape[-2]))
 
 
-def _conv_places(layer: Conv, shape: Shape) -> Places:
-    return _places(layer.kernel, layer.stride, layer.output_shape((*shape[:-1], 1))[:-1], layer.dilation)
-
-
-def _places(size: Shape, stride: Shape, output: Shape, dilation: Shape | None = None) -> Places:
-    dilation = dilation or (1,) * len(size)
+def _places(layer: Conv | Pool, shape: Shape) -> Places:
+    """By tap, the entries of a padded input that the tap meets; ``shape`` is the input's without padding."""
+    conv = isinstance(layer, Conv)
+    size, dilation = (layer.kernel, layer.dilation) if conv else (layer.window, (1,) * len(layer.window))
+    axes = list(zip(dilation, layer.stride, layer.output_shape(shape), strict=False))
     return {
-        tap: (
-            slice(None),
-            *(
-                slice(d * t, d * t + s * (out - 1) + 1, s)
-                for t, d, s, out in zip(tap, dilation, stride, output, strict=True)
-            ),
+        tap: tuple(
+            slice(d * t, d * t + s * (out - 1) + 1, s) for t, (d, s, out) in zip(tap, axes, strict=True)
         )
         for tap in np.ndindex(*size)
     }
 
 
-def _scattered(layer: Conv | Pool, places: Places, parts: Iterable[Values], shape: Shape) -> Values:
+def _scattered(layer: Conv | Pool, parts: Iterable[Values], shape: Shape) -> Values:
     """The parts of all taps, each added to the entries that its tap meets, for inputs of this shape."""
+    places = list(_places(layer, shape[1:]).values())
     start = [low for low, _ in layer.padding]
-    last = next(reversed(places.values()))[1:]
-    tops = [max(low + size, at.stop) for low, size, at in zip(start, shape[1:], last, strict=False)]
+    tops = [max(low + size, at.stop) for low, size, at in zip(start, shape[1:], places[-1], strict=False)]
     x = np.zeros((shape[0], *tops, shape[-1]))
-    for place, part in zip(places.values(), parts, strict=True):
-        x[place] += part
-    inside = (slice(low, low + size) for low, size in zip(start, shape[1:], strict=False))
-    return x[(slice(None), *inside)]
+    for place, part in zip(places, parts, strict=True):
+        x[:, *place] += part
+    return x[:, *(slice(low, low + size) for low, size in zip(start, shape[1:], strict=False))]
 
 
 def is_max(layer: object) -> TypeGuard[Pool]:
@@ -98,7 +93,7 @@ def is_max(layer: object) -> TypeGuard[Pool]:
     return isinstance(layer, Pool) and layer.kind == "max"
 
 
-def moved(layer: Mover, x: Values) -> Values:
+def moved(layer: Mover, x: Entries) -> Entries:
     """Pooling or flattening; all but max pooling is linear."""
     if isinstance(layer, Flatten):
         return (np.moveaxis(x, -1, 1) if layer.order == "chw" else x).reshape(len(x), -1)
@@ -109,7 +104,7 @@ def moved(layer: Mover, x: Values) -> Values:
     return windows(layer, x, 0.0).sum(0) / _mean_sizes(layer, x.shape[1:])
 
 
-def moved_transposed(layer: Mover, y: Values, shape: Shape) -> Values:
+def moved_transposed(layer: Mover, y: Entries, shape: Shape) -> Entries:
     """The transpose of mean pooling or flattening of inputs of the given shape."""
     if isinstance(layer, Flatten):
         if layer.order == "hwc":
@@ -118,55 +113,27 @@ def moved_transposed(layer: Mover, y: Values, shape: Shape) -> Values:
     if isinstance(layer, GlobalMean):
         y = y.reshape(len(y), *(1,) * (len(shape) - 1), -1)
         return np.broadcast_to(y, (len(y), *shape)) / math.prod(shape[:-1])
-    y = y / _mean_sizes(layer, shape)
-    places = _places(layer.window, layer.stride, y.shape[1:-1])
-    return _scattered(layer, places, (y for _ in places), (len(y), *shape))
+    parts = repeat(y / _mean_sizes(layer, shape), math.prod(layer.window))
+    return _scattered(layer, parts, (len(y), *shape))
 
 
 def _mean_sizes(layer: Pool, shape: Shape) -> Float[np.ndarray, "*space 1"]:
-    """By what each window of mean pooling divides."""
-    entries = np.ones((1, *shape[:-1], 1))
-    if not layer.count_padding:
-        return windows(layer, entries, 0.0).sum(0)[0]
-    counted = np.pad(entries, ((0, 0), *layer.padding, (0, 0)), constant_values=1)
-    return windows(layer, counted, 0.0, shape).sum(0)[0]
+    """By what each window of mean pooling divides: its entries along each axis, multiplied."""
+    counts = np.ones(())
+    axes = zip(layer.output_shape(shape)[:-1], shape, layer.padding, layer.window, layer.stride, strict=False)
+    for output, size, (low, high), window, stride in axes:
+        start = stride * np.arange(output) - low
+        first, last = (-low, size + high) if layer.count_padding else (0, size)
+        counts = np.multiply.outer(counts, np.minimum(start + window, last) - np.maximum(start, first))
+    return counts[..., None]
 
 
 def windows(
-    layer: Pool, x: Float[np.ndarray, "n *space c"], fill: float, shape: Shape | None = None
+    layer: Pool, x: Float[np.ndarray, "n *space c"], fill: float
 ) -> Float[np.ndarray, "taps n *out c"]:
-    """The entries of each window, tap by tap; ``fill`` in the padding.
-
-    Args:
-      shape: of an input that is padded already, without its padding; None for one that is not.
-    """
-    output = layer.output_shape((*(x.shape[1:] if shape is None else shape)[:-1], 1))[:-1]
-    places = _places(layer.window, layer.stride, output)
-    pads = []
-    for (low, _), size, at in zip(
-        layer.padding, x.shape[1:-1], next(reversed(places.values()))[1:], strict=True
-    ):
-        low = low if shape is None else 0
-        pads.append((low, max(0, at.stop - low - size)))
+    """The entries of each window, tap by tap; ``fill`` in the padding."""
+    places = _places(layer, x.shape[1:])
+    # No window that sticks out at the end does so by more than its size.
+    pads = [(low, size) for (low, _), size in zip(layer.padding, layer.window, strict=True)]
     x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
-    return np.stack([x[place] for place in places.values()])
-
-
-def carried(
-    stride: Shape, channels: Int[np.ndarray, " out"], x: Float[np.ndarray, "n *space c"]
-) -> Float[np.ndarray, "n *out out"]:
-    """Every stride-th position of the given channels, 0 for -1."""
-    x = x[(slice(None), *(slice(None, None, s) for s in stride))][..., channels]
-    return x if (channels >= 0).all() else x * (channels >= 0)
-
-
-def carried_transposed(
-    stride: Shape, channels: Int[np.ndarray, " out"], y: Float[np.ndarray, "n *out out"], shape: Shape
-) -> Float[np.ndarray, "n *shape"]:
-    """The transpose of `carried`, to inputs of the given shape."""
-    x = np.zeros((len(y), *shape))
-    held = np.flatnonzero(channels >= 0)
-    thin = np.zeros((*y.shape[:-1], shape[-1]))
-    np.add.at(np.moveaxis(thin, -1, 0), channels[held], np.moveaxis(y[..., held], -1, 0))
-    x[(slice(None), *(slice(None, None, s) for s in stride))] = thin
-    return x
+    return np.stack([x[:, *place] for place in places.values()])

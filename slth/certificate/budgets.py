@@ -8,20 +8,22 @@ Lipschitz constant; a sum adds its terms, so that a residual block is one factor
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate import steps as lowered
-from slth.certificate.arithmetic import Kernel, Values, correlate
+from slth.certificate import steps
+from slth.certificate.arithmetic import Values, correlate
 from slth.certificate.domain import Domain
 from slth.certificate.slopes import info_of
-from slth.certificate.steps import Apply, Lowered, Sum, applied, behind, between, follow, layout, lower
+from slth.certificate.steps import Apply, Lowered, Sum, behind, between, follow, layout, led, lower
 from slth.construction import Construction
 from slth.construction.plan import centred
 from slth.nn.activations import ActivationInfo
-from slth.nn.layers import Activation, Conv, Linear
+from slth.nn.graph import linear_maps
+from slth.nn.layers import Activation, Conv
 from slth.source import Source, layer_scale, parameter
 from slth.source.layout import Univariate
 from slth.source.widths import first_info
@@ -36,10 +38,10 @@ SLACK32 = 1 + 1e-4
 """The same for means that a construction takes in float32."""
 
 
-class Map(NamedTuple):
-    """One linear map into a node: a target layer, or a skip as the 1x1 convolution that is solved."""
+@dataclass(frozen=True, eq=False)
+class Map(steps.Map):
+    """One linear map into a node that is solved: a target layer, or a skip as a 1x1 convolution."""
 
-    linear: lowered.Map
     scale: float
     """The source's scale of its weights."""
     sigma: float
@@ -52,29 +54,14 @@ class Map(NamedTuple):
     """Whether constants cancel something at every tap: phi(0) of the first layer, or activations' means."""
 
     @property
-    def path(self) -> str:
-        """Key of its parameters."""
-        return self.linear.path
-
-    @property
-    def layer(self) -> Linear:
-        """The target's layer."""
-        return self.linear.layer
-
-    @property
-    def kernel(self) -> Kernel:
-        """The balanced target's weights."""
-        return self.linear.weight
-
-    @property
     def taps(self) -> int:
         """Taps that may meet padding; constants are exact through all others."""
-        return math.prod(self.kernel.shape[:-2]) if isinstance(self.layer, Conv) else 0
+        return math.prod(self.weight.shape[:-2]) if isinstance(self.layer, Conv) else 0
 
     @property
     def fan_in(self) -> int:
         """D: most non-zero weights of one output."""
-        return int(np.count_nonzero(self.kernel.reshape(-1, self.kernel.shape[-1]), axis=0).max())
+        return int(np.count_nonzero(self.weight.reshape(-1, self.weight.shape[-1]), axis=0).max())
 
     def gain(self, size: int) -> float:
         """Gamma for subsets of at most this size: sigma q D."""
@@ -97,7 +84,7 @@ class Node(NamedTuple):
     @property
     def problems(self) -> int:
         """Subset-sum problems of one copy; at most so many where constants cancel something tap by tap."""
-        weights = sum(entry.signs * int(np.count_nonzero(entry.kernel)) for entry in self.maps)
+        weights = sum(entry.signs * int(np.count_nonzero(entry.weight)) for entry in self.maps)
         offsets = [entry.taps for entry in self.maps if entry.offset]
         biases = int(np.count_nonzero(self.step.bias))
         return weights + (self.features * (1 + sum(offsets)) if offsets else biases)
@@ -123,14 +110,20 @@ class Setting(NamedTuple):
     source: Source
     first: Univariate
     """The extra first layer."""
+    alpha: float
+    """Largest |alpha| that it may have."""
     info: ActivationInfo
     """Of that layer's activation."""
+
+    @property
+    def maps(self) -> tuple[Map, ...]:
+        """The maps of all nodes."""
+        return tuple(entry for node in self.nodes for entry in node.maps)
 
     def sizes(self, multiplicity: int) -> dict[str, int]:
         """q of every map by path: all members there are, in the first layer of both signs."""
         both = self.first.width // self.first.inputs
-        maps = (entry for node in self.nodes for entry in node.maps)
-        return {entry.path: both if entry.raw else multiplicity for entry in maps}
+        return {entry.path: both if entry.raw else multiplicity for entry in self.maps}
 
     def problems(self, multiplicity: int) -> int:
         """Subset-sum problems of a source of m copies."""
@@ -148,27 +141,29 @@ def setting_of(made: Construction) -> Setting:
             "theorem: budgets are those of the L+1 construction, this source has 2L layers: make it with "
             "depth L+1"
         )
-    target = lower(made, made.params)
+    target, solved = lower(made, made.params), linear_maps(source.network)
     info, means = first_info(made.target.network), centred(made.target.network, source.network, layout(made))
     signs = 1 if info.mu_plus == info.mu_minus or _nonnegative(target) else 2
-    last = max(number for number, step in enumerate(target.steps) if isinstance(step, Sum))
     raw, nodes = {0}, []
-    for number, step in enumerate(target.steps):
+    for number, step in enumerate(target.steps, start=1):
         if isinstance(step, Apply):
-            raw |= {number + 1} if step.reads in raw else set()
+            raw |= {number} if step.reads in raw else set()
             continue
         maps = tuple(
             Map(
-                entry,
-                layer_scale(source, entry.path),
-                largest_weight(source, entry.path),
-                entry.reads in raw,
-                *((signs, info.offset != 0) if entry.reads in raw else (1, means)),
+                **vars(entry),
+                scale=layer_scale(source, entry.path),
+                sigma=largest_weight(source, entry.path),
+                raw=(read := entry.reads in raw),
+                signs=signs if read else 1,
+                offset=info.offset != 0 if read else means,
             )
             for entry in step.maps
+            if entry.path in solved
         )
-        nodes.append(Node(step, maps, number != last))
-    return Setting(target, tuple(nodes), source, first, info)
+        nodes.append(Node(step, maps, True))
+    nodes[-1] = nodes[-1]._replace(copied=False)
+    return Setting(target, tuple(nodes), source, first, largest_weight(source, first.path), info)
 
 
 def _nonnegative(target: Lowered) -> bool:
@@ -203,18 +198,17 @@ def reads_of(setting: Setting, domain: Domain, calibration: Values | None = None
       domain: checked against the target's input shape (`Domain.check`).
       calibration: images that the means were taken from; None where there were none.
     """
-    maps = [entry for node in setting.nodes for entry in node.maps]
-    sums = {entry.path: 0.0 for entry in maps}
+    sums = {entry.path: 0.0 for entry in setting.maps}
     reach = 0.0
     for sizes in _sizes(setting.lowered, domain):
         reach = max(reach, float(sizes[0].max()))
-        for entry in maps:
-            read = correlate(entry.layer, sizes[entry.linear.reads], 1.0 * (entry.kernel != 0))
+        for entry in setting.maps:
+            read = correlate(entry.layer, sizes[entry.reads], 1.0 * (entry.weight != 0))
             sums[entry.path] = max(sums[entry.path], float(read.max()) * SLACK)
-    offsets = [entry for entry in maps if entry.offset and not entry.raw]
+    offsets = [entry for entry in setting.maps if entry.offset and not entry.raw]
     if calibration is not None and offsets:
         for entry, mean in zip(offsets, _means(setting.lowered, offsets, calibration), strict=True):
-            read = (mean[:, None] * (entry.kernel != 0)).reshape(-1, entry.kernel.shape[-1])
+            read = (mean[..., None] * (entry.weight != 0)).reshape(-1, entry.weight.shape[-1])
             sums[entry.path] += float(read.sum(0).max()) * SLACK32
     return Reads(sums, reach)
 
@@ -222,10 +216,7 @@ def reads_of(setting: Setting, domain: Domain, calibration: Values | None = None
 def _values(target: Lowered, images: Values) -> Iterator[list[Values]]:
     """The target's values for some images at a time."""
     for start in range(0, len(images), IMAGES):
-        x = np.asarray(images[start : start + IMAGES], np.float64)
-        for layer in target.lead:
-            x = applied(layer, x)
-        yield follow(target.steps, x)
+        yield follow(target.steps, led(target.lead, np.asarray(images[start : start + IMAGES], np.float64)))
 
 
 def _sizes(target: Lowered, domain: Domain) -> Iterator[list[Values]]:
@@ -239,17 +230,17 @@ def _sizes(target: Lowered, domain: Domain) -> Iterator[list[Values]]:
         yield [x.size for x in follow(target.steps, between(*ends))]
 
 
-def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, " cin"]]:
+def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, "*cin"]]:
     """Magnitudes of the channels' means at each map; of a dense layer, which may read several positions of a
-    channel, at least these."""
-    totals = [np.zeros(entry.kernel.shape[-2]) for entry in maps]
+    channel, the largest of these."""
+    totals = [np.zeros(entry.weight.shape[-2]) for entry in maps]
     for values in _values(target, images):
         for total, entry in zip(totals, maps, strict=True):
-            x = values[entry.linear.reads]
+            x = values[entry.reads]
             total += x.reshape(len(x), -1, x.shape[-1]).mean(1).sum(0)
     means = [np.abs(total) / len(images) for total in totals]
     return [
-        mean if isinstance(entry.layer, Conv) else np.full_like(mean, mean.max())
+        mean if isinstance(entry.layer, Conv) else mean.max(keepdims=True)
         for mean, entry in zip(means, maps, strict=True)
     ]
 
@@ -260,24 +251,17 @@ def log_growth(setting: Setting, sizes: Mapping[str, int]) -> dict[str, float]:
     Args:
       sizes: q by path of each map.
     """
-    nodes = {node.path: node for node in setting.nodes}
-    grown: list[dict[str, float]] = [{}]
-    for step in setting.lowered.steps:
-        if isinstance(step, Apply):
-            # Pooling and flattening enlarge no error.
-            log = math.log(info_of(step.layer).lipschitz) if isinstance(step.layer, Activation) else 0.0
-            grown.append({path: value + log for path, value in grown[step.reads].items()})
-            continue
-        terms = [(entry.linear.reads, _log(entry.gain(sizes[entry.path]))) for entry in nodes[step.path].maps]
-        if step.carry is not None:
-            terms.append((step.carry.reads, 0.0))
-        errors: dict[str, float] = {}
-        for reads, log in terms:
-            for path, value in grown[reads].items():
-                errors[path] = float(np.logaddexp(errors.get(path, -math.inf), value + log))
-        grown.append(errors | {step.path: 0.0})
-    return grown[-1]
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value else -math.inf
+    gains = {entry.path: entry.gain(sizes[entry.path]) for entry in setting.maps}
+    numbered = list(enumerate(setting.lowered.steps, start=1))
+    grown = np.full(len(numbered) + 1, -np.inf)  # by value
+    grown[-1] = 0.0
+    for number, step in reversed(numbered):
+        if isinstance(step, Sum):  # a carried skip is copied as it is
+            factors = [(entry.reads, gains.get(entry.path, 1.0)) for entry in step.maps]
+        else:  # pooling and flattening enlarge no error
+            layer = step.layer
+            factors = [(step.reads, info_of(layer).lipschitz if isinstance(layer, Activation) else 1.0)]
+        for reads, factor in factors:
+            log = math.log(factor) if factor else -math.inf
+            grown[reads] = np.logaddexp(grown[reads], grown[number] + log)
+    return {step.path: float(grown[number]) for number, step in numbered if isinstance(step, Sum)}

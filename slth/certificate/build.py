@@ -1,22 +1,24 @@
 """The `Pair` of a target and its ticket, from a construction, in float64."""
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from slth import nn
-from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, moved, terms
-from slth.certificate.pair import Node, Pair, Place, Same, Univariate
+from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, moved, moved_transposed, terms
+from slth.certificate.pair import Node, Pair, Place, Univariate
 from slth.certificate.slopes import ROUNDING, evaluate, info_of
-from slth.certificate.steps import Apply, Carry, Map, Sum, applied, layout, lower, summed
+from slth.certificate.steps import Apply, Sum, applied, layout, lower, summed
 from slth.construction import Construction
+from slth.construction.balance import skip_kernel
 from slth.construction.prune import read_channels
-from slth.nn import by_layer, parameter_shapes
+from slth.nn import by_layer
 from slth.nn.graph import Step, graph, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
-from slth.source import parameter
 
 Array = np.ndarray
 
@@ -37,20 +39,9 @@ class Parts(NamedTuple):
     """The ticket by layer."""
 
     made: Construction
-    masks: dict[str, dict[str, Array]]
+    kept: dict[str, dict[str, Float[Array, "..."]]]
+    """What the mask keeps of the source's parameters, 0 elsewhere."""
     read: dict[str, Bool[Array, " source_channels"]]
-
-    def kept(self, path: str, name: str) -> Array:
-        """What the mask keeps of a parameter of the source; zeros where neither has it."""
-        mask = np.asarray(self.masks[path].get(name, False))
-        shape = parameter_shapes(self.made.source.network).get(f"{path}/{name}")
-        if shape is None or not mask.shape:
-            return np.zeros(len(self.read[path]))
-        if mask.shape != shape:
-            raise ValueError(
-                f"certificate: mask {path}/{name} has shape {mask.shape}, the source has {shape}"
-            )
-        return np.where(mask, np.asarray(parameter(self.made.source, f"{path}/{name}")), 0).astype(np.float64)
 
 
 def build(made: Construction, *, signed: bool) -> Pair:
@@ -77,10 +68,10 @@ def build(made: Construction, *, signed: bool) -> Pair:
             "certificate: the layers of the source are not those of the target: make it with "
             "slth.Source.of(target)"
         )
-    parts = Parts(made, by_layer(made.mask), read_channels(made.source.network, made.mask))
+    parts = Parts(made, by_layer(made.ticket.params), read_channels(made.source.network, made.mask))
     first, view = _univariate(parts, front, value_shapes(made.source.network)[len(lead)], signed)
     views: list[View] = [view]
-    built: list[Node | Same] = []
+    built: list[Node | Apply] = []
     last = [step.path for step in steps if isinstance(step, Sum)][-1]
     for step, source_step in zip(steps, behind, strict=True):
         if isinstance(step, Sum):
@@ -104,8 +95,8 @@ def _univariate(
     assert isinstance(phi.layer, Activation)
     *space, cin = shape
     read = parts.read[node.path]
-    kernel = parts.kept(node.path, "kernel").reshape(cin, -1)[:, read]
-    bias = parts.kept(node.path, "bias")[read]
+    kernel, bias = _kept(parts.kept[node.path], read)
+    kernel = kernel.reshape(cin, -1)
     if ((kernel != 0).sum(0) + (bias != 0) > 1).any():
         raise ValueError("certificate: a channel of the first source layer is not univariate")
     index = np.abs(kernel).argmax(0)
@@ -135,30 +126,33 @@ def _node(
     target, kept, missed = [], [], []
     biases: Values = np.zeros(len(owner))
     for entry in step.maps:
-        view = views[entry.reads]
+        view, taps = views[entry.reads], entry.weight.shape[:-2]
+        own = parts.kept.get(entry.path) or {"kernel": skip_kernel(wide.skips[0], {}, len(view.read))}
+        value, constants = _kept(own, read)
+        biases = biases + constants
+        value = value.reshape(*taps, len(view.read), -1)[..., view.read, :]
         weight = entry.weight[..., view.inputs, :] / view.scale[:, None] * scale
-        value = parts.kept(entry.path, "kernel")[..., view.read, :][..., read]
-        sums = np.zeros((len(view.inputs), *value.shape[:-2], value.shape[-1]))
+        sums = np.zeros((len(view.inputs), *taps, value.shape[-1]))
         by_channel = np.moveaxis(value, -2, 0)
         for index, gain in zip(view.place.owner, view.place.gain, strict=True):
             np.add.at(sums, index, by_channel * gain.reshape(-1, *(1,) * (value.ndim - 1)))
         error = np.moveaxis(sums, 0, -2) - np.where(owned, weight[..., owner], 0.0)
-        biases = biases + parts.kept(entry.path, "bias")[read]
         for maps, kernel in ((target, weight), (kept, value), (missed, error)):
-            maps.append(entry._replace(weight=kernel))
-    carry = _carry(step, wide, views, owner, read, scale)
+            maps.append(replace(entry, weight=kernel))
     bias = step.bias * scale
     aim = np.where(owned, bias[owner], 0.0)
     zero = np.zeros(len(owner))
-    copied = Sum(step.path, tuple(kept), carry, zero, zero)
+    copied = Sum(step.path, tuple(kept), zero, zero)
     constant = summed(copied._replace(bias=biases), [view.place.constant[None] for view in views])[0]
     rounding = 8 * UNIT * (np.abs(aim) + np.abs(constant) + np.abs(biases)) + sum(
-        gamma(terms(entry.weight)) * _size(entry, views[entry.reads].place.constant) for entry in kept
+        gamma(terms(entry.weight))
+        * correlate(entry.layer, np.abs(views[entry.reads].place.constant)[None], np.abs(entry.weight))[0]
+        for entry in kept
     )
     offset = np.where(owned, constant - aim, 0.0)
     node = Node(
-        Sum(step.path, tuple(target), step.carry, bias, 8 * UNIT * np.abs(bias)),
-        Sum(step.path, tuple(missed), None, offset, rounding),
+        Sum(step.path, tuple(target), bias, 8 * UNIT * np.abs(bias)),
+        Sum(step.path, tuple(missed), offset, rounding),
         copied,
     )
     gain = owned.astype(np.float64)[None]
@@ -167,65 +161,43 @@ def _node(
     return node, View(place, read, scale, np.arange(len(scale)))
 
 
-def _size(entry: Map, constant: Float[Array, "..."]) -> Float[Array, "..."]:
-    return correlate(entry.layer, np.abs(constant)[None], np.abs(entry.weight))[0]
+def _kept(own: dict[str, Float[Array, "..."]], read: Bool[Array, " channels"]) -> tuple[Array, Array]:
+    """What is kept of a layer's kernel, and of its bias (nothing where it has none), for channels read."""
+    kernel, bias = own["kernel"], own.get("bias", np.zeros(len(read)))
+    return np.asarray(kernel, np.float64)[..., read], np.asarray(bias, np.float64)[read]
 
 
-def _carry(
-    step: Sum, wide: nn.Sum, views: list[View], owner: Array, read: Array, scale: Array
-) -> Carry | None:
-    """The skip among the channels read; copies are carried to copies of the right channel, of one scale."""
-    if step.carry is None:
-        return None
-    reads, stride, channels = step.carry
-    view, skip = views[reads], wide.skips[0].layer
-    number = np.where(view.read, np.cumsum(view.read) - 1, -1)
-    ticket = (np.arange(len(read)) if skip is None else np.array(skip.channels))[read]  # pyright: ignore
-    ticket = np.where(ticket >= 0, number[ticket], -1)
-    before = np.where(ticket >= 0, np.where(view.place.owned, view.place.owner[0], -1)[ticket], -1)
-    if len(view.place.owner) > 1 or (before != np.where(owner >= 0, channels[owner], -1)).any():
-        raise ValueError(
-            f"certificate: the skip of {step.path} does not carry copies to copies of the same channel"
-        )
-    if (np.where(channels >= 0, view.scale[channels], scale) != scale).any():
-        raise ValueError(f"certificate: scales differ on the two sides of the carried skip of {step.path}")
-    return Carry(reads, stride, ticket)
-
-
-def _same(step: Apply, view: View) -> tuple[Same, View]:
+def _same(step: Apply, view: View) -> tuple[Apply, View]:
     """The same function on every channel of target and ticket."""
     place, layer = view.place, step.layer
     if isinstance(layer, Flatten):
-        return _flat(step, layer, view)
-    if isinstance(layer, Activation) and not info_of(layer).homogeneous and (view.scale != 1).any():
-        raise ValueError(f"certificate: {layer.kind} is not positively homogeneous, and its input is scaled")
+        return step, _flat(layer, view)
     constant = applied(layer, place.constant[None])[0]
     if isinstance(layer, Activation):
+        if not info_of(layer).homogeneous and (view.scale != 1).any():
+            raise ValueError(
+                f"certificate: {layer.kind} is not positively homogeneous, and its input is scaled"
+            )
         constant = np.where(place.owned, 0.0, constant)
     place = place._replace(shape=(*constant.shape[:-1], place.shape[-1]), constant=constant)
-    return Same(layer, step.reads, ROUNDING * np.abs(constant)), view._replace(place=place)
+    return step._replace(rounding=ROUNDING * np.abs(constant)), view._replace(place=place)
 
 
-def _flat(step: Apply, layer: Flatten, view: View) -> tuple[Same, View]:
+def _flat(layer: Flatten, view: View) -> View:
     """Features in the layer's order; the target's and the ticket's channels alike."""
     *space, channels = view.place.shape
-    positions = int(np.prod(space))
-    flat = layer.order == "hwc"
 
     def spread(values: Array) -> Array:
         """What each channel has, for each feature."""
-        return np.tile(values, positions) if flat else np.repeat(values, positions, -1)
+        return moved(layer, np.broadcast_to(values, (1, *space, len(values))))[0]
 
     def numbers(index: Array, count: int) -> Array:
         """Numbers of channels as numbers of features."""
-        size = index.shape[-1]
-        at = np.repeat(np.arange(positions), size) if flat else np.tile(np.arange(positions), size)
-        return at * count + spread(index) if flat else spread(index) * positions + at
+        features = moved_transposed(layer, np.arange(math.prod(space) * count)[None], (*space, count))
+        return moved(layer, features[..., index])[0]
 
-    constant = moved(layer, view.place.constant[None])[0]
-    place = Place(
-        (positions * channels,), numbers(view.place.owner, channels), spread(view.place.gain), constant
-    )
+    owner = np.stack([numbers(row, channels) for row in view.place.owner])
+    gain = np.stack([spread(row) for row in view.place.gain])
+    place = Place((math.prod(view.place.shape),), owner, gain, moved(layer, view.place.constant[None])[0])
     inputs = numbers(view.inputs, int(view.inputs.max()) + 1)
-    same = Same(layer, step.reads, np.zeros(len(constant)))
-    return same, View(place, spread(view.read), spread(view.scale), inputs)
+    return View(place, spread(view.read), spread(view.scale), inputs)

@@ -2,7 +2,7 @@ r"""The difference of ticket and target, place by place: by absolute values (The
 
 With signs, for target values within m_u +- r_u and errors e of the weights, kept weights v,
 
-    mid' = sum e m_u + offset + sum v mid,      rad' = |e| * r_u + |v| * rad + (a carried skip's).
+    mid' = sum e m_u + offset + sum v mid,      rad' = |e| * r_u + |v| * rad.
 
 At an activation, for u in its range and delta within mid +- rad,
 
@@ -13,8 +13,8 @@ the two intervals are intersected. Where a pre-activation keeps its sign this is
 around an image costs little more than the error at the image.
 
 Theorem 1 is the same recursion with |mid| + rad in place of the two: xi = |sum e m_u + offset| + |e| * r_u +
-|v| * E + (a carried skip's E) and E = (largest slope) * xi. Never the tighter one. Note |v|, not |sum v|:
-copies carry different errors, and subsets of mixed signs amplify them.
+|v| * E and E = (largest slope) * xi. Never the tighter one. Note |v|, not |sum v|: copies carry different
+errors, and subsets of mixed signs amplify them. A carried skip has one weight v = 1 for each copy, and e = 0.
 
 Source: this project; the recursion of Theorem 1 follows the proof of Burkholz, ICML 2022.
 """
@@ -80,22 +80,27 @@ def _start(pair: Pair, x: Range, *, signed: bool) -> Range:
     mid, rad = (a[..., index] for a in x)
     most = np.abs(alpha) * x.size[..., index]
     # r grows with its argument: its value at the upper end of a cell bounds it in the cell.
-    top = float(most.max(initial=0)) * (1 + 1e-12)
-    table = np.array([info.remainder(top * (cell + 1) / CELLS) for cell in range(CELLS)])
-    cell = np.minimum(np.floor(most / max(top, 1e-300) * CELLS).astype(int), CELLS - 1)
-    worst = np.where(most > 0, table[cell], 0.0) * (1 + 1e-12) + rounding + 1e-15
+    ends = np.linspace(0, most.max(initial=0), CELLS + 1)
+    table = np.array([info.remainder(float(end)) for end in ends])
+    worst = table[np.searchsorted(ends, most)] * (1 + 1e-12) + rounding + 1e-15
     whole = Range(np.zeros(shape), worst)
     if not signed:
         return whole
-    argument = alpha * mid
-    straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
-    centre = np.where(alpha == 0, 0.0, evaluate(phi, argument) - straight)
+    centre, straight = _departure(pair, x.mid)
     ends = alpha * (mid - rad), alpha * (mid + rad)
     least, largest = slopes(phi, np.minimum(*ends), np.maximum(*ends))
     lines = min(info.mu_plus, info.mu_minus), max(info.mu_plus, info.mu_minus)
     steep = np.maximum(np.abs(largest - lines[0]), np.abs(least - lines[1]))
     rounded = ROUNDING * (np.abs(straight) + abs(info.offset) + 1e-3)
     return _both(Range(centre, steep * np.abs(alpha) * rad + rounded), whole)
+
+
+def _departure(pair: Pair, x: Values) -> tuple[Values, Values]:
+    """phi(alpha x) less phi(0) and the line on its side of 0, and what it is taken from."""
+    phi, alpha, index, _ = pair.first
+    info, argument = info_of(phi), alpha * x[..., index]
+    straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
+    return np.where(alpha == 0, 0.0, evaluate(phi, argument) - straight), straight
 
 
 def _both(a: Range, b: Range) -> Range:
@@ -170,19 +175,14 @@ def _largest(layer: Pool, base: Range, delta: Range) -> Range:
 def at(pair: Pair, images: Values) -> tuple[list[Values], list[Values]]:
     """The target's values and delta at every place, for single inputs, without any bound of rounding."""
     x, values = points(pair, images)
-    phi, alpha, index, _ = pair.first
-    info, argument = info_of(phi), alpha * x[..., index]
-    straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
-    deltas = [np.where(alpha == 0, 0.0, evaluate(phi, argument) - straight)]
+    deltas = [_departure(pair, x)[0]]
     for step in pair.steps:
         if isinstance(step, Node):
             deltas.append(summed(step.missed, values) + summed(step.kept, deltas))
-        elif isinstance(step.layer, Activation) or is_max(step.layer):
+        else:
             place = pair.places[step.reads]
             base = place.carried(values[step.reads]) + place.constant
             deltas.append(applied(step.layer, base + deltas[step.reads]) - applied(step.layer, base))
-        else:
-            deltas.append(applied(step.layer, deltas[step.reads]))
     return values, deltas
 
 

@@ -84,13 +84,12 @@ def ball(
     size = np.asarray(radius, np.float64)
     if not (size >= 0).all():
         raise ValueError(f"domain: the radius of a ball must be at least 0, got {radius}")
-    below, above = (np.nextafter(centre + sign * size, sign * np.inf) for sign in (-1, 1))
-    if low is not None:
-        below = np.clip(below, np.asarray(low, np.float64), None)
-        above = np.maximum(above, below)
-    if high is not None:
-        above = np.clip(above, None, np.asarray(high, np.float64))
-        below = np.minimum(above, below)
+    least, most = (
+        np.asarray(none if end is None else end, np.float64) for end, none in ((low, -np.inf), (high, np.inf))
+    )
+    below, above = (
+        np.clip(np.nextafter(centre + sign * size, sign * np.inf), least, most) for sign in (-1, 1)
+    )
     text = f"balls of radius {size.max():.4g} around {len(centre)} images"
     return _checked(Domain("ball", below, above, text))
 

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.arithmetic import carried_transposed, gamma, is_max, moved_transposed, transposed
-from slth.certificate.pair import Node, Pair, Place, Same
+from slth.certificate.arithmetic import gamma, is_max, moved_transposed, transposed
+from slth.certificate.pair import Node, Pair, Place
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, slopes
-from slth.certificate.steps import Range, Sum, between
+from slth.certificate.steps import Apply, Range, Sum, between
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
 
@@ -44,10 +44,7 @@ def bounds(pair: Pair, values: Sequence[Range], deltas: Sequence[Range]) -> Floa
     tighter = []
     for i in range(len(last)):
         single = [[Range(*(a[i] for a in x)) for x in places] for places in (values, deltas)]
-        backward = _Backward(pair, *single)
-        for number in reversed(range(len(pair.steps))):
-            backward.step(number)
-        tighter.append(backward.bound().reshape(last.shape[1:]))
+        tighter.append(_Backward(pair, *single).bound().reshape(last.shape[1:]))
     return np.minimum(last, np.stack(tighter))
 
 
@@ -85,9 +82,6 @@ class _Side:
             slack = 2 * gamma(math.prod(kernel.shape[:-2]) * kernel.shape[-1]) + gamma(0)
             total.rad += slack * _most(form) * _reached(np.abs(kernel), x)
             yield entry.reads, transposed(entry.layer, form, kernel, x.mid.shape)
-        if step.carry is not None:
-            reads, stride, channels = step.carry
-            yield reads, carried_transposed(stride, channels, form, self.values[reads].mid.shape)
 
 
 class _Backward:
@@ -103,7 +97,9 @@ class _Backward:
         self.ticket.add(len(pair.steps), np.eye(count).reshape(count, *shape))
 
     def bound(self) -> Float[Array, " outputs"]:
-        """|delta| at the outputs."""
+        """|delta| at the outputs, after all steps."""
+        for number in reversed(range(len(self.pair.steps))):
+            self.step(number)
         for side in (self.ticket, self.target):
             for place, form in side.forms.items():
                 side.total.add(form, *side.values[place])
@@ -121,7 +117,7 @@ class _Backward:
             form = side.forms.pop(number + 1, None)
             if form is None:
                 continue
-            if isinstance(step, Same):
+            if isinstance(step, Apply):
                 self.same(step, side, form, number + 1)
             elif side is self.ticket:
                 self.node(step, place, form)
@@ -141,7 +137,7 @@ class _Backward:
         for reads, before in self.ticket.before(step.kept, form, own):
             self.ticket.add(reads, before)
 
-    def same(self, step: Same, side: _Side, form: Forms, behind: int) -> None:
+    def same(self, step: Apply, side: _Side, form: Forms, behind: int) -> None:
         """A form behind a layer without parameters."""
         layer, values = step.layer, side.values
         if side is self.ticket:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from slth.certificate.arithmetic import Values
-from slth.certificate.steps import Apply, Fixed, Range, Step, Sum, applied, behind, between, follow
+from slth.certificate.steps import Apply, Fixed, Range, Step, Sum, behind, between, follow, led
 from slth.nn.layers import Activation
 from slth.types import Shape
 
@@ -64,16 +64,7 @@ class Node(NamedTuple):
     missed: Sum
     """v~ - w, and by how much constants miss the bias; zero for a channel that carries no value."""
     kept: Sum
-    """The ticket's weights v and its carried skip, without any bias."""
-
-
-class Same(NamedTuple):
-    """A layer without parameters, the same in target and ticket."""
-
-    layer: Fixed
-    reads: int
-    rounding: Float[np.ndarray, "*space channels"]
-    """Bound of the rounding of the constants behind it."""
+    """The ticket's weights v, without any bias."""
 
 
 class Univariate(NamedTuple):
@@ -94,16 +85,15 @@ class Pair(NamedTuple):
     """Whether place 0 has the values x+ and x-, not x alone."""
     first: Univariate
     places: tuple[Place, ...]
-    steps: tuple[Node | Same, ...]
+    steps: tuple[Node | Apply, ...]
+    """A layer without parameters is the same in both."""
     factor: float
     """lambda."""
 
     @property
     def target(self) -> tuple[Step, ...]:
         """The target's steps, scaled."""
-        return tuple(
-            step.target if isinstance(step, Node) else Apply(step.layer, step.reads) for step in self.steps
-        )
+        return tuple(step.target if isinstance(step, Node) else step for step in self.steps)
 
 
 def inputs(pair: Pair, low: Values, high: Values) -> Range:
@@ -127,22 +117,18 @@ def unsplit(pair: Pair, start: Range) -> Range:
 
 def points(pair: Pair, images: Values) -> tuple[Values, list[Values]]:
     """What the extra first layer reads, and the (scaled) target's values at every place, for images."""
-    x = images
-    for layer in pair.lead:
-        x = applied(layer, x)
+    x = led(pair.lead, images)
     split = np.concatenate([np.maximum(x, 0.0), np.maximum(-x, 0.0)], -1) if pair.signed else x
     return x, follow(pair.target, split)
 
 
 def hull(pair: Pair, images: Values, batch: int) -> list[Range]:
     """The smallest ranges that hold the values of all images at every place (n = 1), a `MARGIN` wider."""
-    low: list[np.ndarray] = []
-    high: list[np.ndarray] = []
+    low, high = ([np.full(1, end)] * len(pair.places) for end in (np.inf, -np.inf))
     for start in range(0, len(images), batch):
         _, values = points(pair, images[start : start + batch])
-        least, most = ([f(a, axis=0, keepdims=True) for a in values] for f in (np.min, np.max))
-        low = least if not low else [np.minimum(a, b) for a, b in zip(low, least, strict=True)]
-        high = most if not high else [np.maximum(a, b) for a, b in zip(high, most, strict=True)]
+        low = [np.minimum(a, x.min(0, keepdims=True)) for a, x in zip(low, values, strict=True)]
+        high = [np.maximum(a, x.max(0, keepdims=True)) for a, x in zip(high, values, strict=True)]
     ranges = []
     for number, (a, b) in enumerate(zip(low, high, strict=True)):
         exact = number == 0 and not pair.lead  # the images themselves

@@ -5,22 +5,19 @@ r"""Certificates: how far a ticket's logits can be from its target's, proved ove
 for the two networks as functions of real numbers, plus ``slack`` for what float32 does to them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from slth import nn
 from slth.certificate import difference, linear
 from slth.certificate.build import build
 from slth.certificate.domain import Domain
 from slth.certificate.pair import Node, Pair, Place, hull, inputs
 from slth.certificate.steps import Map, Range, behind, follow, lower
 from slth.construction import Construction
-from slth.source import parameter
 
 Method = Literal["interval", "linear"]
 
@@ -148,25 +145,15 @@ def certify(
             f"certificate: method {method!r} is unknown: choose one of {', '.join(get_args(Method))}"
         )
     domain = domain.check(made.target.network.input_shape)
-    pair = _pair(made, domain)
+    low, _ = behind(lower(made, made.target.params).lead, domain.low, domain.high)
+    pair = build(made, signed=bool((low < 0).any()))
     if slack is None:
-        slack = measured_slack(made, domain, pair)
+        slack = _measured_slack(made, domain, pair)
     if exact_output:
         pair = with_exact_output(pair, domain)
-    bounds, batches = [], []
-    for low, high in _batches(domain, pair, method):
-        bound, layers = _bounds(pair, domain.kind, method, low, high)
-        bounds.append(bound)
-        batches.append(layers)
-    bound = _in_order(pair, np.concatenate(bounds))
-    bound = pair.factor * bound * (1 + 1e-12) + slack
-    return Certificate(bound, _gathered(batches), method, domain.text, slack)
-
-
-def _pair(made: Construction, domain: Domain) -> Pair:
-    """The pair for inputs of a checked domain."""
-    low, _ = behind(lower(made, made.target.params).lead, domain.low, domain.high)
-    return build(made, signed=bool((low < 0).any()))
+    bounds, layers = zip(*_bounds(pair, domain, method), strict=True)
+    bound = pair.factor * _in_order(pair, np.concatenate(bounds)) * (1 + 1e-12) + slack
+    return Certificate(bound, _gathered(layers), method, domain.text, slack)
 
 
 def _in_order(pair: Pair, values: Float[np.ndarray, "n *outputs"]) -> Float[np.ndarray, "n *outputs"]:
@@ -174,32 +161,25 @@ def _in_order(pair: Pair, values: Float[np.ndarray, "n *outputs"]) -> Float[np.n
     return values[..., np.argsort(pair.places[-1].owner[0])]
 
 
-def _batches(domain: Domain, pair: Pair, method: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Sets of inputs, as many at a time as memory holds."""
-    if domain.kind == "examples" and method == "interval":
-        yield domain.low, domain.high
-        return
+def _bounds(
+    pair: Pair, domain: Domain, method: str
+) -> Iterator[tuple[np.ndarray, dict[str, difference.Summary]]]:
+    """Bounds of delta at the outputs and the layers' summaries, some sets of inputs at a time."""
+    signed, single = method == "linear", domain.kind == "examples"
     widest = max(place.constant.size for place in pair.places)
     size = int(np.clip(MEMORY // (40 * widest), 1, 64))
-    for start in range(0, len(domain.low), size):
-        yield domain.low[start : start + size], domain.high[start : start + size]
-
-
-def _bounds(
-    pair: Pair, kind: str, method: str, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, dict[str, difference.Summary]]:
-    """Bounds of delta at the outputs for some sets of inputs, and the layers' summaries."""
-    if kind == "examples" and method == "linear":
-        values, deltas = ([Range(a, np.zeros_like(a)) for a in arrays] for arrays in difference.at(pair, low))
-        return deltas[-1].size, difference.summaries(pair, values, deltas)
-    if kind == "examples":
-        widest = max(int(np.prod(place.shape)) for place in pair.places)
-        values = hull(pair, low, int(np.clip(MEMORY // (20 * widest), 1, 256)))
-    else:
-        values = follow(pair.target, inputs(pair, low, high))
-    deltas = difference.propagate(pair, values, signed=method == "linear")
-    bound = linear.bounds(pair, values, deltas) if method == "linear" else deltas[-1].size
-    return bound, difference.summaries(pair, values, deltas)
+    together = single and not signed  # one set of all images
+    for start in range(0, 1 if together else len(domain.low), size):
+        low, high = (a[start : start + size] for a in (domain.low, domain.high))
+        if single and signed:
+            values, deltas = (
+                [Range(a, np.zeros_like(a)) for a in arrays] for arrays in difference.at(pair, low)
+            )
+        else:
+            values = hull(pair, domain.low, size) if single else follow(pair.target, inputs(pair, low, high))
+            deltas = difference.propagate(pair, values, signed=signed)
+        bound = linear.bounds(pair, values, deltas) if signed and not single else deltas[-1].size
+        yield bound, difference.summaries(pair, values, deltas)
 
 
 def with_exact_output(pair: Pair, domain: Domain) -> Pair:
@@ -241,15 +221,15 @@ def exact_node(
             )
         weight = np.zeros_like(copied.weight)
         weight[..., best[needed], :] = entry.weight[..., needed, :][..., end.owner[0]]
-        maps.append(copied._replace(weight=weight))
-    missed = tuple(entry._replace(weight=np.zeros_like(entry.weight)) for entry in node.missed.maps)
+        maps.append(replace(copied, weight=weight))
+    missed = tuple(replace(entry, weight=np.zeros_like(entry.weight)) for entry in node.missed.maps)
     return node._replace(
         kept=node.kept._replace(maps=tuple(maps)),
         missed=node.missed._replace(maps=missed, bias=np.zeros_like(node.missed.bias)),
     )
 
 
-def _gathered(batches: list[dict[str, difference.Summary]]) -> tuple[LayerBound, ...]:
+def _gathered(batches: Sequence[dict[str, difference.Summary]]) -> tuple[LayerBound, ...]:
     """Summaries over all sets of inputs."""
     layers = []
     for path in batches[0]:
@@ -259,39 +239,17 @@ def _gathered(batches: list[dict[str, difference.Summary]]) -> tuple[LayerBound,
     return tuple(layers)
 
 
-def measured_slack(made: Construction, domain: Domain, pair: Pair | None = None) -> float:
-    r"""`SAFETY` times the largest |difference in float32 - difference in float64| at `SAMPLES` inputs.
+def _measured_slack(made: Construction, domain: Domain, pair: Pair) -> float:
+    """`SAFETY` times the largest |difference in float32 - difference in float64| at `SAMPLES` inputs.
 
     The inputs are the middles of the first sets, and random corners of them. Measured, not proved: worst-case
-    bounds of float32 sums of thousands of terms exceed what they are to protect.
-
-    Args:
-      pair: of `slth.certificate.build.build`, where it is there already.
-    Returns: the slack, in the units of the target's outputs.
+    bounds of float32 sums of thousands of terms exceed what they are to protect. In the units of the target's
+    outputs.
     """
-    target = made.target
-    domain = domain.check(target.network.input_shape)
-    pair = pair or _pair(made, domain)
     x = _sample(domain)
-    kept = nn.nested(
-        {
-            path: {
-                name: jnp.where(np.asarray(mask), parameter(made.source, f"{path}/{name}"), 0)
-                for name, mask in masks.items()
-            }
-            for path, masks in nn.by_layer(made.mask).items()
-        }
-    )
-    right, ticket = (
-        np.asarray(_forward(network, params, x), np.float64)
-        for network, params in ((target.network, target.params), (made.source.network, kept))
-    )
     _, deltas = difference.at(pair, x.astype(np.float64))
     exact = pair.factor * _in_order(pair, deltas[-1])
-    return float(SAFETY * np.abs(np.float32(pair.factor) * ticket - right - exact).max())
-
-
-_forward = jax.jit(nn.apply, static_argnums=0)
+    return float(SAFETY * np.abs(made.ticket(x).astype(np.float64) - made.target(x) - exact).max())
 
 
 def _sample(domain: Domain) -> Float[np.ndarray, "samples *shape"]:
@@ -300,9 +258,7 @@ def _sample(domain: Domain) -> Float[np.ndarray, "samples *shape"]:
     n = len(domain.low)
     middles = min(n, SAMPLES if domain.kind == "examples" else SAMPLES // 2)
     chosen = np.linspace(0, n - 1, middles).astype(int)
-    samples = [(domain.low[chosen] + domain.high[chosen]) / 2]
-    if middles < SAMPLES and domain.kind != "examples":
-        sets = np.arange(SAMPLES - middles) % n
-        upper = rng.random((len(sets), *domain.low.shape[1:])) < 0.5
-        samples.append(np.where(upper, domain.high[sets], domain.low[sets]))
-    return np.concatenate(samples).astype(np.float32)
+    sets = np.arange(SAMPLES - middles) % n
+    upper = rng.random((len(sets), *domain.low.shape[1:])) < 0.5
+    corners = np.where(upper, domain.high[sets], domain.low[sets])
+    return np.concatenate([(domain.low[chosen] + domain.high[chosen]) / 2, corners]).astype(np.float32)

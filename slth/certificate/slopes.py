@@ -8,7 +8,6 @@ straight lines; beyond the grid the slopes at 32, 100, ... stand for the tail.
 """
 
 from functools import cache
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,17 +54,13 @@ def _compiled(layer: Activation, derivative: int):
     return jax.jit(jax.vmap(jax.grad(phi)) if derivative else phi)
 
 
-class _Table(NamedTuple):
-    """Least and largest slope of each cell, and values at the nodes, over 2^level cells or nodes each."""
-
-    slope_low: list[np.ndarray]
-    slope_high: list[np.ndarray]
-    value_low: list[np.ndarray]
-    value_high: list[np.ndarray]
+_Levels = list[tuple[np.ndarray, np.ndarray]]
+"""Least of some numbers and largest of others, over 2^level neighbours each."""
 
 
 @cache
-def _table(layer: Activation) -> _Table:
+def _table(layer: Activation) -> tuple[_Levels, _Levels]:
+    """Slopes by cell, and values by node."""
     nodes = np.arange(-EDGE, EDGE + STEP / 2, STEP)
     left, middle, right = (_evaluate(layer, nodes[:-1] + STEP * part, 1) for part in (1e-6, 0.5, 1 - 1e-6))
     pad = 4 * np.abs(middle - (left + right) / 2).max() + 1e-12
@@ -78,55 +73,50 @@ def _table(layer: Activation) -> _Table:
     low = np.concatenate([[tails[0].min() - pad], low, [tails[1].min() - pad]])
     high = np.concatenate([[tails[0].max() + pad], high, [tails[1].max() + pad]])
     values = _evaluate(layer, nodes, 0)
-    return _Table(
-        _levels(np.minimum, low),
-        _levels(np.maximum, high),
-        _levels(np.minimum, values),
-        _levels(np.maximum, values),
-    )
+    return _levels(low, high), _levels(values, values)
 
 
-def _levels(function: np.ufunc, values: np.ndarray) -> list[np.ndarray]:
-    levels = [values]
+def _levels(low: np.ndarray, high: np.ndarray) -> _Levels:
+    levels = [(low, high)]
     width = 1
-    while 2 * width <= len(values):
-        last = levels[-1]
-        levels.append(function(last[:-width], last[width:]))
+    while 2 * width <= len(levels[0][0]):
+        low, high = np.minimum(low[:-width], low[width:]), np.maximum(high[:-width], high[width:])
+        levels.append((low, high))
         width *= 2
     return levels
 
 
-def _over(function: np.ufunc, levels: list[np.ndarray], first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """min or max over the entries first..last of the first level."""
-    out = np.empty(first.shape)
+def _over(levels: _Levels, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest over the entries first..last of the first level."""
+    least, most = np.empty(first.shape), np.empty(first.shape)
     level = np.frexp(last - first + 1.0)[1] - 1
     for number in np.unique(level):
         here = level == number
-        table = levels[number]
-        out[here] = function(table[first[here]], table[last[here] + 1 - 2**number])
-    return out
+        start, end = first[here], last[here] + 1 - 2**number
+        low, high = levels[number]
+        least[here] = np.minimum(low[start], low[end])
+        most[here] = np.maximum(high[start], high[end])
+    return least, most
 
 
 def slopes(layer: Activation, low: Values, high: Values) -> tuple[Values, Values]:
     """Least and largest slope of the secants of phi between points of [low, high]."""
     info = info_of(layer)
     if info.homogeneous:
-        both = min(info.mu_plus, info.mu_minus), max(info.mu_plus, info.mu_minus)
-        return tuple(
+        both = sorted((info.mu_plus, info.mu_minus))
+        lowest, highest = (
             np.where(low >= 0, info.mu_plus, np.where(high <= 0, info.mu_minus, one)) for one in both
-        )  # pyright: ignore[reportReturnType]
-    table = _table(layer)
-    count = len(table.slope_low[0])
+        )
+        return lowest, highest
+    levels, _ = _table(layer)
+    count = len(levels[0][0])
     # A point on a node belongs to the cell to its right as an upper end: one cell more, never one less.
     first, last = (
         np.clip(np.floor((x + EDGE) / STEP) + 1, 0, count - 1).astype(int)
         for x in (low, np.nextafter(high, -np.inf))
     )
     last = np.maximum(first, last)
-    lowest, highest = (
-        _over(f, levels, first, last)
-        for f, levels in ((np.minimum, table.slope_low), (np.maximum, table.slope_high))
-    )
+    lowest, highest = _over(levels, first, last)
     known = np.maximum(-low, high) <= info.reach
     most = np.where(known, info.lipschitz, np.inf)
     return np.maximum(lowest, -most), np.minimum(highest, most)
@@ -138,11 +128,8 @@ def reach(layer: Activation, low: Values, high: Values) -> tuple[Values, Values]
     below, above = np.minimum(*ends), np.maximum(*ends)
     info = info_of(layer)
     if info.homogeneous:
-        cross = (low < 0) & (high > 0)
-        below, above = (
-            np.where(cross, np.minimum(below, 0), below),
-            np.where(cross, np.maximum(above, 0), above),
-        )
+        inner = np.where((low < 0) & (high > 0), 0.0, below)
+        below, above = np.minimum(below, inner), np.maximum(above, inner)
     else:
         least, most = slopes(layer, low, high)
         turning = (least < 0) & (most > 0) & (low < high)
@@ -160,12 +147,10 @@ def reach(layer: Activation, low: Values, high: Values) -> tuple[Values, Values]
 
 def _inner(layer: Activation, low: Values, high: Values) -> tuple[Values, Values]:
     """Least and largest value at the nodes within [low, high], and at the node nearest to it."""
-    table = _table(layer)
-    count = len(table.value_low[0])
-    first = np.clip(np.ceil((low + EDGE) / STEP), 0, count - 1).astype(int)
-    last = np.clip(np.floor((high + EDGE) / STEP), 0, count - 1).astype(int)
-    first, last = np.minimum(first, last), np.maximum(first, last)
-    return (
-        _over(np.minimum, table.value_low, first, last),
-        _over(np.maximum, table.value_high, first, last),
+    _, levels = _table(layer)
+    count = len(levels[0][0])
+    first, last = (
+        np.clip(a, 0, count - 1).astype(int)
+        for a in (np.ceil((low + EDGE) / STEP), np.floor((high + EDGE) / STEP))
     )
+    return _over(levels, np.minimum(first, last), np.maximum(first, last))

@@ -6,7 +6,7 @@ the images are independent draws that played no part in making the ticket.
 """
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -51,11 +51,11 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     _check(trials, confidence)
     if not 0 <= successes <= trials:
         raise ValueError(f"expected 0 <= successes <= {trials}, got {successes}")
-    alpha = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else _solve(lambda p: upper_tail(successes, trials, p) > alpha)[0]
-    misses = trials - successes  # P[Bin(n, p) <= k] = P[Bin(n, 1 - p) >= n - k]
-    high = 1.0 if misses == 0 else 1 - _solve(lambda p: upper_tail(misses, trials, p) > alpha)[0]
-    return Interval(low, high)
+    low, above = (
+        _share(k, trials, (1 - confidence) / 2)
+        for k in (successes, trials - successes)  # P[Bin(n, p) <= k] = P[Bin(n, 1 - p) >= n - k]
+    )
+    return Interval(low, 1 - above)
 
 
 def covered_share(rank: int, trials: int, confidence: float = CONFIDENCE) -> float:
@@ -70,7 +70,7 @@ def covered_share(rank: int, trials: int, confidence: float = CONFIDENCE) -> flo
     _check(trials, confidence)
     if not 1 <= rank <= trials:
         raise ValueError(f"expected a rank from 1 to {trials}, got {rank}")
-    return _solve(lambda p: upper_tail(rank, trials, p) > 1 - confidence)[0]
+    return _share(rank, trials, 1 - confidence)
 
 
 def quantile_bound(errors: Float[np.ndarray, " n"], level: float, confidence: float = CONFIDENCE) -> Quantile:
@@ -98,18 +98,15 @@ def quantile_bound(errors: Float[np.ndarray, " n"], level: float, confidence: fl
         raise ValueError(f"expected a level in (0, 1), got {level}")
     if np.isnan(errors).any():
         raise ValueError(f"{int(np.isnan(errors).sum())} of {len(errors)} errors are not a number")
-    n, alpha = len(errors), 1 - confidence
-    if upper_tail(n, n, level) > alpha:
+    ranks, alpha = range(1, len(errors) + 1), 1 - confidence
+    below = bisect_left(ranks, True, key=lambda rank: upper_tail(rank, len(errors), level) <= alpha)
+    if below == len(errors):
         return Quantile(level, None, None)
-    low, high = 0, n  # the tail at low exceeds alpha, at high it does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if upper_tail(middle, n, level) <= alpha else (middle, high)
-    return Quantile(level, high, float(np.sort(errors)[high - 1]))
+    return Quantile(level, ranks[below], float(np.sort(errors)[below]))
 
 
 def upper_tail(k: int, n: int, p: float) -> float:
-    r""":math:`P[\mathrm{Bin}(n, p) \ge k]`, summed over the shorter side, largest term first in logarithms.
+    r""":math:`P[\mathrm{Bin}(n, p) \ge k]`, summed in logarithms.
 
     >>> upper_tail(9, 10, 0.5)
     0.0107421875
@@ -118,25 +115,21 @@ def upper_tail(k: int, n: int, p: float) -> float:
         return 1.0
     if k > n or p <= 0:
         return 0.0
-    upper = k > n * p  # the terms fall away from the mean
-    i = np.arange(k, n + 1) if upper else np.arange(k)
     # log C(n, i) from its first value by the ratios of its neighbours.
-    first = math.lgamma(n + 1) - math.lgamma(i[0] + 1) - math.lgamma(n - i[0] + 1)
+    i = np.arange(k, n + 1)
+    first = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     steps = np.log((n - i[:-1]) / (i[:-1] + 1.0))
     log = first + np.concatenate([[0.0], np.cumsum(steps)]) + i * math.log(p) + (n - i) * math.log1p(-p)
     largest = float(log.max())
-    total = math.exp(largest + math.log(float(np.exp(log - largest).sum())))
-    return min(total, 1.0) if upper else max(0.0, 1.0 - total)
+    return min(math.exp(largest + math.log(float(np.exp(log - largest).sum()))), 1.0)
 
 
-def _solve(above: Callable[[float], bool]) -> tuple[float, float]:
-    """The bracket of floats around the p in [0, 1] where a growing condition becomes true."""
+def _share(k: int, n: int, alpha: float) -> float:
+    """The largest p with P[Bin(n, p) >= k] <= alpha, among floats."""
     low, high = 0.0, 1.0
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return low, high
-        low, high = (low, middle) if above(middle) else (middle, high)
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (low, middle) if upper_tail(k, n, middle) > alpha else (middle, high)
+    return low
 
 
 def _check(trials: int, confidence: float) -> None:

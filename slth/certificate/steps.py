@@ -1,31 +1,31 @@
 r"""A target in float64, behind the layers that stand before its first linear one, and where its values lie.
 
-A step is a sum of linear maps and of what a skip carries, or a layer without parameters. Its inputs are
-points (arrays) or ranges (`Range`, rounded outward); the same functions follow either through the network.
+A step is a sum of linear maps, or a layer without parameters. A skip is a linear map too, a 1x1 convolution,
+whether the source solves it or carries it. Inputs are points (arrays) or ranges (`Range`, rounded outward);
+the same functions follow either through the network.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from slth import nn
-from slth.certificate.arithmetic import UNIT, Kernel, Values, carried, correlate, gamma, is_max, moved, terms
+from slth.certificate.arithmetic import UNIT, Kernel, Values, correlate, gamma, is_max, moved, terms
 from slth.certificate.slopes import evaluate, reach
 from slth.construction import Construction
 from slth.construction.balance import skip_kernel
-from slth.nn.graph import by_layer, graph, linear_maps, value_shapes
-from slth.nn.layers import Activation, ChannelScale, Conv, Linear
+from slth.nn.graph import by_layer, graph, value_shapes
+from slth.nn.layers import Activation, Conv, Dense
 from slth.nn.pooling import Flatten, GlobalMean, Pool
-from slth.source.layout import Layout, NodeLayout
-from slth.types import Params, Shape
+from slth.source.layout import SKIP, Layout
+from slth.types import Params
 
 Fixed: TypeAlias = Activation | Pool | GlobalMean | Flatten
 """A layer without parameters."""
-PRODUCT = 1e-14
-"""Relative rounding of a mean."""
 
 
 class Range(NamedTuple):
@@ -69,30 +69,18 @@ def between(low: Values, high: Values) -> Range:
     return Range(mid, rad * (1 + 4 * UNIT))
 
 
-class Map(NamedTuple):
-    """A linear map on its way into a sum."""
+@dataclass(frozen=True, eq=False)
+class Map(nn.Map):
+    """A linear map on its way into a sum; a skip without weights is named as if it were solved."""
 
-    path: str
-    layer: Linear
-    reads: int
-    """Number of the value it reads."""
     weight: Kernel
 
 
-class Carry(NamedTuple):
-    """A skip without parameters: output channels are input channels, or 0 for -1."""
-
-    reads: int
-    stride: Shape
-    channels: Int[np.ndarray, " cout"]
-
-
 class Sum(NamedTuple):
-    """A sum of linear maps, of what a skip carries and of a bias."""
+    """A sum of linear maps and of a bias."""
 
     path: str
     maps: tuple[Map, ...]
-    carry: Carry | None
     bias: Float[np.ndarray, "*space cout"]
     rounding: Float[np.ndarray, "*space cout"]
     """Bound of the rounding of ``bias``."""
@@ -103,6 +91,8 @@ class Apply(NamedTuple):
 
     layer: Fixed
     reads: int
+    rounding: Float[np.ndarray, "*space channels"] | float = 0.0
+    """Bound of the rounding of the constants that a ticket has behind it."""
 
 
 Step: TypeAlias = Sum | Apply
@@ -125,59 +115,50 @@ def layout(made: Construction) -> Layout:
 
 
 def lower(made: Construction, params: Params) -> Lowered:
-    """The steps of a construction's target; skips that its source solves are maps.
+    """The steps of a construction's target.
 
     Args:
       params: the target's, balanced or not.
     """
-    steps, layers = graph(made.target.network), by_layer(params)
-    first = next(number for number, step in enumerate(steps) if isinstance(step, nn.Sum))
-    nodes = {node.step: node for node in layout(made).nodes}
+    network, layers = made.target.network, by_layer(params)
     lead: list[Fixed] = []
     lowered: list[Step] = []
     place = [0]
-    for number, step in enumerate(steps):
+    first = next(number for number, step in enumerate(graph(network)) if isinstance(step, nn.Sum))
+    for number, step in enumerate(graph(network)):
         if isinstance(step, nn.Sum):
-            lowered.append(_sum(made, nodes[number], step, layers, place))
-        elif number >= first or isinstance(step.layer, Flatten):
-            lowered.append(Apply(_fixed(step.layer), place[step.value]))
+            lowered.append(_sum(network, step, layers, place))
+        elif not isinstance(step.layer, Activation | Pool | GlobalMean | Flatten):
+            raise ValueError(f"certificate: {step.layer} is no layer of a construction (fold batch norm)")
+        elif number > first or isinstance(step.layer, Flatten):
+            lowered.append(Apply(step.layer, place[step.value]))
         else:
-            lead.append(_fixed(step.layer))
+            lead.append(step.layer)
         place.append(len(lowered))
     return Lowered(tuple(lead), tuple(lowered))
 
 
-def _fixed(layer: object) -> Fixed:
-    if not isinstance(layer, Activation | Pool | GlobalMean | Flatten):
-        raise ValueError(f"certificate: {layer} is no layer of a construction (fold batch norm)")
-    return layer
-
-
-def _sum(
-    made: Construction, node: NodeLayout, step: nn.Sum, layers: dict[str, Params], place: list[int]
-) -> Sum:
-    maps, bias, carry = [], np.zeros(step.features), None
+def _sum(network: nn.Network, step: nn.Sum, layers: dict[str, Params], place: list[int]) -> Sum:
+    maps, bias = [], np.zeros(step.features)
     for entry in step.maps:
-        values = layers[entry.path]
-        kernel = np.asarray(values["kernel"], np.float64)
+        kernel = np.asarray(layers[entry.path]["kernel"], np.float64)
         maps.append(Map(entry.path, entry.layer, place[entry.reads], kernel))
-        bias = bias + np.asarray(values.get("bias", 0.0), np.float64)
-    shapes = value_shapes(made.target.network)
-    solved = [entry.path for entry in node.maps[len(maps) :]]
+        bias = bias + np.asarray(layers[entry.path].get("bias", 0.0), np.float64)
     for skip in step.skips:
-        *space, cin = shapes[skip.reads]
-        if solved:
-            layer = linear_maps(made.source.network)[solved[0]].layer
-            kernel = skip_kernel(skip, layers, cin)
-            ones = (1,) * len(layer.kernel) if isinstance(layer, Conv) else ()
-            layer = replace(layer, features=step.features, use_bias=False)
-            maps.append(Map(solved[0], layer, place[skip.reads], kernel.reshape(*ones, *kernel.shape)))
-        else:
-            assert not isinstance(skip.layer, ChannelScale)  # a source solves these
-            stride = (1,) * len(space) if skip.layer is None else skip.layer.stride
-            channels = np.arange(cin) if skip.layer is None else np.array(skip.layer.channels)
-            carry = Carry(place[skip.reads], stride, channels)
-    return Sum(step.path, tuple(maps), carry, bias, 8 * UNIT * np.abs(bias))
+        *space, cin = value_shapes(network)[skip.reads]
+        ones = (1,) * len(space)
+        layer = Dense(SKIP, step.features, use_bias=False)
+        if space:
+            stride = getattr(skip.layer, "stride", ones)
+            layer = Conv(SKIP, step.features, ones, stride, use_bias=False)
+        kernel = skip_kernel(skip, layers, cin).reshape(*ones, cin, -1)
+        maps.append(Map(f"{step.name}/skip/{SKIP}", layer, place[skip.reads], kernel))
+    return Sum(step.path, tuple(maps), bias, 8 * UNIT * np.abs(bias))
+
+
+def mean_rounding(x: Values) -> float:
+    """Relative rounding of a mean over some positions."""
+    return gamma(math.prod(x.shape[1:-1]))
 
 
 def applied(layer: Fixed, x: X) -> X:
@@ -189,7 +170,8 @@ def applied(layer: Fixed, x: X) -> X:
     if is_max(layer):
         return between(moved(layer, x.low), moved(layer, x.high))
     mid, rad = (moved(layer, a) for a in x)
-    return Range(mid, rad if isinstance(layer, Flatten) else rad + PRODUCT * moved(layer, x.size))
+    slack = 0.0 if isinstance(layer, Flatten) else mean_rounding(x.mid)
+    return Range(mid, rad + slack * moved(layer, x.size))
 
 
 def mapped(entry: Map, x: X) -> X:
@@ -208,13 +190,6 @@ def summed(step: Sum, values: Sequence[X]) -> X:
     total = Range(step.bias, step.rounding) if isinstance(values[0], Range) else step.bias
     for entry in step.maps:
         total = total + mapped(entry, values[entry.reads])
-    if step.carry is not None:
-        reads, stride, channels = step.carry
-        x = values[reads]
-        if isinstance(x, Range):
-            total = total + Range(*(carried(stride, channels, a) for a in x))
-        else:
-            total = total + carried(stride, channels, x)
     return total  # pyright: ignore[reportReturnType]
 
 
@@ -228,13 +203,20 @@ def follow(steps: Sequence[Step], x: X) -> list[X]:
     return values
 
 
+def led(lead: tuple[Fixed, ...], x: Values) -> Values:
+    """Points behind the leading layers."""
+    for layer in lead:
+        x = applied(layer, x)
+    return x
+
+
 def behind(lead: tuple[Fixed, ...], low: Values, high: Values) -> tuple[Values, Values]:
     """Least and largest values behind the leading layers, rounded outward, but not below 0 by rounding."""
     for layer in lead:
         if isinstance(layer, Activation):
             low, high = reach(layer, low, high)
             continue
-        slack = 0.0 if is_max(layer) else PRODUCT
+        slack = 0.0 if is_max(layer) else mean_rounding(low)
         low, high = (
             moved(layer, a) + sign * slack * moved(layer, np.abs(a)) for a, sign in ((low, -1), (high, 1))
         )

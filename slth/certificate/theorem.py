@@ -20,22 +20,13 @@ Source: this project, after the proof of Burkholz, ICML 2022; the number of vari
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.budgets import (
-    Map,
-    Node,
-    Reads,
-    Setting,
-    largest_weight,
-    log_growth,
-    reads_of,
-    setting_of,
-)
+from slth.certificate.budgets import Map, Node, Reads, Setting, log_growth, reads_of, setting_of
 from slth.certificate.domain import Domain
 from slth.construction import Construction, LayerRecord
 from slth.nn import parameter_shapes
@@ -157,30 +148,19 @@ def theorem(
     setting = setting_of(made)
     reads = reads_of(setting, domain.check(made.target.network.input_shape), calibration)
     wish = Wish(setting, reads, epsilon / made.factor, delta)
-    nodes, multiplicity = setting.nodes, made.source.multiplicity
     records = {record.path: record for record in made.records} if complete else {}
-    required, univariate = _required(wish)
-    problems = setting.problems(multiplicity if required is None else required)
-    given = log_budgets(wish, multiplicity)
-    wide = {} if required is None else log_budgets(wish, required)
-    layers = []
-    for node in nodes:
-        budget = _budget(wish, node, given[node.path], records.get(node.path))
-        if required is not None:
-            variables = max(_variables(wish, entry, wide[node.path], problems) for entry in node.maps)
-            width = required * (node.features + 1) if node.copied else node.features
-            budget = budget._replace(required_multiplicity=variables, required_width=width)
-        layers.append(budget)
+    required, variables = _required(wish)
+    layers = tuple(_budgets(wish, records, required, variables))
     return Theorem(
         epsilon,
         delta,
         C,
-        problems,
+        setting.problems(required or made.source.multiplicity),
         required,
-        univariate,
+        max((variables[entry.path] for entry in setting.maps if required and entry.raw), default=None),
         all(budget.met for budget in layers) if complete else None,
         _guaranteed(wish, records) * made.factor if complete else None,
-        tuple(layers),
+        layers,
     )
 
 
@@ -208,8 +188,7 @@ def _weight(wish: Wish, node: Node) -> float:
 
 def _remainder(wish: Wish, node: Node, sizes: Mapping[str, int]) -> float:
     """What the first activation deviates from its two lines, at most, in the node's pre-activations."""
-    alpha = largest_weight(wish.setting.source, wish.setting.first.path)
-    deviation = wish.setting.info.remainder(alpha * wish.reads.reach)
+    deviation = wish.setting.info.remainder(wish.setting.alpha * wish.reads.reach)
     return deviation and deviation * sum(entry.gain(sizes[entry.path]) for entry in node.maps if entry.raw)
 
 
@@ -225,25 +204,22 @@ def log_budgets(wish: Wish, multiplicity: int) -> dict[str, float]:
     return {node.path: share - grown[node.path] - math.log(_weight(wish, node)) for node in nodes}
 
 
-def _required(wish: Wish) -> tuple[int | None, int | None]:
-    """Least m that is enough for the budgets that a source of m copies has (larger subsets amplify more)."""
-    m = 1
+def _required(wish: Wish) -> tuple[int | None, dict[str, int]]:
+    """Least m that is enough for the budgets that a source of m copies has (larger subsets amplify more), and
+    the variables that each map then needs by path; None and nothing where no m is."""
+    setting, m = wish.setting, 1
     while True:
-        budgets, problems = log_budgets(wish, m), wish.setting.problems(m)
+        budgets, problems = log_budgets(wish, m), setting.problems(m)
         if -math.inf in budgets.values():
-            return None, None
-        behind, first = (
-            [
-                _variables(wish, entry, budgets[node.path], problems)
-                for node in wish.setting.nodes
-                for entry in node.maps
-                if entry.raw == raw
-            ]
-            for raw in (False, True)
-        )
-        least = max(behind, default=1)
+            return None, {}
+        variables = {
+            entry.path: _variables(wish, entry, budgets[node.path], problems)
+            for node in setting.nodes
+            for entry in node.maps
+        }
+        least = max((variables[entry.path] for entry in setting.maps if not entry.raw), default=1)
         if least <= m:
-            return m, max(first)
+            return m, variables
         m = least
 
 
@@ -261,25 +237,29 @@ def _variables(wish: Wish, entry: Map, log_budget: float, problems: int) -> int:
     return max(union, math.ceil(-constant * log_tolerance))  # a budget can be too small for a float
 
 
-def _budget(wish: Wish, node: Node, log_budget: float, record: LayerRecord | None) -> Budget:
-    """All but what is required."""
+def _budgets(
+    wish: Wish, records: Mapping[str, LayerRecord], required: int | None, variables: Mapping[str, int]
+) -> Iterator[Budget]:
+    """What each node may miss, what it missed, and what it asks for (see `_required`)."""
     source = wish.setting.source
-    tolerance = _exp(log_budget - math.log(node.scale))
-    reached = None if record is None else record.stats.max_error
     sizes = wish.setting.sizes(source.multiplicity)
-    return Budget(
-        layer=node.path,
-        tolerance=tolerance,
-        reached=reached,
-        met=None if reached is None else reached <= tolerance,
-        fan_in=sum(entry.fan_in for entry in node.maps),
-        gain=sum(entry.gain(sizes[entry.path]) for entry in node.maps),
-        input_sum=sum(wish.reads.sums[entry.path] for entry in node.maps),
-        largest_weight=max(float(np.abs(entry.kernel).max()) / entry.scale for entry in node.maps),
-        required_multiplicity=None,
-        required_width=None,
-        width=parameter_shapes(source.network)[f"{node.path}/kernel"][-1],
-    )
+    budgets = log_budgets(wish, source.multiplicity)
+    for node in wish.setting.nodes:
+        tolerance = _exp(budgets[node.path] - math.log(node.scale))
+        reached = records[node.path].stats.max_error if node.path in records else None
+        yield Budget(
+            layer=node.path,
+            tolerance=tolerance,
+            reached=reached,
+            met=None if reached is None else reached <= tolerance,
+            fan_in=sum(entry.fan_in for entry in node.maps),
+            gain=sum(entry.gain(sizes[entry.path]) for entry in node.maps),
+            input_sum=sum(wish.reads.sums[entry.path] for entry in node.maps),
+            largest_weight=max(float(np.abs(entry.weight).max()) / entry.scale for entry in node.maps),
+            required_multiplicity=required and max(variables[entry.path] for entry in node.maps),
+            required_width=required and (required * (node.features + 1) if node.copied else node.features),
+            width=parameter_shapes(source.network)[f"{node.path}/kernel"][-1],
+        )
 
 
 def _guaranteed(wish: Wish, records: Mapping[str, LayerRecord]) -> float:

@@ -5,16 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.certificate.arithmetic import (
-    carried,
-    carried_transposed,
-    correlate,
-    moved,
-    moved_transposed,
-    transposed,
-)
+from slth.certificate.arithmetic import correlate, moved, moved_transposed, transposed
 from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMean, Pool
 
 CONVOLUTIONS = [
     (Conv("a", 4, (3, 2), (2, 1), ((1, 0), (0, 1)), (1, 2)), (6, 5, 3)),
@@ -69,13 +62,3 @@ def test_flattening_and_its_transpose(order):
     y = moved(layer, x)
     np.testing.assert_allclose(y, layer.apply({}, jnp.asarray(x)), rtol=1e-6)
     assert np.array_equal(moved_transposed(layer, y, (3, 4, 5)), x)
-
-
-def test_carried_skips_and_their_transpose():
-    layer, x = Subsample((2, 3), (-1, 0, 2, 0)), drawn(2, 5, 4, 3)
-    channels = np.array(layer.channels)
-    y = carried(layer.stride, channels, x)
-    np.testing.assert_allclose(y, layer.apply({}, jnp.asarray(x)), rtol=1e-6)
-    z = drawn(*y.shape)
-    back = carried_transposed(layer.stride, channels, z, x.shape[1:])
-    np.testing.assert_allclose((y * z).sum(), (x * back).sum(), rtol=1e-12)

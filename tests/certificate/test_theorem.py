@@ -124,7 +124,7 @@ def worst_case(network, nodes, sizes):
     layers = {}
     for node in nodes:
         for entry in node.maps:
-            layers[entry.path] = {"kernel": entry.sigma * sizes[entry.path] * (entry.kernel != 0)}
+            layers[entry.path] = {"kernel": entry.sigma * sizes[entry.path] * (entry.weight != 0)}
         layers[node.path]["bias"] = np.zeros(node.features)
     solved = {entry.path: entry.layer for node in nodes for entry in node.maps[1:]}
 
@@ -186,14 +186,14 @@ def test_input_sums_of_images_are_exact(name: str):
     assert reach == pytest.approx(np.abs(x).max())
     values = forward(network, made.params, x)
     first = setting.nodes[0].maps[0]
-    total = linear(first.layer, 1.0 * (first.kernel != 0), np.abs(x).astype(np.float64)).max()
+    total = linear(first.layer, 1.0 * (first.weight != 0), np.abs(x).astype(np.float64)).max()
     assert sums[first.path] == pytest.approx(total, rel=1e-8)
     block = next((layer for layer in network.layers if isinstance(layer, Residual)), None)
     if block is not None:  # the branch's first layer reads what the block reads
         read = np.maximum(values["conv1"], 0)
         path = f"{block.name}/branch/{block.branch[0].name}"
         entry = next(entry for node in setting.nodes for entry in node.maps if entry.path == path)
-        total = linear(entry.layer, 1.0 * (entry.kernel != 0), np.abs(read)).max()
+        total = linear(entry.layer, 1.0 * (entry.weight != 0), np.abs(read)).max()
         assert sums[path] == pytest.approx(total, rel=1e-6)
 
 
