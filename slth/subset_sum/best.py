@@ -16,6 +16,7 @@ one without F such variables) and left to the exact search, which knows the rule
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
 from slth.subset_sum.grid import Snapped
-from slth.subset_sum.rows import NEVER, add_selected, apart, leaves, record, two_least
+from slth.subset_sum.rows import NEVER, add_selected, apart, least_subset, leaves, residuals, with_zeros
 
 
 def foldable(x: Int[Array, "m n"], folds: int) -> tuple[Int[Array, "f n"], Bool[Array, " n"]]:
@@ -39,19 +40,18 @@ def foldable(x: Int[Array, "m n"], folds: int) -> tuple[Int[Array, "f n"], Bool[
         candidate = [jnp.where(magnitude[k] > total, magnitude[k], NEVER) for k in range(m)]
         least = functools.reduce(jnp.minimum, candidate)
         total = jnp.where(least == NEVER, NEVER, total + jnp.minimum(least, NEVER - total))
-        index = functools.reduce(
-            lambda a, k: jnp.where(magnitude[k] == least, k, a), range(m - 1, -1, -1), jnp.full(n, m)
-        )
+        index = jnp.full(n, m)
+        for k in reversed(range(m)):
+            index = jnp.where(magnitude[k] == least, k, index)
         return total, jax.lax.dynamic_update_index_in_dim(indices, index.astype(jnp.int32), i, 0)
 
-    total, indices = jax.lax.fori_loop(
-        0, folds, take, (jnp.zeros(n, jnp.int32), jnp.zeros((folds, n), jnp.int32))
-    )
+    start = (jnp.zeros(n, jnp.int32), jnp.zeros((folds, n), jnp.int32))
+    total, indices = jax.lax.fori_loop(0, folds, take, start)
     return indices, (total < NEVER) | (magnitude == 0).all(axis=0)
 
 
 def best_chunk(
-    p: Snapped, always: Bool[Array, ""], *, folds: int, low: int
+    p: Snapped, always: Bool[Array, ""], folds: int, low: int
 ) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of ``best`` and whether each is surely the one optimal subset.
 
@@ -65,40 +65,31 @@ def best_chunk(
 
     def arrange(x, t, indices):
         """The free variables doubled, in one array; their bits; the folded ones, largest first; y."""
-        taken = functools.reduce(
-            jnp.logical_or, [indices[f][None] == jnp.arange(m)[:, None] for f in range(folds)]
-        )
+        taken = functools.reduce(jnp.logical_or, [index[None] == jnp.arange(m)[:, None] for index in indices])
         free = (~taken).astype(jnp.float32)
-        rank = (
-            jnp.dot(np.tri(m, dtype=np.float32), free) * free
-        )  # 1 for the first variable that is not folded
+        rank = jnp.dot(np.tri(m, dtype=np.float32), free) * free  # 1 for the first that is not folded
         place = jnp.arange(1, rest + 1, dtype=jnp.float32)[:, None]
 
-        def compact(values, zero):
-            return functools.reduce(
-                lambda a, j: jnp.where(rank[j][None] == place, values[j], a), range(m), zero
-            )
+        def compact(values, dtype):
+            out = jnp.zeros((rest, n), dtype)
+            for j in range(m):
+                out = jnp.where(rank[j][None] == place, values[j], out)
+            return out
 
-        bits = compact(np.uint32(1) << np.arange(m, dtype=np.uint32), jnp.zeros((rest, n), jnp.uint32))
-        folded = [
-            functools.reduce(
-                lambda a, k, f=f: jnp.where(indices[f] == k, x[k], a), range(m), jnp.zeros(n, jnp.int32)
-            )
-            for f in range(folds)
-        ]
-        return (
-            compact(2 * x[:, None], jnp.zeros((rest, n), jnp.int32)),
-            bits,
-            folded[::-1],
-            2 * t - sum(folded),
-        )
+        def selected(index):
+            value = jnp.zeros(n, jnp.int32)
+            for k in range(m):
+                value = jnp.where(index == k, x[k], value)
+            return value
+
+        bits = compact(np.uint32(1) << np.arange(m, dtype=np.uint32), jnp.uint32)
+        folded = [selected(index) for index in indices]
+        return compact(2 * x[:, None], jnp.int32), bits, folded[::-1], 2 * t - sum(folded)
 
     doubled, bit, folded, y = apart(always, arrange, p.x, p.t, indices)
 
     def unpacked(doubled, folded):
-        # A variable that is zero repeats every sum: one more step of error for each in the row, none in the
-        # column.
-        return list(doubled), [(v == 0).astype(jnp.int32) for v in doubled], [jnp.abs(v) for v in folded]
+        return *with_zeros(doubled), [jnp.abs(v) for v in folded]
 
     x, zero, c = apart(always, unpacked, doubled, folded)
 
@@ -107,46 +98,24 @@ def best_chunk(
             u = jnp.abs(u) - magnitude
         return jnp.abs(u)
 
-    def subtract(u, v):
-        return u - v
-
     def kernel(row):
-        found = []
-        leaves(
-            add_selected(y, [-v for v in x[low:]], row),
-            x[:low],
-            subtract,
-            lambda _, u: found.append(error(u)),
-        )
+        start = add_selected(y, [-v for v in x[low:]], row)
+        found = [error(u) for _, u in leaves(start, x[:low], operator.sub)]
+        # a variable that is zero repeats every sum: one more step of error keeps rows with it behind
         return functools.reduce(jnp.minimum, found) + add_selected(jnp.zeros_like(y), zero[low:], row)
 
-    state = two_least(2 ** (rest - low), n, kernel)
+    def matches(row, least):
+        for index, (u, idle) in residuals(y, x, zero, row, low):
+            yield index, (error(u) == least) & (idle == 0)
 
-    def columns(row, least):
-        code = [jnp.zeros_like(y)]
-
-        def visit(index, s):
-            code[0] = record(code[0], (error(s[0]) == least) & (s[1] == 0), index)
-
-        u = add_selected(y, [-v for v in x[low:]], row)
-        pairs = list(zip(x[:low], zero[:low], strict=True))
-        leaves((u, jnp.zeros_like(y)), pairs, lambda s, v: (s[0] - v[0], s[1] | v[1]), visit)
-        return code[0]
-
-    code = apart(always, columns, state.row, state.least)
-    ok &= (state.second > state.least) & (code >> 16 == 1)
-    chosen = (state.row << low) | (code & ((1 << low) - 1))
-    mask = jnp.zeros(n, jnp.uint32)
-    for k in range(rest):
-        mask = mask | jnp.where((chosen >> k) & 1, bit[k], np.uint32(0))
+    chosen, sure = least_subset(always, n, rest - low, low, kernel, matches)
+    ok &= sure
+    mask = add_selected(jnp.zeros(n, jnp.uint32), bit, chosen)
     u = add_selected(y, [-v for v in x], chosen)
     for f, v in enumerate(folded):
         ok &= (u != 0) | (v == 0)
         up = u > 0
-        mask = mask | jnp.where(
-            (up == (v > 0)) & (v != 0),
-            np.uint32(1) << indices[folds - 1 - f].astype(jnp.uint32),
-            np.uint32(0),
-        )
+        member = np.uint32(1) << indices[folds - 1 - f].astype(jnp.uint32)
+        mask = mask | jnp.where((up == (v > 0)) & (v != 0), member, np.uint32(0))
         u = u - jnp.where(up, c[f], -c[f])
     return mask, ok

@@ -3,21 +3,30 @@
 import numpy as np
 
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES, Objective
+from slth.types import AnyArray
 
 LIMIT = 2.0**20
 RATIO = 2.0**40
 
+# The axes of every argument (m variables, n problems) and the range of its values.
+ARGUMENTS = {
+    "x": ("mn", -LIMIT, LIMIT),
+    "t": ("n", -LIMIT, LIMIT),
+    "residual_price": ("n", 1 / RATIO, RATIO),
+    "price": ("mn", 0.0, RATIO),
+    "gram": ("mmn", -RATIO, RATIO),
+    "linear": ("mn", -RATIO, RATIO),
+}
 
-def check(x, t, objective, tolerance, size, residual_price, price, gram, linear) -> dict[str, np.ndarray]:
-    """The arrays that the objective needs, float32 and checked, under their argument's names."""
-    given = {"x": x, "t": t, "residual_price": residual_price, "price": price, "gram": gram, "linear": linear}
-    arrays = {k: np.asarray(v, np.float32) for k, v in given.items() if v is not None}
+
+def check(
+    objective: Objective, tolerance: float, size: int | None, **given: AnyArray | None
+) -> dict[str, np.ndarray]:
+    """The `ARGUMENTS` that the objective needs, float32 and checked."""
+    arrays = {name: np.asarray(given[name], np.float32) for name in ARGUMENTS if given[name] is not None}
     m, n = _shapes(arrays, objective)
-    limit = (
-        MAX_VARIABLES
-        if objective in (Objective.BEST, Objective.SMALLEST) and size is None
-        else MAX_ENUMERATED
-    )
+    any_size = size is None and objective in (Objective.BEST, Objective.SMALLEST)
+    limit = MAX_VARIABLES if any_size else MAX_ENUMERATED
     if not 1 <= m <= limit:
         raise ValueError(
             f"{objective} solves problems of 1 to {limit} variables, got m = {m}: split them or use fewer"
@@ -26,23 +35,14 @@ def check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
         raise ValueError(f"tolerance must be in [0, 32], got {tolerance}")
     if size is not None and not 0 <= size <= m:
         raise ValueError(f"size must be in [0, m = {m}], got {size}")
-    for name in ("x", "t"):
-        _inside(arrays, name, -LIMIT, LIMIT)
-    _inside(arrays, "residual_price", 1 / RATIO, RATIO)
-    _inside(arrays, "price", 0.0, RATIO)
-    for name in ("gram", "linear"):
-        _inside(arrays, name, -RATIO, RATIO)
-    if "gram" in arrays and n:
-        different = arrays["gram"] != arrays["gram"].swapaxes(0, 1)
-        if different.any():
-            i, j, k = (int(v[0]) for v in np.nonzero(different))
-            raise ValueError(
-                f"gram must be symmetric, but gram[{i}, {j}, {k}] differs from gram[{j}, {i}, {k}]"
-            )
-    if objective is Objective.ROBUST and "price" not in arrays:
-        arrays["price"] = np.broadcast_to(np.float32(0), (m, n))
-    if objective is Objective.ROBUST and size:
-        _affordable(arrays, tolerance, size)
+    for name, array in arrays.items():
+        _inside(name, array)
+    if objective is Objective.QUADRATIC:
+        _symmetric(arrays["gram"])
+    if objective is Objective.ROBUST:
+        arrays.setdefault("price", np.broadcast_to(np.float32(0), (m, n)))
+        if size:
+            _affordable(arrays, tolerance, size)
     return arrays
 
 
@@ -62,31 +62,29 @@ def _shapes(arrays: dict, objective: Objective) -> tuple[int, int]:
     if arrays[main].ndim != 2:
         raise ValueError(f"{main} must have shape (m, n), got {arrays[main].shape}")
     m, n = arrays[main].shape
-    wanted = {
-        "x": (m, n),
-        "t": (n,),
-        "residual_price": (n,),
-        "price": (m, n),
-        "gram": (m, m, n),
-        "linear": (m, n),
-    }
     for name, array in arrays.items():
-        if array.shape != wanted[name]:
-            raise ValueError(
-                f"{name} must have shape {wanted[name]} beside {main} of {(m, n)}, got {array.shape}"
-            )
+        wanted = tuple({"m": m, "n": n}[axis] for axis in ARGUMENTS[name][0])
+        if array.shape != wanted:
+            raise ValueError(f"{name} must have shape {wanted} beside {main} of {(m, n)}, got {array.shape}")
     return m, n
 
 
-def _inside(arrays: dict, name: str, low: float, high: float) -> None:
-    """Refuse NaN and values outside [low, high]; two reductions unless something is wrong."""
-    array = arrays.get(name)
-    if array is None or array.size == 0 or (array.min() >= low and array.max() <= high):
+def _inside(name: str, array: np.ndarray) -> None:
+    """Refuse NaN and values outside the argument's range; two reductions unless something is wrong."""
+    _, low, high = ARGUMENTS[name]
+    if array.size == 0 or (array.min() >= low and array.max() <= high):
         return
     index = tuple(int(v[0]) for v in np.nonzero(~((array >= low) & (array <= high))))
     raise ValueError(
         f"{name}[{', '.join(map(str, index))}] is {array[index]}: need a number in [{low:g}, {high:g}]"
     )
+
+
+def _symmetric(gram: np.ndarray) -> None:
+    different = gram != gram.swapaxes(0, 1)
+    if different.any():
+        i, j, k = (int(v[0]) for v in np.nonzero(different))
+        raise ValueError(f"gram must be symmetric, but gram[{i}, {j}, {k}] differs from gram[{j}, {i}, {k}]")
 
 
 def _affordable(arrays: dict, tolerance: float, size: int) -> None:
@@ -98,8 +96,9 @@ def _affordable(arrays: dict, tolerance: float, size: int) -> None:
     cheapest = np.sort(price, axis=0)[:size].sum(0)
     reach = np.abs(arrays["x"]).sum(0, dtype=np.float64) + np.abs(arrays["t"]) + tolerance
     limit = np.maximum(64.0, reach * (64 / 63)) ** 2 - reach**2
-    if (cheapest > limit).any():
-        k = int(np.argmax(cheapest > limit))
+    dear = np.flatnonzero(cheapest > limit)
+    if dear.size:
+        k = dear[0]
         raise ValueError(
             f"the {size} cheapest variables of problem {k} have price / residual_price {cheapest[k]:g}:"
             f" a fixed size needs at most {limit[k]:g} there, lower the prices or scale the problem down"

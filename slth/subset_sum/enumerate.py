@@ -10,9 +10,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from slth.subset_sum.grid import power_of_two
+from slth.subset_sum.grid import Snapped, power_of_two
+from slth.subset_sum.problem import Objective
+from slth.subset_sum.quadratic import gram_exponent, quantise
+from slth.subset_sum.rows import add_selected
 
 LOW_VARIABLES = 6
 WORST = np.uint32(0xFFFFFFFF)
@@ -21,22 +24,12 @@ Key = tuple[UInt32[Array, "*n"], ...]
 Keys = tuple[UInt32[Array, "s *n"], ...]  # of s subsets of each problem
 
 
-def subset_table(values: Int[Array, "m *n"], combine: Callable = jnp.add) -> Int[Array, "s *n"]:
+def subset_table(values: Int[Array, "m *n"]) -> Int[Array, "s *n"]:
     """Sums of all ``2**m`` subsets, row ``b`` holding the subset with bits ``b``."""
     table = jnp.zeros((1, *values.shape[1:]), values.dtype)
     for row in values:
-        table = jnp.concatenate([table, combine(table, row[None])])
+        table = jnp.concatenate([table, table + row[None]])
     return table
-
-
-def selected_sum(
-    values: Int[Array, "m *n"], bits: Int[Array, ""], combine: Callable = jnp.add
-) -> Int[Array, "*n"]:
-    """Sum of the values whose bit is set in ``bits``, a scalar that may be traced."""
-    total = jnp.zeros(values.shape[1:], values.dtype)
-    for k, row in enumerate(values):
-        total = combine(total, jnp.where((bits >> k) & 1, row, jnp.zeros_like(row)))
-    return total
 
 
 def least(keys: Keys) -> Key:
@@ -63,7 +56,7 @@ def search(
     batch: tuple[int, ...],
     keys_of_row: Callable[[Int[Array, ""], UInt32[Array, "s *n"]], Keys],
     words: int,
-    size: int | None = None,
+    size: int | None,
 ) -> UInt32[Array, "*n"]:
     """Mask of the least key over all subsets, or over those of exactly ``size`` variables.
 
@@ -93,27 +86,46 @@ def search(
     return best[-1] & np.uint32((1 << m) - 1)
 
 
-def best_mask(x: Int[Array, "m *n"], t: Int[Array, "*n"], size: int | None = None) -> UInt32[Array, "*n"]:
-    r"""Mask of the least :math:`|t - \sum_S x|` on the grid."""
-    low = subset_table(x[:LOW_VARIABLES])
-
-    def keys(row, sizes):
-        return (jnp.abs((t - selected_sum(x[LOW_VARIABLES:], row))[None] - low).astype(jnp.uint32),)
-
-    return search(x.shape[0], t.shape, keys, 1, size)
+def exact_chunk(
+    p: Snapped | None, _: Bool[Array, ""], objective: Objective, size: int | None, **terms: Array
+) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
+    """`exact_mask`, of which it is always sure."""
+    mask = exact_mask(p, objective, size, **terms)
+    return mask, jnp.ones(mask.shape, bool)
 
 
-def smallest_mask(
-    x: Int[Array, "m *n"], t: Int[Array, "*n"], tolerance: Int[Array, "*n"], size: int | None = None
+def exact_mask(
+    p: Snapped | None, objective: Objective, size: int | None, **terms: Array
 ) -> UInt32[Array, "*n"]:
-    r"""Mask of the smallest subset within ``tolerance``, by error among equals; of the best if none is."""
-    low, none = subset_table(x[:LOW_VARIABLES]), np.uint32(x.shape[0] + 1)
+    """The optimal mask by full enumeration; ``terms`` are ``price`` (q / r), or ``gram`` and ``linear``."""
+    if objective is Objective.QUADRATIC:
+        exponent = gram_exponent(terms["gram"], terms["linear"])
+        return quadratic_mask(*quantise(terms["gram"], terms["linear"], exponent), size)
+    assert p is not None  # only quadratic problems come without x and t
+    if objective is Objective.ROBUST:
+        return robust_mask(p, price_digits(terms["price"], p.exponent), size)
+    return error_mask(p, objective is Objective.SMALLEST, size)
+
+
+def row_errors(p: Snapped) -> Callable[[Int[Array, ""]], Int[Array, "s *n"]]:
+    """The function from a row to the errors of its subsets, in grid steps."""
+    table = subset_table(p.x[:LOW_VARIABLES])
+    return lambda row: (p.t - add_selected(jnp.zeros_like(p.t), p.x[LOW_VARIABLES:], row))[None] - table
+
+
+def error_mask(p: Snapped, smallest: bool, size: int | None) -> UInt32[Array, "*n"]:
+    r"""Mask of the least :math:`|t - \sum_S x|`, or of the smallest subset within the tolerance.
+
+    Of equally small subsets it is that of the least error; if none is within the tolerance, the best.
+    """
+    errors, none = row_errors(p), np.uint32(p.x.shape[0] + 1)
 
     def keys(row, sizes):
-        error = jnp.abs((t - selected_sum(x[LOW_VARIABLES:], row))[None] - low)
-        return jnp.where(error <= tolerance[None], sizes, none), error.astype(jnp.uint32)
+        error = jnp.abs(errors(row))
+        key = error.astype(jnp.uint32)
+        return (jnp.where(error <= p.tolerance[None], sizes, none), key) if smallest else (key,)
 
-    return search(x.shape[0], t.shape, keys, 2, size)
+    return search(p.x.shape[0], p.t.shape, keys, 2 if smallest else 1, size)
 
 
 DIGIT = 30  # costs of `robust` are numbers of two digits in base 2**30
@@ -144,61 +156,46 @@ def price_digits(price: Float[Array, "m *n"], exponent: Int[Array, "*n"]) -> Dig
     return high.astype(jnp.uint32), (steps - high * 2.0**DIGIT).astype(jnp.uint32)
 
 
-def robust_mask(
-    x: Int[Array, "m *n"], t: Int[Array, "*n"], price: Digits, size: int | None = None
-) -> UInt32[Array, "*n"]:
+def robust_mask(p: Snapped, price: Digits, size: int | None) -> UInt32[Array, "*n"]:
     r"""Mask of the least :math:`E^2 + \sum_S p_k`, an exact integer of 60 bits.
 
     ``price`` holds digits (m, *n).
     """
-    split = min(x.shape[0], LOW_VARIABLES)
-    low = subset_table(x[:split])
-    zero = jnp.zeros((1, *t.shape), jnp.uint32)
+    m = p.x.shape[0]
+    split, errors = min(m, LOW_VARIABLES), row_errors(p)
+    zero = jnp.zeros((1, *p.t.shape), jnp.uint32)
     table: Digits = (zero, zero)
     for k in range(split):
         more = add_digits(table, (price[0][k][None], price[1][k][None]))
         table = jnp.concatenate([table[0], more[0]]), jnp.concatenate([table[1], more[1]])
 
     def keys(row, sizes):
-        error = (t - selected_sum(x[split:], row))[None] - low
-        cost = add_digits(square_digits(error), table)
-        for k in range(split, x.shape[0]):
+        cost = add_digits(square_digits(errors(row)), table)
+        for k in range(split, m):
             chosen = ((row >> (k - split)) & 1).astype(jnp.uint32)
             cost = add_digits(cost, (price[0][k][None] * chosen, price[1][k][None] * chosen))
         return cost
 
-    return search(x.shape[0], t.shape, keys, 2, size)
+    return search(m, p.t.shape, keys, 2, size)
 
 
 def quadratic_mask(
-    gram: Int[Array, "m m *n"], linear: Int[Array, "m *n"], size: int | None = None
+    gram: Int[Array, "m m *n"], linear: Int[Array, "m *n"], size: int | None
 ) -> UInt32[Array, "*n"]:
     r"""Mask of the least :math:`b^T G b - 2 c^T b` for integer G and 2c (``linear``)."""
     m, batch = linear.shape[0], linear.shape[1:]
     split = min(m, LOW_VARIABLES)
+    gram, linear = gram[:, :, None], linear[:, None]  # an axis for the columns
     own = [gram[i, i] - linear[i] for i in range(m)]
     columns = np.arange(2**split, dtype=np.int32).reshape((-1,) + (1,) * len(batch))
-    on = [(columns >> i) & 1 for i in range(split)]
-    low = jnp.full((2**split, *batch), np.int32(1 << 30))
-    for i in range(split):
-        low = low + on[i] * own[i][None]
-        for j in range(i):
-            low = low + on[i] * on[j] * (2 * gram[i, j])[None]
+    added = [add_selected(own[i], [2 * gram[i, j] for j in range(i)], columns) for i in range(split)]
+    low = add_selected(jnp.full((2**split, *batch), np.int32(1 << 30)), added, columns)
 
     def keys(row, sizes):
-        chosen = [(row >> (k - split)) & 1 for k in range(split, m)]
-        value = jnp.zeros(batch, jnp.int32)
-        for k in range(split, m):
-            inner = own[k]
-            for j in range(split, k):
-                inner = inner + 2 * gram[j, k] * chosen[j - split]
-            value = value + inner * chosen[k - split]
-        value = low + value[None]
-        for i in range(split):
-            slope = jnp.zeros(batch, jnp.int32)
-            for k in range(split, m):
-                slope = slope + 2 * gram[i, k] * chosen[k - split]
-            value = value + on[i] * slope[None]
-        return (value.astype(jnp.uint32),)
+        zero, high = jnp.zeros((1, *batch), jnp.int32), range(split, m)
+        added = [add_selected(own[k], [2 * gram[j, k] for j in range(split, k)], row) for k in high]
+        slopes = [add_selected(zero, [2 * gram[i, k] for k in high], row) for i in range(split)]
+        value = low + add_selected(zero, added, row)
+        return (add_selected(value, slopes, columns).astype(jnp.uint32),)
 
     return search(m, batch, keys, 1, size)

@@ -3,30 +3,30 @@ r"""Meet in the middle for 20 < m <= 32: ``2**(m/2)`` sums of each half instead 
 A subset is a pair of a lower and an upper half. The upper sums are sorted within each size; for every lower
 half :math:`a` and size the nearest upper sums to :math:`t - a` from either side are found by bisection.
 Equal upper sums of one size are ordered by mask and the first is taken, so the least key over all pairs
-found is the least over all
-pairs: the rules for ties hold exactly, which matters because at m = 28 most problems have several subsets of
-the same least error on the grid.
+found is the least over all pairs: the rules for ties hold exactly, which matters because at m = 28 most
+problems have several subsets of the same least error on the grid.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Bool, UInt32
 
 from slth.subset_sum.enumerate import WORST, least, smaller, subset_table
 from slth.subset_sum.grid import Snapped
 
 
-def large_chunk(p: Snapped, smallest: bool) -> UInt32[Array, " n"]:
+def large_chunk(
+    p: Snapped, _: Bool[Array, ""], smallest: bool
+) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Optimal masks of ``smallest`` or ``best``, one problem after the other (its tables fill the cache)."""
-    problems = (jnp.moveaxis(p.x, -1, 0), p.t, p.tolerance)
-    return jax.lax.map(lambda a: large_mask(*a, smallest=smallest), problems)
+    problems = p._replace(x=jnp.moveaxis(p.x, -1, 0))
+    return jax.lax.map(lambda one: large_mask(one, smallest), problems), jnp.ones(p.t.shape, bool)
 
 
-def large_mask(
-    x: Int[Array, " m"], t: Int[Array, ""], tolerance: Int[Array, ""], *, smallest: bool
-) -> UInt32[Array, ""]:
+def large_mask(p: Snapped, smallest: bool) -> UInt32[Array, ""]:
     """Optimal mask of one problem, by the tie rules of `slth.subset_sum.problem.Objective`."""
+    x, t, tolerance, _ = p
     m = x.shape[0]
     half = m // 2
     low_sums, high_sums = subset_table(x[:half]), subset_table(x[half:])

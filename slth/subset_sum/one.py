@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, UInt32
 
-from slth.subset_sum import enumerate as exact
-from slth.subset_sum.grid import Snapped, exponent_above, grid_exponent, power_of_two, snap
+from slth.subset_sum.enumerate import exact_mask
+from slth.subset_sum.grid import Snapped, grid_exponent, power_of_two, snap
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
+from slth.subset_sum.rows import add_selected
 from slth.types import AnyArray
 
 
@@ -54,59 +55,16 @@ def solve_one(
             raise ValueError(f"objective {objective} needs gram and linear")
         terms = {"gram": gram, "linear": linear}
     elif objective is Objective.ROBUST:
-        terms = {"price": relative_price(x, residual_price, price)}
+        q = jnp.zeros_like(x) if price is None else price
+        terms = {"price": q if residual_price is None else q / residual_price[None]}
     far, tolerance = objective is Objective.ROBUST, jnp.asarray(tolerance, jnp.float32)
     p = snap(x, t, tolerance, grid_exponent(x, t, tolerance, far), far)
     return describe(p, t, exact_mask(p, objective, size, **terms))
 
 
-def exact_mask(
-    p: Snapped | None, objective: Objective, size: int | None, **terms: Array
-) -> UInt32[Array, "*n"]:
-    """The optimal mask by full enumeration; ``terms`` are ``price`` (q / r), or ``gram`` and ``linear``."""
-    if objective is Objective.QUADRATIC:
-        exponent = gram_exponent(terms["gram"], terms["linear"])
-        return exact.quadratic_mask(*quantise(terms["gram"], terms["linear"], exponent), size)
-    assert p is not None  # only quadratic problems come without x and t
-    if objective is Objective.BEST:
-        return exact.best_mask(p.x, p.t, size)
-    if objective is Objective.SMALLEST:
-        return exact.smallest_mask(p.x, p.t, p.tolerance, size)
-    return exact.robust_mask(p.x, p.t, exact.price_digits(terms["price"], p.exponent), size)
-
-
-def relative_price(x: Array, residual_price: Array | None, price: Array | None) -> Float[Array, "m *n"]:
-    """``q / r``, the price of a variable in units of squared error."""
-    q = jnp.zeros_like(x) if price is None else price
-    return q if residual_price is None else q / residual_price[None]
-
-
-def gram_exponent(gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"]) -> Int[Array, "*n"]:
-    r"""``e`` such that :math:`\sum |G| + 2 \sum |c| < 2^{29}` in steps of ``2**-e``."""
-    m = linear.shape[0]
-    total = jnp.zeros_like(linear[0])
-    for i in range(m):
-        total = total + 2 * jnp.abs(linear[i])
-        for j in range(m):
-            total = total + jnp.abs(gram[i, j])
-    return jnp.clip(29 - exponent_above(total), -126, 126)
-
-
-def quantise(
-    gram: Float[Array, "m m *n"], linear: Float[Array, "m *n"], exponent: Int[Array, "*n"]
-) -> tuple[Int[Array, "m m *n"], Int[Array, "m *n"]]:
-    """``G`` and ``2 c`` in integer steps of ``2**-exponent``."""
-    scale = power_of_two(exponent)
-    return jnp.rint(gram * scale[None, None]).astype(jnp.int32), jnp.rint(linear * (2 * scale)[None]).astype(
-        jnp.int32
-    )
-
-
 def describe(p: Snapped, t: Float[Array, "*n"], mask: UInt32[Array, "*n"]) -> Solution:
     """The solution that a mask is; ``value`` and ``error`` are rounded once, from integers."""
-    total = jnp.zeros_like(p.t)
-    for k in range(p.x.shape[0]):
-        total = total + jnp.where((mask >> k) & 1, p.x[k], 0)
+    total = add_selected(jnp.zeros_like(p.t), p.x, mask)
     step = power_of_two(-p.exponent)
     error = p.t - total
     value = total.astype(jnp.float32) * step

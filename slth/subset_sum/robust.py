@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
 from slth.subset_sum.grid import Snapped, power_of_two
-from slth.subset_sum.rows import add_selected, apart, leaves, record, two_least
+from slth.subset_sum.rows import add_selected, apart, least_subset, leaves
 
 WINDOW = np.float32(1 + 2.0**-16)
 TABLE = 3  # variables whose subset sums are kept in memory
@@ -24,24 +24,22 @@ FORBIDDEN = np.float32(1e30)
 
 
 def robust_chunk(
-    p: Snapped, price: Float[Array, "m n"], always: Bool[Array, ""], *, low: int
+    p: Snapped, always: Bool[Array, ""], low: int, *, price: Float[Array, "m n"]
 ) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of ``robust`` and whether each is surely the one optimal subset; ``price`` is ``q / r``."""
     m, n = p.x.shape
-    low = min(low, m)
-    inner = min(TABLE, low)
 
     def terms(x, price, exponent):
         scale = power_of_two(exponent)[None]
         # a variable that is zero repeats a sum at no less cost; barring it leaves the optimum and no tie
         price = jnp.where(x == 0, FORBIDDEN, jnp.minimum(jnp.rint(price * scale * scale), FORBIDDEN))
         sums, prices = [jnp.zeros(n, jnp.int32)], [jnp.zeros(n)]
-        for k in range(inner):
+        for k in range(TABLE):
             sums, prices = sums + [s + x[k] for s in sums], prices + [q + price[k] for q in prices]
         return list(x), list(price), sums, prices
 
     x, q, sums, prices = apart(always, terms, p.x, price, p.exponent)
-    outer = list(zip(x[inner:low], q[inner:low], strict=True))
+    outer = list(zip(x[TABLE:low], q[TABLE:low], strict=True))
 
     def branch(state, variable):
         return state[0] - variable[0], state[1] + variable[1]
@@ -51,38 +49,24 @@ def robust_chunk(
 
     def costs(u):
         """Costs of the inner variables' subsets, their own prices included."""
-        return [square((u - s).astype(jnp.float32)) + z for s, z in zip(sums, prices, strict=True)]
+        return [jnp.square((u - s).astype(jnp.float32)) + z for s, z in zip(sums, prices, strict=True)]
 
     def kernel(row):
-        found = []
-
-        def visit(_, state):
-            found.append(bits(number(functools.reduce(jnp.minimum, map(bits, costs(state[0])))) + state[1]))
-
-        leaves(start(row), outer, branch, visit)
+        found = [
+            bits(number(functools.reduce(jnp.minimum, map(bits, costs(u)))) + paid)
+            for _, (u, paid) in leaves(start(row), outer, branch)
+        ]
         return functools.reduce(jnp.minimum, found)
 
-    state = two_least(2 ** (m - low), n, kernel)
-    limit = bits(number(state.least) * WINDOW)
+    def matches(row, limit):
+        for index, (u, paid) in leaves(start(row), outer, branch):
+            for j, cost in enumerate(costs(u)):
+                yield index << TABLE | j, bits(cost + paid) <= limit
 
-    def columns(row, limit):
-        code = [jnp.zeros(n, jnp.int32)]
-
-        def visit(index, s):
-            for j, cost in enumerate(costs(s[0])):
-                code[0] = record(code[0], bits(cost + s[1]) <= limit, index << inner | j)
-
-        leaves(start(row), outer, branch, visit)
-        return code[0]
-
-    code = apart(always, columns, state.row, limit)
-    mask = ((state.row << low) | (code & ((1 << low) - 1))).astype(jnp.uint32)
-    return mask, (state.second > limit) & (code >> 16 == 1)
-
-
-def square(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """``value ** 2``, one multiplication."""
-    return value * value
+    subset, sure = least_subset(
+        always, n, m - low, low, kernel, matches, window=lambda least: bits(number(least) * WINDOW)
+    )
+    return subset.astype(jnp.uint32), sure
 
 
 def bits(value: Float[Array, "*n"]):

@@ -10,16 +10,18 @@ The two least results of different rows and the number of columns that attain th
 they leave a doubt the exact search decides by the rule for ties.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Integer
+
+from slth.types import AnyArray
 
 NEVER = np.int32(2**31 - 1)
-COUNT = np.int32(1 << 16)  # a match adds this to a code whose lower half holds its index
+COUNT = np.int32(1 << 16)  # one match, above the index of the latest
 
 State = TypeVar("State")
 Variable = TypeVar("Variable")
@@ -39,34 +41,7 @@ def apart(always: Bool[Array, ""], function: Callable, *arguments):
     return jax.lax.cond(always, function, nothing, *arguments)
 
 
-class TwoLeast(NamedTuple):
-    """Least value over the rows, the row that has it, and the least value of any other row."""
-
-    least: Int[Array, " n"]
-    second: Int[Array, " n"]
-    row: Int[Array, " n"]
-
-
-def two_least(rows: int, n: int, kernel: Callable[[Int[Array, ""]], Int[Array, " n"]]) -> TwoLeast:
-    """`TwoLeast` of ``kernel(row)``, non-negative and below `NEVER`, over ``row`` in ``range(rows)``."""
-
-    def merge(state: TwoLeast, value, row):
-        return TwoLeast(
-            jnp.minimum(state.least, value),
-            jnp.minimum(state.second, jnp.maximum(state.least, value)),
-            jnp.where(value < state.least, row, state.row),
-        )
-
-    def step(row, carry):
-        value, state = carry
-        return kernel(row), merge(state, value, row - 1)
-
-    never = jnp.full(n, NEVER)
-    value, state = jax.lax.fori_loop(0, rows, step, (never, TwoLeast(never, never, jnp.zeros(n, jnp.int32))))
-    return merge(state, value, rows - 1)
-
-
-def add_selected(base: Array, values: Sequence[Array], bits: Int[Array, "*n"]) -> Array:
+def add_selected(base: Array, values: Iterable[Array], bits: Integer[AnyArray, "*n"]) -> Array:
     """``base`` plus the values whose bit is set in ``bits``, a scalar or one number a problem."""
     for k, value in enumerate(values):
         base = base + jnp.where(((bits >> k) & 1) == 1, value, jnp.zeros_like(value))
@@ -74,24 +49,78 @@ def add_selected(base: Array, values: Sequence[Array], bits: Int[Array, "*n"]) -
 
 
 def leaves(
-    states: State,
-    variables: Sequence[Variable],
-    branch: Callable[[State, Variable], State],
-    visit: Callable[[int, State], None],
-    index: int = 0,
-) -> None:
-    """Depth first over all subsets of ``variables``: ``visit(index, state)`` at each, few states alive.
+    state: State, variables: Sequence[Variable], branch: Callable[[State, Variable], State], index: int = 0
+) -> Iterator[tuple[int, State]]:
+    """Depth first over all subsets of ``variables``: index and state of each, few states alive.
 
-    ``branch(state, variable)`` is the state with the variable added; bit k of ``index`` is variable k.
+    ``branch(state, variable)`` is the state with the variable added; bit k of the index is variable k.
     """
     if not variables:
-        visit(index, states)
+        yield index, state
         return
     k = len(variables) - 1
-    leaves(states, variables[:k], branch, visit, index)
-    leaves(branch(states, variables[k]), variables[:k], branch, visit, index | 1 << k)
+    yield from leaves(state, variables[:k], branch, index)
+    yield from leaves(branch(state, variables[k]), variables[:k], branch, index | 1 << k)
 
 
-def record(code: Int[Array, " n"], match: Bool[Array, " n"], index: int) -> Int[Array, " n"]:
-    """``code`` with one more match counted in the upper half and the latest match's index in the lower."""
-    return jnp.where(match, ((code + COUNT) & -COUNT) | np.int32(index), code)
+def with_zeros(x: Iterable[Array]) -> tuple[list[Array], list[Array]]:
+    """The variables, and 1 for each that is zero (it repeats every sum), else 0."""
+    return list(x), [(v == 0).astype(jnp.int32) for v in x]
+
+
+def residuals(
+    t: Array, x: Sequence[Array], zero: Sequence[Array], row: Int[Array, "*n"], low: int
+) -> Iterator[tuple[int, tuple[Array, Array]]]:
+    """`leaves` of the first ``low`` variables: ``t`` minus the subset's sum; whether an x in it is zero.
+
+    ``zero`` holds ``x == 0`` as integers; the variables of ``row`` count for the sum alone.
+    """
+    start = (add_selected(t, [-v for v in x[low:]], row), jnp.zeros_like(t))
+    pairs = list(zip(x[:low], zero[:low], strict=True))
+    return leaves(start, pairs, lambda s, v: (s[0] - v[0], s[1] | v[1]))
+
+
+def least_subset(
+    always: Bool[Array, ""],
+    n: int,
+    high: int,
+    low: int,
+    kernel: Callable[[Int[Array, "*n"]], Int[Array, " n"]],
+    matches: Callable[[Int[Array, " n"], Int[Array, " n"]], Iterator[tuple[int, Bool[Array, " n"]]]],
+    window: Callable[[Int[Array, " n"]], Int[Array, " n"]] = lambda least: least,
+) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+    """The subset of the least value, row above column, and whether it is surely the one within the window.
+
+    Args:
+      n: number of problems; ``high, low``: there are ``2**high`` rows and ``2**low`` columns.
+      kernel: maps a row to the least value of its columns, non-negative and below `NEVER`.
+      matches: maps a row and a limit to every column's index and whether its value is at most the limit.
+      window: maps the least value to the limit within which another subset leaves a doubt.
+    """
+
+    def merge(state, value, row):
+        least, second, best = state
+        return (
+            jnp.minimum(least, value),
+            jnp.minimum(second, jnp.maximum(least, value)),
+            jnp.where(value < least, row, best),
+        )
+
+    def step(row, carry):
+        value, state = carry
+        return kernel(row), merge(state, value, row - 1)
+
+    never = jnp.full(n, NEVER)
+    start = (never, (never, never, jnp.zeros(n, jnp.int32)))
+    value, state = jax.lax.fori_loop(0, 2**high, step, start)
+    least, second, best = merge(state, value, 2**high - 1)
+    limit = window(least)
+
+    def columns(row, limit):
+        code = jnp.zeros(n, jnp.int32)  # the index of the latest match, above it how many there are
+        for index, match in matches(row, limit):
+            code = jnp.where(match, ((code + COUNT) & -COUNT) | np.int32(index), code)
+        return code
+
+    code = apart(always, columns, best, limit)
+    return (best << low) | (code & ((1 << low) - 1)), (second > limit) & (code >> 16 == 1)

@@ -8,6 +8,7 @@ subsets are few enough to unroll, and all subsets only for what is left.
 import functools
 import itertools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, UInt32
 
 from slth.subset_sum.grid import Snapped
-from slth.subset_sum.rows import NEVER, add_selected, apart, leaves, record, two_least
+from slth.subset_sum.rows import NEVER, add_selected, apart, least_subset, leaves, residuals, with_zeros
 
 WORST = np.uint32(0xFFFFFFFF)
 UNROLLED = {3: 15, 4: 10}  # variables whose subsets of one size are unrolled; the others are looped over
@@ -27,7 +28,7 @@ def subset_masks(m: int, size: int) -> list[int]:
 
 
 def level_chunk(
-    p: Snapped, sizes: tuple[int, ...], always: Bool[Array, ""]
+    p: Snapped, always: Bool[Array, ""], *sizes: int
 ) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of the smallest subset of one of the ``sizes`` (increasing) and whether it is within the
     tolerance.
@@ -39,8 +40,6 @@ def level_chunk(
     m, n = p.x.shape
     mask, found = jnp.zeros(n, jnp.uint32), jnp.zeros(n, bool)
     for size in sizes:
-        if size > m:
-            continue
         shift = max(math.comb(m, size) - 1, 1).bit_length()
         cap = min(2 ** (32 - shift), 2**31) - 1
         best = _least_key(p, size, shift, cap, always)
@@ -63,8 +62,6 @@ def _least_key(p: Snapped, size: int, shift: int, cap: int, always) -> UInt32[Ar
     best = jnp.full(n, WORST)
     for above in range(min(size, m - low) + 1):
         rows, columns = subset_masks(m - low, above), subset_masks(low, size - above)
-        if not columns:
-            continue
         scan = functools.partial(_scan_columns, columns=columns, shift=shift, cap=cap)
         if above == 0:
             best = apart(always, lambda x, t, best, scan=scan: scan(x, t, best, np.uint32(0)), p.x, p.t, best)
@@ -92,42 +89,28 @@ def _scan_columns(x, t, best, rank, *, columns, shift, cap):
     for i, mask in enumerate(columns):
         rest, lowest = mask & (mask - 1), (mask & -mask).bit_length() - 1
         if rest not in sums:
-            total = t
-            for k in range(x.shape[0]):
-                if rest >> k & 1:
-                    total = total - x[k]
-            sums[rest] = total
+            chosen = [x[k] for k in range(x.shape[0]) if rest >> k & 1]
+            sums[rest] = functools.reduce(operator.sub, chosen, t)
         u = jnp.abs(sums[rest] - x[lowest]) if mask else jnp.abs(t)
         keys.append((jnp.minimum(u, cap).astype(jnp.uint32) << shift) | np.uint32(i))
     return jnp.minimum(best, functools.reduce(jnp.minimum, keys) + rank)
 
 
 def every_size_chunk(
-    p: Snapped, always: Bool[Array, ""], *, low: int
+    p: Snapped, always: Bool[Array, ""], low: int
 ) -> tuple[UInt32[Array, " n"], Bool[Array, " n"]]:
     """Masks of ``smallest`` by full enumeration and whether each is surely the one optimal subset.
 
     Keys are ``size << 26 | error`` within the tolerance, and beyond every such key the error alone.
     """
     m, n = p.x.shape
-    low = min(low, m)
     beyond = np.int32((m + 1) << 26)
-
-    def unpacked(x):
-        return list(x), [(v == 0).astype(jnp.int32) for v in x]
-
-    x, zero = apart(always, unpacked, p.x)
-
-    def subtract(u, v):
-        return u - v
+    x, zero = apart(always, with_zeros, p.x)
 
     def kernel(row):
         by_size = {}
-
-        def visit(index, u):
+        for index, u in leaves(add_selected(p.t, [-v for v in x[low:]], row), x[:low], operator.sub):
             by_size.setdefault(index.bit_count(), []).append(jnp.abs(u))
-
-        leaves(add_selected(p.t, [-v for v in x[low:]], row), x[:low], subtract, visit)
         # a variable that is zero repeats a sum: one more step of error keeps rows with it behind
         idle = add_selected(jnp.zeros_like(p.t), zero[low:], row)
         least = {s: functools.reduce(jnp.minimum, errors) + idle for s, errors in by_size.items()}
@@ -139,23 +122,12 @@ def every_size_chunk(
         ]
         return functools.reduce(jnp.minimum, keys)
 
-    state = two_least(2 ** (m - low), n, kernel)
-
-    def columns(row, least):
-        code = [jnp.zeros(n, jnp.int32)]
+    def matches(row, least):
         unsolved = least >= beyond
         error = jnp.where(unsolved, least - beyond, least & ((1 << 26) - 1))
-
-        def visit(index, s):
-            u, idle = s
+        for index, (u, idle) in residuals(p.t, x, zero, row, low):
             fits = unsolved | ((least >> 26) == jax.lax.population_count(row) + index.bit_count())
-            code[0] = record(code[0], fits & (jnp.abs(u) == error) & (idle == 0), index)
+            yield index, fits & (jnp.abs(u) == error) & (idle == 0)
 
-        start = (add_selected(p.t, [-v for v in x[low:]], row), jnp.zeros_like(p.t))
-        pairs = list(zip(x[:low], zero[:low], strict=True))
-        leaves(start, pairs, lambda s, v: (s[0] - v[0], s[1] | v[1]), visit)
-        return code[0]
-
-    code = apart(always, columns, state.row, state.least)
-    mask = ((state.row << low) | (code & ((1 << low) - 1))).astype(jnp.uint32)
-    return mask, (state.least < NEVER) & (state.second > state.least) & (code >> 16 == 1)
+    subset, sure = least_subset(always, n, m - low, low, kernel, matches)
+    return subset.astype(jnp.uint32), sure

@@ -62,41 +62,35 @@ def solve(
       (0.98, 0.01)
     """
     objective = Objective(objective)
-    arrays = check(x, t, objective, tolerance, size, residual_price, price, gram, linear)
+    terms = {"residual_price": residual_price, "price": price, "gram": gram, "linear": linear}
+    arrays = check(objective, tolerance, size, x=x, t=t, **terms)
     m, n = arrays["linear" if "linear" in arrays else "x"].shape
-    out = Solution(
-        mask=np.empty(n, np.uint32),
-        value=np.empty(n, np.float32),
-        error=np.empty(n, np.float32),
-        size=np.empty(n, np.int32),
-        solved=np.empty(n, bool),
-    )
-    left = None  # all
+    dtypes = {"mask": np.uint32, "value": np.float32, "error": np.float32, "size": np.int32, "solved": bool}
+    out = Solution(**{name: np.empty(n, dtype) for name, dtype in dtypes.items()})
+    left, sure = None, 0  # None: all
     for stage in plan(objective, m, size):
-        left = _run(stage, arrays, np.float32(tolerance), left, out, progress)
+        unsure = [np.empty(0, np.int64)]
+        for count, rest in _run(stage, arrays, np.float32(tolerance), left, out):
+            unsure.append(rest)
+            sure += count - rest.size
+            if progress is not None:
+                progress(sure, n)
+        left = np.concatenate(unsure)
         if left.size == 0:
             break
     return out
 
 
 def _run(
-    stage: Stage,
-    arrays: dict,
-    tolerance: np.float32,
-    chosen: np.ndarray | None,
-    out: Solution,
-    progress: Progress | None,
-) -> np.ndarray:
-    """Solve the chosen problems (None: all) into ``out``; the indices of those the stage is not sure of."""
+    stage: Stage, arrays: dict, tolerance: np.float32, chosen: np.ndarray | None, out: Solution
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Solve the chosen problems (None: all) into ``out``; a chunk's size and what is unsure in it."""
     devices = tuple(jax.local_devices())
     run, chunk_size = compiled(stage, devices), stage.chunk * len(devices)
-    n = out.mask.shape[0]
-    count = n if chosen is None else chosen.size
-    before = n - count
-    unsure, sure_so_far = [], 0
+    total = out.mask.shape[0] if chosen is None else chosen.size
 
     def one(start):
-        stop = min(start + chunk_size, count)
+        stop = min(start + chunk_size, total)
         where = slice(start, stop) if chosen is None else chosen[start:stop]
         chunk = {k: _cut(v, where, chunk_size) for k, v in arrays.items()}
         if "residual_price" in chunk:
@@ -107,12 +101,7 @@ def _run(
         rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
         return stop - start, rest + start if isinstance(where, slice) else where[rest]
 
-    for done, rest in _in_threads(one, range(0, count, chunk_size)):
-        unsure.append(rest)
-        sure_so_far += done - rest.size
-        if progress is not None:
-            progress(before + sure_so_far, n)
-    return np.concatenate(unsure) if unsure else np.empty(0, np.int64)
+    return _in_threads(one, range(0, total, chunk_size))
 
 
 def _cut(a: np.ndarray, where: slice | np.ndarray, chunk: int) -> np.ndarray:
@@ -129,10 +118,7 @@ def _in_threads(function: Callable, items: range) -> Iterator:
     """``map`` over threads, one a core on CPU: a compiled kernel runs outside Python's lock, on one core."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(items) <= 1 or workers == 1:
-        return map(function, items)
-    return _pooled(function, items, workers)
-
-
-def _pooled(function: Callable, items: range, workers: int) -> Iterator:
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(function, items)

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from slth.subset_sum.best import best_chunk
+from slth.subset_sum.enumerate import exact_chunk
 from slth.subset_sum.grid import grid_exponent, snap
 from slth.subset_sum.large import large_chunk
-from slth.subset_sum.one import describe, describe_quadratic, exact_mask, gram_exponent, quantise
+from slth.subset_sum.one import describe, describe_quadratic
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
 from slth.subset_sum.quadratic import quadratic_chunk
 from slth.subset_sum.robust import robust_chunk
@@ -32,33 +33,32 @@ class Stage(NamedTuple):
     """One kernel: hashable, so it names the compiled code."""
 
     objective: Objective
-    kind: str
+    kernel: Callable  # of (problems, always, *options, **terms), to masks and whether they are sure
     chunk: int  # problems in one call
-    options: tuple[int, ...] = ()
+    options: tuple = ()
 
 
 def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
     """The stages for ``m`` variables; their chunks keep a kernel's arrays in the second-level cache."""
-    halves = m > MAX_ENUMERATED
-    exact = (
-        Stage(objective, "halves", 64)
-        if halves
-        else Stage(objective, "exact", 512, () if size is None else (size,))
-    )
+    exact = Stage(objective, exact_chunk, 512, (objective, size))
+    if m > MAX_ENUMERATED:
+        exact = Stage(objective, large_chunk, 64, (objective is Objective.SMALLEST,))
     if size is not None or m < 6:
         return (exact,)
-    if objective is Objective.BEST:
-        folded = [Stage(objective, "folded", 4096, (4, 6))] if 12 <= m <= MAX_FOLDED else []
-        return (*folded, exact) if halves else (*folded, Stage(objective, "folded", 4096, (1, 6)), exact)
-    if objective is Objective.SMALLEST:
-        levels = [Stage(objective, "levels", 16384, (0, 1, 2, 3))]
-        if math.comb(m, 4) <= MAX_UNROLLED:
-            levels.append(Stage(objective, "levels", 4096, (4,)))
-        every = [Stage(objective, "every size", 1024, (6,))] if m <= MAX_FOLDED else []
-        return (*levels, *every, exact)
-    if objective is Objective.ROBUST:
-        return Stage(objective, "rows", 4096, (6,)), exact
-    return Stage(objective, "rows", 2048, (7,)), exact
+    stages = {
+        Objective.BEST: [
+            (12 <= m <= MAX_FOLDED, Stage(objective, best_chunk, 4096, (4, 6))),
+            (m <= MAX_ENUMERATED, Stage(objective, best_chunk, 4096, (1, 6))),
+        ],
+        Objective.SMALLEST: [
+            (True, Stage(objective, level_chunk, 16384, (0, 1, 2, 3))),
+            (math.comb(m, 4) <= MAX_UNROLLED, Stage(objective, level_chunk, 4096, (4,))),
+            (m <= MAX_FOLDED, Stage(objective, every_size_chunk, 1024, (6,))),
+        ],
+        Objective.ROBUST: [(True, Stage(objective, robust_chunk, 4096, (6,)))],
+        Objective.QUADRATIC: [(True, Stage(objective, quadratic_chunk, 2048, (7,)))],
+    }
+    return (*(stage for fits, stage in stages[objective] if fits), exact)
 
 
 def run_stage(
@@ -70,38 +70,14 @@ def run_stage(
     terms: dict[str, Array],
 ) -> tuple[Solution, Bool[Array, " n"]]:
     """Solutions of one chunk, and for which problems they are sure; ``always`` is true (see `apart`)."""
+    if x is None or t is None:
+        mask, sure = stage.kernel(None, always, *stage.options, **terms)
+        return describe_quadratic(mask, **terms), sure
     far = stage.objective is Objective.ROBUST
-    p = None
-    if x is not None and t is not None:
-        exponent = apart(always, functools.partial(grid_exponent, far=far), x, t, tolerance)
-        p = apart(always, functools.partial(snap, far=far), x, t, tolerance, exponent)
-    mask, sure = _mask(stage, always, p, terms)
-    if p is None or t is None:
-        return describe_quadratic(mask, terms["gram"], terms["linear"]), sure
+    exponent = apart(always, functools.partial(grid_exponent, far=far), x, t, tolerance)
+    p = apart(always, functools.partial(snap, far=far), x, t, tolerance, exponent)
+    mask, sure = stage.kernel(p, always, *stage.options, **terms)
     return describe(p, t, mask), sure
-
-
-def _mask(stage, always, p, terms):
-    """Mask and sureness by the stage's kernel."""
-    objective, kind, options = stage.objective, stage.kind, stage.options
-    if kind == "exact":
-        mask = exact_mask(p, objective, options[0] if options else None, **terms)
-        return mask, jnp.ones(mask.shape, bool)
-    if kind == "halves":
-        mask = large_chunk(p, objective is Objective.SMALLEST)
-        return mask, jnp.ones(mask.shape, bool)
-    if kind == "folded":
-        return best_chunk(p, always, folds=options[0], low=options[1])
-    if kind == "levels":
-        return level_chunk(p, options, always)
-    if kind == "every size":
-        return every_size_chunk(p, always, low=options[0])
-    if objective is Objective.ROBUST:
-        return robust_chunk(p, terms["price"], always, low=options[0])
-    gram, linear = terms["gram"], terms["linear"]
-    exponent = apart(always, gram_exponent, gram, linear)
-    gram, linear = apart(always, quantise, gram, linear, exponent)
-    return quadratic_chunk(gram, linear, always, low=options[0])
 
 
 @functools.cache
@@ -116,14 +92,13 @@ def compiled(
     """
     function = functools.partial(run_stage, stage)
     if len(devices) > 1:
-        mesh = jax.sharding.Mesh(np.array(devices), ("problems",))
-        split, same = jax.sharding.PartitionSpec("problems"), jax.sharding.PartitionSpec()
-        rows = jax.sharding.PartitionSpec(None, "problems")
-        terms = {"price": rows} if stage.objective is Objective.ROBUST else {}
-        specs = (same, rows, split, same, terms)
-        if stage.objective is Objective.QUADRATIC:
-            terms = {"gram": jax.sharding.PartitionSpec(None, None, "problems"), "linear": rows}
-            specs = (same, rows, split, same, terms)
+        mesh, spec = jax.sharding.Mesh(np.array(devices), ("problems",)), jax.sharding.PartitionSpec
+        split, rows = spec("problems"), spec(None, "problems")
+        terms = {
+            Objective.ROBUST: {"price": rows},
+            Objective.QUADRATIC: {"gram": spec(None, None, "problems"), "linear": rows},
+        }
+        specs = (spec(), rows, split, spec(), terms.get(stage.objective, {}))
         function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
     return jax.jit(function, compiler_options={"xla_cpu_prefer_vector_width": 512})
 

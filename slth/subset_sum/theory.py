@@ -12,8 +12,6 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from slth.subset_sum.solve import solve
-
 # Above what uniform variables imply for 6 <= m <= 24 and epsilon = 0.01 (at most 2.73); products need 4.1.
 C = 3.0
 DISTRIBUTIONS = ("uniform", "normal", "product")
@@ -44,22 +42,6 @@ def interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float
     centre = (p + shrink / 2) / (1 + shrink)
     half = z / (1 + shrink) * math.sqrt(p * (1 - p) / trials + shrink / (4 * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def failure_probability(
-    m: int, epsilon: float, distribution: str = "uniform", *, problems: int, seed: int
-) -> tuple[float, float, float]:
-    r"""Probability that no subset of m variables is within :math:`\epsilon` of a target uniform on [-1, 1],
-    by simulation.
-
-    Returns: estimate, lower and upper end of its 95 % confidence interval.
-    """
-    rng = np.random.default_rng(seed)
-    t = _uniform((problems,), rng)
-    failures = int(
-        (~solve(draw(distribution, (m, problems), rng), t, "smallest", tolerance=epsilon).solved).sum()
-    )
-    return failures / problems, *interval(failures, problems)
 
 
 def coverage_failure(m: int, t: float) -> float:

@@ -9,8 +9,8 @@ from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from slth.subset_sum import Objective
-from slth.subset_sum.reference import brute_force
 from tests.construction.parts import make_part
+from tests.subset_sum.reference import brute_force
 
 # Lengths, taps, stride, dilation, padding before and after each axis.
 CASES = {

@@ -5,8 +5,8 @@ import pytest
 
 from slth.construction.independent import deviations
 from slth.construction.solvers import Best, Robust, Smallest
-from slth.subset_sum.reference import brute_force, costs, subsets
 from tests.construction.parts import make_part, problem_of
+from tests.subset_sum.reference import brute_force, costs, subsets
 
 M, TOLERANCE = 5, 0.02
 

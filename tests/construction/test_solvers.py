@@ -8,8 +8,8 @@ import pytest
 
 from slth import Best, Robust, Single, Smallest, Target, construct
 from slth.source import parameter
-from slth.subset_sum.reference import brute_force
 from tests.construction.nets import PLAIN, source_of, target_of
+from tests.subset_sum.reference import brute_force
 
 TARGET = Target(*target_of(PLAIN["vectors"]))
 M = 8

@@ -16,7 +16,7 @@ def test_equals_enumeration_where_both_can(smallest):
     x, t = map(jnp.asarray, problems(9, 800, seed=1))
     tolerance = jnp.float32(0.01)
     p = snap(x, t, tolerance, grid_exponent(x, t, tolerance, False), False)
-    mask = jax.jit(jax.vmap(lambda *a: large_mask(*a, smallest=smallest), in_axes=-1))(p.x, p.t, p.tolerance)
+    mask = jax.jit(jax.vmap(lambda one: large_mask(one, smallest), in_axes=-1))(p)
     np.testing.assert_array_equal(mask, solve(x, t, "smallest" if smallest else "best").mask)
 
 

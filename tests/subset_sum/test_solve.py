@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slth.subset_sum import Objective, solve, solve_one, unpack
-from slth.subset_sum.reference import brute_force, costs, subsets
 from slth.subset_sum.stages import compiled, plan
 from tests.subset_sum.problems import forms, lattices, on_grid, prices, problems
+from tests.subset_sum.reference import brute_force, costs, subsets
 
 MANY = {1: 400, 5: 2400, 8: 12000, 12: 1600}
 

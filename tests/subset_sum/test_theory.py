@@ -39,8 +39,10 @@ def test_coverage_against_simulation():
     "m, distribution, expected", [(12, "uniform", 0.023), (15, "uniform", 0.0042), (15, "product", 0.035)]
 )
 def test_failure_of_the_slide(m, distribution, expected):
-    p, low, high = theory.failure_probability(m, 0.01, distribution, problems=200_000, seed=m)
-    assert low < p < high
+    n, rng = 200_000, np.random.default_rng(m)
+    t = theory.draw("uniform", (n,), rng)
+    out = solve(theory.draw(distribution, (m, n), rng), t, "smallest", tolerance=0.01)
+    low, high = theory.interval(int((~out.solved).sum()), n)
     assert low * 0.97 < expected < high * 1.03  # expected is rounded to two digits
 
 
