@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from slth.nn.graph import Sum, applied_before, graph, linear_maps, sums, value_shapes
 from slth.nn.network import Network
-from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout
-from slth.source.widths import check_covered, made_layout, widened
+from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout, made_layout
+from slth.source.widths import check_covered, widened
 
 HINT = "make the source of this target and multiplicity with slth.Source.of(target, copies=...)"
 

@@ -16,8 +16,13 @@ Pensia et al. 2020 and da Cunha et al. 2022 for two layers for each.
 """
 
 from dataclasses import dataclass
+from itertools import takewhile
 
-from slth.nn.graph import Map, Skip, Sum
+from slth.nn.graph import Map, Skip, Sum, flattening, graph, sums, value_shapes
+from slth.nn.layers import ChannelScale
+from slth.nn.network import Network
+from slth.nn.spec import Stateless
+from slth.types import Shape
 
 UNIVARIATE = "univariate"
 """Name of the first layer of L + 1; in 2L the univariate layer of ``path`` is ``"<path>.univariate"``."""
@@ -109,3 +114,37 @@ class Layout:
 def terms_of(step: Sum) -> dict[str, Map | Skip]:
     """The terms of a sum by the paths of the source's layers for them (of a skip: where it is solved)."""
     return {one.path: one for one in step.maps} | {f"{step.name}/skip/{SKIP}": one for one in step.skips}
+
+
+def leading(target: Network) -> int:
+    """Number of layers before the first linear layer or block."""
+    return sum(1 for _ in takewhile(lambda layer: isinstance(layer, Stateless), target.layers))
+
+
+def unflattened(target: Network, value: int) -> Shape:
+    """Shape of a value, or of that before it which a univariate layer reads in its place."""
+    flat = flattening(target, value)
+    return value_shapes(target)[value] if flat is None else flat.shape
+
+
+def made_layout(target: Network, m: int, copies: int, constants: int, skip: str, depth: str) -> Layout:
+    """The layout of the source with these settings (see `source_network`)."""
+    doubled = depth == "2L"
+    fresh = min(2 * copies, MOST_CONSTANTS) if doubled and constants else constants
+
+    def univariate(path: str, value: int) -> Univariate:
+        return Univariate(path, unflattened(target, value)[-1], copies, fresh)
+
+    nodes = []
+    for number, step in enumerate(graph(target)):
+        if isinstance(step, Sum):
+            solved = skip == "random" or any(isinstance(one.layer, ChannelScale) for one in step.skips)
+            maps = tuple(
+                LinearLayout(path, univariate(f"{path}.{UNIVARIATE}", term.reads) if doubled else None)
+                for path, term in terms_of(step).items()
+                if solved or isinstance(term, Map)
+            )
+            once = doubled or step == sums(target)[-1]
+            nodes.append(NodeLayout(number, maps, *((1, 0) if once else (m, constants))))
+    first = None if doubled else univariate(UNIVARIATE, leading(target))
+    return Layout(m, first, tuple(nodes))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slth.nn.graph import Sum, by_layer, graph
-from slth.nn.layers import Activation, ChannelScale
+from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.source.layout import terms_of
 from slth.types import Params
@@ -57,7 +57,5 @@ def input_ranges(
             y = step.layer.apply(layers.get(step.path, {}), x)
             if isinstance(step.layer, Activation):
                 bound = LARGEST.get(step.layer.kind, math.inf)
-            elif isinstance(step.layer, ChannelScale):
-                bound = math.inf
         values.append((y, bound))
     return found

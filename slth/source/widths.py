@@ -1,28 +1,16 @@
 """The spec of a source wide enough for a target: L + 1 layers, or two for each of the target's (2L)."""
 
 from dataclasses import replace
-from itertools import takewhile
 from typing import NamedTuple
 
 from slth.nn.activations import ActivationInfo, activation_info
-from slth.nn.graph import Apply, Map, Sum, activations, flattening, graph, linear_maps, sums, value_shapes
+from slth.nn.graph import Apply, activations, flattening, graph, linear_maps, sums, value_shapes
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
-from slth.nn.spec import Stateless
-from slth.source.layout import (
-    MOST_CONSTANTS,
-    SKIP,
-    UNIVARIATE,
-    Layout,
-    LinearLayout,
-    NodeLayout,
-    Univariate,
-    terms_of,
-)
+from slth.source.layout import UNIVARIATE, Layout, Univariate, leading, made_layout, terms_of, unflattened
 from slth.target import checked_integer, checked_word
-from slth.types import Shape
 
 
 class Wide(NamedTuple):
@@ -66,14 +54,9 @@ def source_network(
       >>> [layer.features for layer in wide.network.layers if isinstance(layer, nn.Dense)]      # widths
       [176, 39, 2]
     """
-    multiplicity, copies_per_sign, constants = (
-        checked_integer(f"source.{name}", value, least)
-        for name, value, least in (
-            ("multiplicity", multiplicity, 1),
-            ("univariate", copies_per_sign, 1),
-            ("constants", constants, 0),
-        )
-    )
+    multiplicity = checked_integer("source.multiplicity", multiplicity, 1)
+    copies_per_sign = checked_integer("source.univariate", copies_per_sign, 1)
+    constants = checked_integer("source.constants", constants, 0)
     if not isinstance(own_biases, bool):
         raise ValueError(f"source.own_biases: expected True or False, got {own_biases!r}")
     checked_word("source.skip", skip, ("carried", "random"))
@@ -97,7 +80,7 @@ def check_covered(target: Network, skip: str) -> None:
         if isinstance(step, Apply):
             if step.value in raw:
                 raw.add(number + 1)
-                if number >= _leading(target) and not isinstance(step.layer, Flatten):
+                if number >= leading(target) and not isinstance(step.layer, Flatten):
                     raise ValueError(
                         f"target: {step.layer} in its first block reads the network's input, of which a"
                         " source holds no copies: put a convolution before the block"
@@ -150,7 +133,7 @@ def first_activation(target: Network) -> Activation:
     """The activation of univariate layers: the target's first one behind a linear layer (ReLU if there is
     none)."""
     found = activations(target)
-    before = sum(isinstance(layer, Activation) for layer in target.layers[: _leading(target)])
+    before = sum(isinstance(layer, Activation) for layer in target.layers[: leading(target)])
     return (*found[before:], *found, Activation("relu"))[0]
 
 
@@ -160,57 +143,22 @@ def first_info(target: Network) -> ActivationInfo:
     return activation_info(first.kind, first.slope)
 
 
-def _leading(target: Network) -> int:
-    """Number of layers before the first linear layer or block."""
-    return sum(1 for _ in takewhile(lambda layer: isinstance(layer, Stateless), target.layers))
-
-
-def _unflattened(target: Network, value: int) -> Shape:
-    """Shape of a value, or of that before it which a univariate layer reads in its place."""
-    flat = flattening(target, value)
-    return value_shapes(target)[value] if flat is None else flat.shape
-
-
-def made_layout(target: Network, m: int, copies: int, constants: int, skip: str, depth: str) -> Layout:
-    """The layout of the source with these settings (see `source_network`)."""
-    doubled = depth == "2L"
-    fresh = min(2 * copies, MOST_CONSTANTS) if doubled and constants else constants
-
-    def univariate(path: str, value: int) -> Univariate:
-        return Univariate(path, _unflattened(target, value)[-1], copies, fresh)
-
-    nodes = []
-    for number, step in enumerate(graph(target)):
-        if isinstance(step, Sum):
-            solved = skip == "random" or any(isinstance(one.layer, ChannelScale) for one in step.skips)
-            maps = tuple(
-                LinearLayout(path, univariate(f"{path}.{UNIVARIATE}", term.reads) if doubled else None)
-                for path, term in terms_of(step).items()
-                if solved or isinstance(term, Map)
-            )
-            once = doubled or step == sums(target)[-1]
-            nodes.append(NodeLayout(number, maps, *((1, 0) if once else (m, constants))))
-    first = None if doubled else univariate(UNIVARIATE, _leading(target))
-    return Layout(m, first, tuple(nodes))
-
-
 def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
     """The network of the source with this layout: the target's layers, widened, and the univariate ones."""
-    steps, act, leading = graph(target), first_activation(target), _leading(target)
-    nodes = {node.step + 1: node for node in layout.nodes}  # by the values that they make
+    act, start = first_activation(target), leading(target)
+    pairs = zip(sums(target), layout.nodes, strict=True)
+    made = {node.step + 1: (step, node) for step, node in pairs}  # by the values that they make
     owners = {entry.path: (node, entry) for node in layout.nodes for entry in node.maps}
     if layout.first is not None:
-        read = [leading]
+        read = [start]
     else:
-        terms = {path: term for step in sums(target) for path, term in terms_of(step).items()}
-        read = [terms[path].reads for path in owners]
+        read = [terms_of(step)[entry.path].reads for step, node in made.values() for entry in node.maps]
     # Univariate layers read channels: they stand before a flattening.
     flattened = {flat.reads for value in read if (flat := flattening(target, value)) is not None}
 
     def front(one: Univariate, value: int) -> tuple[Layer, ...]:
-        flat, rank = flattening(target, value), len(_unflattened(target, value)) - 1
-        name = one.path.rpartition("/")[2]
-        layer = _linear(name, one.width, rank, bias=one.constants > 0)
+        flat, rank = flattening(target, value), len(unflattened(target, value)) - 1
+        layer = _linear(one.path, one.width, rank, bias=one.constants > 0)
         return (layer, act) if flat is None else (layer, act, flat.layer)
 
     def wider(layer: Linear, path: str, value: int) -> tuple[Layer, ...]:
@@ -228,31 +176,32 @@ def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
         return (*done, layer)
 
     def with_skip(place: Place, sides: Sides, value: int) -> Sides:
-        node, step = nodes[value], steps[value - 1]
-        assert isinstance(step, Sum)
+        step, node = made[value]
         if not step.skips or (step.skips[0].layer is None and len(node.maps) == len(step.maps)):
             return sides  # a layer of its own, or the identity
         skip = step.skips[0]
         *space, cin = value_shapes(target)[skip.reads]
         before = sides.skip if skip.layer is None else sides.skip[:-1]
         if len(node.maps) > len(step.maps):
-            layer = _linear(SKIP, step.features, len(space), bias=False)
+            path = node.maps[-1].path
+            layer = _linear(path, step.features, len(space), bias=False)
             if isinstance(skip.layer, Subsample) and isinstance(layer, Conv):
                 layer = replace(layer, stride=skip.layer.stride)
-            return sides._replace(skip=(*before, *wider(layer, node.maps[-1].path, skip.reads)))
+            return sides._replace(skip=(*before, *wider(layer, path, skip.reads)))
         assert isinstance(skip.layer, Subsample)
         channels = carried_channels(skip.layer.channels, cin, node.copies, node.constants)
         return sides._replace(skip=(*before, Subsample(skip.layer.stride, channels)))
 
     layers = rewrite(target, rule, with_skip).layers
     if layout.first is not None:
-        before = (layer for value, layer in enumerate(layers[:leading]) if value not in flattened)
-        layers = (*before, *front(layout.first, leading), *layers[leading:])
+        before = (layer for value, layer in enumerate(layers[:start]) if value not in flattened)
+        layers = (*before, *front(layout.first, start), *layers[start:])
     return Network(target.input_shape, layers)
 
 
-def _linear(name: str, features: int, rank: int, *, bias: bool) -> Linear:
+def _linear(path: str, features: int, rank: int, *, bias: bool) -> Linear:
     """A 1x1 convolution on ``rank`` spatial axes; without any, a dense layer."""
+    name = path.rpartition("/")[2]
     return Conv(name, features, (1,) * rank, use_bias=bias) if rank else Dense(name, features, bias)
 
 
