@@ -25,7 +25,6 @@ Entries = Shaped[np.ndarray, "n ..."]
 Kernel = Float[np.ndarray, "*taps cin cout"]
 Mover: TypeAlias = Flatten | GlobalMean | Pool
 """A layer without parameters that acts on positions, the same for every channel."""
-Places = dict[tuple[int, ...], tuple[slice, ...]]
 
 
 def gamma(terms: int) -> float:
@@ -64,7 +63,7 @@ def transposed(layer: Linear, y: Values, kernel: Kernel, shape: Shape) -> Values
     return _scattered(layer, parts, (len(y), *shape[:-1], kernel.shape[-2]))
 
 
-def _places(layer: Conv | Pool, shape: Shape) -> Places:
+def _places(layer: Conv | Pool, shape: Shape) -> dict[Shape, tuple[slice, ...]]:
     """By tap, the entries of a padded input that the tap meets; ``shape`` is the input's without padding."""
     conv = isinstance(layer, Conv)
     size, dilation = (layer.kernel, layer.dilation) if conv else (layer.window, (1,) * len(layer.window))

@@ -18,7 +18,7 @@ from slth.certificate import steps
 from slth.certificate.arithmetic import Values, correlate
 from slth.certificate.domain import Domain
 from slth.certificate.slopes import info_of
-from slth.certificate.steps import Apply, Lowered, Sum, behind, between, follow, layout, led, lower
+from slth.certificate.steps import Apply, Lowered, Sum, behind, between, follow, led, lower
 from slth.construction import Construction
 from slth.construction.plan import centred
 from slth.nn.activations import ActivationInfo
@@ -46,6 +46,8 @@ class Map(steps.Map):
     """The source's scale of its weights."""
     sigma: float
     """Largest |v| that the source may have there; of a normal source, the largest it has."""
+    node: str
+    """Path of the node it leads into."""
     raw: bool
     """Whether it reads the network's input, as the channels of the extra first layer carry it."""
     signs: int
@@ -135,14 +137,15 @@ def setting_of(made: Construction) -> Setting:
 
     Raises: ValueError for a source with two layers for each of the target's.
     """
-    source, first = made.source, layout(made).first
+    source, layout = made.source, made.source.layout_for(made.target.network)
+    first = layout.first
     if first is None:
         raise ValueError(
             "theorem: budgets are those of the L+1 construction, this source has 2L layers: make it with "
             "depth L+1"
         )
     target, solved = lower(made, made.params), linear_maps(source.network)
-    info, means = first_info(made.target.network), centred(made.target.network, source.network, layout(made))
+    info, means = first_info(made.target.network), centred(made.target.network, source.network, layout)
     signs = 1 if info.mu_plus == info.mu_minus or _nonnegative(target) else 2
     raw, nodes = {0}, []
     for number, step in enumerate(target.steps, start=1):
@@ -154,6 +157,7 @@ def setting_of(made: Construction) -> Setting:
                 **vars(entry),
                 scale=layer_scale(source, entry.path),
                 sigma=largest_weight(source, entry.path),
+                node=step.path,
                 raw=(read := entry.reads in raw),
                 signs=signs if read else 1,
                 offset=info.offset != 0 if read else means,
@@ -208,6 +212,8 @@ def reads_of(setting: Setting, domain: Domain, calibration: Values | None = None
     offsets = [entry for entry in setting.maps if entry.offset and not entry.raw]
     if calibration is not None and offsets:
         for entry, mean in zip(offsets, _means(setting.lowered, offsets, calibration), strict=True):
+            # A dense layer may read several positions of a channel: each mean is at most the largest.
+            mean = mean if isinstance(entry.layer, Conv) else mean.max(keepdims=True)
             read = (mean[..., None] * (entry.weight != 0)).reshape(-1, entry.weight.shape[-1])
             sums[entry.path] += float(read.sum(0).max()) * SLACK32
     return Reads(sums, reach)
@@ -230,19 +236,14 @@ def _sizes(target: Lowered, domain: Domain) -> Iterator[list[Values]]:
         yield [x.size for x in follow(target.steps, between(*ends))]
 
 
-def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, "*cin"]]:
-    """Magnitudes of the channels' means at each map; of a dense layer, which may read several positions of a
-    channel, the largest of these."""
+def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, " cin"]]:
+    """Magnitudes of the channels' means at each map."""
     totals = [np.zeros(entry.weight.shape[-2]) for entry in maps]
     for values in _values(target, images):
         for total, entry in zip(totals, maps, strict=True):
             x = values[entry.reads]
             total += x.reshape(len(x), -1, x.shape[-1]).mean(1).sum(0)
-    means = [np.abs(total) / len(images) for total in totals]
-    return [
-        mean if isinstance(entry.layer, Conv) else mean.max(keepdims=True)
-        for mean, entry in zip(means, maps, strict=True)
-    ]
+    return [np.abs(total) / len(images) for total in totals]
 
 
 def log_growth(setting: Setting, sizes: Mapping[str, int]) -> dict[str, float]:

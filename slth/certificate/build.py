@@ -11,12 +11,12 @@ from slth import nn
 from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, moved, moved_transposed, terms
 from slth.certificate.pair import Node, Pair, Place, Univariate
 from slth.certificate.slopes import ROUNDING, evaluate, info_of
-from slth.certificate.steps import Apply, Sum, applied, layout, lower, summed
+from slth.certificate.steps import Apply, Sum, applied, lower, summed
 from slth.construction import Construction
 from slth.construction.balance import skip_kernel
 from slth.construction.prune import read_channels
 from slth.nn import by_layer
-from slth.nn.graph import Step, graph, value_shapes
+from slth.nn.graph import graph, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
 
@@ -52,33 +52,30 @@ def build(made: Construction, *, signed: bool) -> Pair:
       signed: whether a number that the source's first layer reads may be negative.
     Raises: ValueError for a source of 2L, or one that is not of this target.
     """
-    if layout(made).depth == "2L":
+    if made.source.layout_for(made.target.network).depth == "2L":
         raise ValueError(
             "certificate: it bounds tickets of L+1 layers, and this source has 2L: make it with depth L+1"
         )
     lead, steps = lower(made, made.target.params)
     wide = graph(made.source.network)
-    front, behind = wide[len(lead) : len(lead) + 2], wide[len(lead) + 2 :]
-    mine, theirs = (
-        [step.layer if isinstance(step, Apply | nn.Apply) else step.path for step in sequence]
-        for sequence in (steps, behind)
-    )
-    if mine != theirs or [step.layer for step in wide[: len(lead)] if isinstance(step, nn.Apply)] != [*lead]:
+    behind = wide[len(lead) + 2 :]  # and behind the extra first layer
+    mine = [*lead, *(step.layer if isinstance(step, Apply) else step.path for step in steps)]
+    others = (*wide[: len(lead)], *behind)
+    if mine != [step.layer if isinstance(step, nn.Apply) else step.path for step in others]:
         raise ValueError(
             "certificate: the layers of the source are not those of the target: make it with "
             "slth.Source.of(target)"
         )
     parts = Parts(made, by_layer(made.ticket.params), read_channels(made.source.network, made.mask))
-    first, view = _univariate(parts, front, value_shapes(made.source.network)[len(lead)], signed)
+    first, view = _univariate(parts, len(lead), signed)
     views: list[View] = [view]
     built: list[Node | Apply] = []
-    last = [step.path for step in steps if isinstance(step, Sum)][-1]
+    last = [step for step in steps if isinstance(step, Sum)][-1]
+    scales = {**made.scales, last.path: np.full(len(last.bias), 1 / made.factor)}
     for step, source_step in zip(steps, behind, strict=True):
         if isinstance(step, Sum):
-            ends = np.full(len(step.bias), 1 / made.factor)
-            scale = ends if step.path == last else np.asarray(made.scales[step.path], np.float64)
             assert isinstance(source_step, nn.Sum)
-            item, view = _node(parts, step, source_step, views, scale)
+            item, view = _node(parts, step, source_step, views, np.asarray(scales[step.path], np.float64))
         else:
             item, view = _same(step, views[step.reads])
         built.append(item)
@@ -86,14 +83,14 @@ def build(made: Construction, *, signed: bool) -> Pair:
     return Pair(lead, signed, first, tuple(view.place for view in views), tuple(built), made.factor)
 
 
-def _univariate(
-    parts: Parts, front: tuple[Step, ...], shape: tuple[int, ...], signed: bool
-) -> tuple[Univariate, View]:
-    """Place 0: phi(alpha x) = phi(0) + p x+ - q x-, with p and q its slopes in x on both sides of 0."""
-    node, phi = front
+def _univariate(parts: Parts, number: int, signed: bool) -> tuple[Univariate, View]:
+    """Place 0, behind step ``number`` of the source and its activation: phi(alpha x) = phi(0) + p x+ - q x-,
+    with p and q its slopes in x on both sides of 0."""
+    network = parts.made.source.network
+    node, phi = graph(network)[number : number + 2]
     assert isinstance(phi, nn.Apply)
     assert isinstance(phi.layer, Activation)
-    *space, cin = shape
+    *space, cin = value_shapes(network)[number]
     read = parts.read[node.path]
     kernel, bias = _kept(parts.kept[node.path], read)
     kernel = kernel.reshape(cin, -1)

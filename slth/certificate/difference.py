@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, is_max, moved, windows
+from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, is_max, windows
 from slth.certificate.pair import Node, Pair, Place, points, unsplit
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes
 from slth.certificate.steps import Fixed, Range, Sum, applied, between, summed
@@ -117,11 +117,7 @@ def _after(layer: Fixed, base: Range, delta: Range, *, signed: bool) -> Range:
     """delta behind a layer without parameters."""
     if isinstance(layer, Activation):
         return (_activated if signed else _steepest)(layer, base, delta)
-    if not is_max(layer):
-        return applied(layer, delta)
-    return (
-        _largest(layer, base, delta) if signed else Range(moved(layer, delta.mid), moved(layer, delta.size))
-    )
+    return _largest(layer, base, delta) if signed and is_max(layer) else applied(layer, delta)
 
 
 def _steepest(layer: Activation, base: Range, delta: Range) -> Range:

@@ -62,6 +62,13 @@ class _Total:
         self.mid += flat @ mid
         self.rad += np.abs(flat) @ (rad + gamma(len(mid)) * (np.abs(mid) + rad)) * (1 + gamma(len(mid)))
 
+    def round(self, form: Forms, x: Range, kernel: Float[Array, "*taps c out"], slack: float) -> None:
+        """Add what a share ``slack`` of all products of weights and values can come to: their sizes, summed
+        over all weights that read a value, times the largest coefficient of each form."""
+        weights = np.abs(kernel).reshape(-1, *kernel.shape[-2:]).sum((0, 2))
+        products = (x.size.reshape(-1, len(weights)).sum(0) * weights).sum()
+        self.rad += slack * np.abs(form).reshape(len(form), -1).max(1) * products
+
 
 class _Side:
     """Forms in what one network has at the places still to be dealt with; the total of all other terms."""
@@ -80,7 +87,7 @@ class _Side:
         for entry in step.maps:
             x, kernel = self.values[entry.reads], entry.weight
             slack = 2 * gamma(math.prod(kernel.shape[:-2]) * kernel.shape[-1]) + gamma(0)
-            total.rad += slack * _most(form) * _reached(np.abs(kernel), x)
+            total.round(form, x, kernel, slack)
             yield entry.reads, transposed(entry.layer, form, kernel, x.mid.shape)
 
 
@@ -129,8 +136,8 @@ class _Backward:
         """A form in a sum's differences: what its weights miss, and the differences before it."""
         own = self.ticket.total
         for entry in step.target.maps:  # sums of kept weights and scaled weights are rounded themselves
-            weights = np.abs(entry.weight[..., place.owner[0]])
-            own.rad += gamma(0) * _most(form) * _reached(weights, self.target.values[entry.reads])
+            weights = entry.weight[..., place.owner[0]]
+            own.round(form, self.target.values[entry.reads], weights, gamma(0))
         for reads, before in self.target.before(step.missed, form, own):
             self.target.add(reads, before)
             self.stopped.add(before, *self.target.values[reads])
@@ -185,14 +192,3 @@ class _Backward:
         rad = np.where(linear, smooth.rad, after.rad) + rounding
         self.target.total.add(form, np.where(linear, smooth.mid, after.mid), rad)
         self.target.add(at, form * (chord * linear))
-
-
-def _most(form: Forms) -> Float[Array, " outputs"]:
-    """The largest coefficient of each form."""
-    return np.abs(form).reshape(len(form), -1).max(1)
-
-
-def _reached(kernel: Float[Array, "*taps c out"], x: Range) -> float:
-    """Sum over all values of their size times all weights that read them."""
-    weights = kernel.reshape(-1, *kernel.shape[-2:]).sum((0, 2))
-    return float((x.size.reshape(-1, len(weights)).sum(0) * weights).sum())

@@ -96,15 +96,15 @@ class Pair(NamedTuple):
         return tuple(step.target if isinstance(step, Node) else step for step in self.steps)
 
 
+def _split(pair: Pair, low: Values, high: Values) -> Values:
+    """The least values at place 0 for numbers between low and high; the largest, if these two are swapped."""
+    return np.concatenate([np.maximum(low, 0.0), np.maximum(-high, 0.0)], -1) if pair.signed else low
+
+
 def inputs(pair: Pair, low: Values, high: Values) -> Range:
     """Ranges at place 0 for inputs of the network between low and high."""
     low, high = behind(pair.lead, low, high)
-    if pair.signed:
-        low, high = (
-            np.concatenate([np.maximum(a, 0.0), np.maximum(-b, 0.0)], -1)
-            for a, b in ((low, high), (high, low))
-        )
-    return between(low, high)
+    return between(_split(pair, low, high), _split(pair, high, low))
 
 
 def unsplit(pair: Pair, start: Range) -> Range:
@@ -118,8 +118,7 @@ def unsplit(pair: Pair, start: Range) -> Range:
 def points(pair: Pair, images: Values) -> tuple[Values, list[Values]]:
     """What the extra first layer reads, and the (scaled) target's values at every place, for images."""
     x = led(pair.lead, images)
-    split = np.concatenate([np.maximum(x, 0.0), np.maximum(-x, 0.0)], -1) if pair.signed else x
-    return x, follow(pair.target, split)
+    return x, follow(pair.target, _split(pair, x, x))
 
 
 def hull(pair: Pair, images: Values, batch: int) -> list[Range]:

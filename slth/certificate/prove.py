@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from slth.certificate import difference, linear
 from slth.certificate.build import build
 from slth.certificate.domain import Domain
-from slth.certificate.pair import Node, Pair, Place, hull, inputs
-from slth.certificate.steps import Map, Range, behind, follow, lower
+from slth.certificate.pair import Node, Pair, hull, inputs
+from slth.certificate.steps import Range, behind, follow, lower
 from slth.construction import Construction
 
 Method = Literal["interval", "linear"]
@@ -92,13 +92,10 @@ class Certificate(NamedTuple):
         bound, y = self.bound, np.asarray(logits, np.float64)
         if y.ndim != 2 or y.shape[1:] != bound.shape[1:] or len(bound) not in (1, len(y)):
             raise ValueError(f"certified: logits of shape {y.shape} do not fit bounds of shape {bound.shape}")
-        top = y.argmax(1)
-        rows = np.arange(len(y))
-        lead = y[rows, top][:, None] - y
-        need = bound + np.broadcast_to(bound, y.shape)[rows, top][:, None]
-        safe = lead > need
-        safe[rows, top] = True
-        return np.asarray(safe.all(1))
+        top = y.argmax(1, keepdims=True)
+        lead = np.take_along_axis(y, top, 1) - y
+        need = bound + np.take_along_axis(np.broadcast_to(bound, y.shape), top, 1)
+        return np.asarray(((lead > need) | (np.arange(y.shape[1]) == top)).all(1))
 
 
 def certify(
@@ -185,47 +182,40 @@ def _bounds(
 def with_exact_output(pair: Pair, domain: Domain) -> Pair:
     """The pair with the target's own last linear layer, on copies that Theorem 1 chooses over the domain."""
     last = max(number for number, step in enumerate(pair.steps) if isinstance(step, Node))
-    node = pair.steps[last]
-    assert isinstance(node, Node)
     low, high = (f(a, axis=0, keepdims=True) for f, a in ((np.min, domain.low), (np.max, domain.high)))
     hidden = pair._replace(steps=pair.steps[:last], places=pair.places[: last + 1])
     values = follow(hidden.target, inputs(hidden, low, high))
     errors = [error.size[0] for error in difference.propagate(hidden, values, signed=False)]
-    exact = exact_node(node, pair.places, pair.places[last + 1], errors)
+    exact = exact_node(pair, last, errors)
     return pair._replace(steps=(*pair.steps[:last], exact, *pair.steps[last + 1 :]))
 
 
-def exact_node(
-    node: Node, places: tuple[Place, ...], end: Place, errors: list[Float[np.ndarray, "..."]]
-) -> Node:
-    """The sum with the target's own weights, each on the copy with the least of the given errors.
+def exact_node(pair: Pair, number: int, errors: list[Float[np.ndarray, "..."]]) -> Node:
+    """The last sum with the target's own weights, each on the copy with the least of the given errors.
 
     Args:
-      end: the place behind it.
+      number: of its step.
       errors: by place.
     Raises: ValueError where it reads the network's input, or a value of which no copy is read.
     """
-    maps: list[Map] = []
-    for entry, copied in zip(node.target.maps, node.kept.maps, strict=True):
-        place = places[entry.reads]
-        if len(place.owner) > 1 or not (place.gain[0][place.owned] == 1).all():
-            raise ValueError("certificate: exact_output needs a linear layer before the last one")
-        error = errors[entry.reads].reshape(-1, len(place.owner[0])).mean(0)
-        order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
-        best = np.full(place.shape[-1], -1)
-        best[place.owner[0][order]] = np.where(place.owned[order], order, -1)
-        needed = (entry.weight != 0).reshape(-1, *entry.weight.shape[-2:]).any((0, 2))
-        if (best[needed] < 0).any():
-            raise ValueError(
-                "certificate: exact_output needs a copy of every value that the output layer reads"
-            )
-        weight = np.zeros_like(copied.weight)
-        weight[..., best[needed], :] = entry.weight[..., needed, :][..., end.owner[0]]
-        maps.append(replace(copied, weight=weight))
-    missed = tuple(replace(entry, weight=np.zeros_like(entry.weight)) for entry in node.missed.maps)
+    node = pair.steps[number]
+    assert isinstance(node, Node)
+    (entry,), (copied,) = node.target.maps, node.kept.maps  # a target ends in a linear layer
+    place = pair.places[entry.reads]
+    if len(place.owner) > 1 or not (place.gain[0][place.owned] == 1).all():
+        raise ValueError("certificate: exact_output needs a linear layer before the last one")
+    error = errors[entry.reads].reshape(-1, len(place.owner[0])).mean(0)
+    order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
+    best = np.full(place.shape[-1], -1)
+    best[place.owner[0][order]] = np.where(place.owned[order], order, -1)
+    needed = (entry.weight != 0).reshape(-1, *entry.weight.shape[-2:]).any((0, 2))
+    if (best[needed] < 0).any():
+        raise ValueError("certificate: exact_output needs a copy of every value that the output layer reads")
+    weight = np.zeros_like(copied.weight)
+    weight[..., best[needed], :] = entry.weight[..., needed, :][..., pair.places[number + 1].owner[0]]
     return node._replace(
-        kept=node.kept._replace(maps=tuple(maps)),
-        missed=node.missed._replace(maps=missed, bias=np.zeros_like(node.missed.bias)),
+        kept=node.kept._replace(maps=(replace(copied, weight=weight),)),
+        missed=node.missed._replace(maps=(), bias=np.zeros_like(node.missed.bias)),
     )
 
 

@@ -21,7 +21,7 @@ from slth.construction.balance import skip_kernel
 from slth.nn.graph import by_layer, graph, value_shapes
 from slth.nn.layers import Activation, Conv, Dense
 from slth.nn.pooling import Flatten, GlobalMean, Pool
-from slth.source.layout import SKIP, Layout
+from slth.source.layout import SKIP, terms_of
 from slth.types import Params
 
 Fixed: TypeAlias = Activation | Pool | GlobalMean | Flatten
@@ -106,14 +106,6 @@ class Lowered(NamedTuple):
     steps: tuple[Step, ...]
 
 
-def layout(made: Construction) -> Layout:
-    """The layout of a construction's source.
-
-    Raises: ValueError if the source is not one of the target.
-    """
-    return made.source.layout_for(made.target.network)
-
-
 def lower(made: Construction, params: Params) -> Lowered:
     """The steps of a construction's target.
 
@@ -140,19 +132,19 @@ def lower(made: Construction, params: Params) -> Lowered:
 
 def _sum(network: nn.Network, step: nn.Sum, layers: dict[str, Params], place: list[int]) -> Sum:
     maps, bias = [], np.zeros(step.features)
-    for entry in step.maps:
-        kernel = np.asarray(layers[entry.path]["kernel"], np.float64)
-        maps.append(Map(entry.path, entry.layer, place[entry.reads], kernel))
-        bias = bias + np.asarray(layers[entry.path].get("bias", 0.0), np.float64)
-    for skip in step.skips:
-        *space, cin = value_shapes(network)[skip.reads]
-        ones = (1,) * len(space)
-        layer = Dense(SKIP, step.features, use_bias=False)
-        if space:
-            stride = getattr(skip.layer, "stride", ones)
-            layer = Conv(SKIP, step.features, ones, stride, use_bias=False)
-        kernel = skip_kernel(skip, layers, cin).reshape(*ones, cin, -1)
-        maps.append(Map(f"{step.name}/skip/{SKIP}", layer, place[skip.reads], kernel))
+    for path, term in terms_of(step).items():
+        if isinstance(term, nn.Map):
+            layer, kernel = term.layer, np.asarray(layers[path]["kernel"], np.float64)
+            bias = bias + np.asarray(layers[path].get("bias", 0.0), np.float64)
+        else:
+            *space, cin = value_shapes(network)[term.reads]
+            ones = (1,) * len(space)
+            layer = Dense(SKIP, step.features, use_bias=False)
+            if space:
+                stride = getattr(term.layer, "stride", ones)
+                layer = Conv(SKIP, step.features, ones, stride, use_bias=False)
+            kernel = skip_kernel(term, layers, cin).reshape(*ones, cin, -1)
+        maps.append(Map(path, layer, place[term.reads], kernel))
     return Sum(step.path, tuple(maps), bias, 8 * UNIT * np.abs(bias))
 
 

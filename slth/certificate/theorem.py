@@ -213,9 +213,7 @@ def _required(wish: Wish) -> tuple[int | None, dict[str, int]]:
         if -math.inf in budgets.values():
             return None, {}
         variables = {
-            entry.path: _variables(wish, entry, budgets[node.path], problems)
-            for node in setting.nodes
-            for entry in node.maps
+            entry.path: _variables(wish, entry, budgets[entry.node], problems) for entry in setting.maps
         }
         least = max((variables[entry.path] for entry in setting.maps if not entry.raw), default=1)
         if least <= m:
@@ -268,9 +266,8 @@ def _guaranteed(wish: Wish, records: Mapping[str, LayerRecord]) -> float:
     nodes = wish.setting.nodes
     most = wish.setting.sizes(wish.setting.source.multiplicity)
     sizes = {
-        entry.path: min(entry.signs * (len(records[node.path].stats.sizes) - 1), most[entry.path])
-        for node in nodes
-        for entry in node.maps
+        entry.path: min(entry.signs * (len(records[entry.node].stats.sizes) - 1), most[entry.path])
+        for entry in wish.setting.maps
     }
     grown = log_growth(wish.setting, sizes)
     total = 0.0
