@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from slth.construction.prune import Channels, needed
+from slth.construction.prune import Channels, made_values, needed
 from slth.nn.graph import Sum, by_layer, graph, nested, value_shapes
 from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
@@ -71,12 +71,7 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
     for path, own in kept.items():
         values[path] |= {name: np.where(keep, values[path][name], 0) for name, keep in own.items()}
     held = _held(network, found.read)
-    columns = {
-        entry.path: number
-        for number, step in enumerate(graph(network), start=1)
-        if isinstance(step, Sum)
-        for entry in step.maps
-    }
+    columns = made_values(network)
     out: dict[str, Params] = {}
 
     def smaller(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
@@ -90,7 +85,7 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
                     out[path]["bias"] = own["bias"][outputs]
                 layer = replace(layer, features=len(outputs), use_bias=biased)
             case Subsample(stride, channels):
-                layer = Subsample(stride, _places(inputs, _subsampled(inputs, channels), channels))
+                layer = Subsample(stride, _places(inputs, _moved(layer, inputs, place.shape), channels))
             case ChannelScale():
                 out[path] = {"scale": values[path]["scale"][inputs]}
             case BatchNorm():
@@ -102,16 +97,14 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
         step = graph(network)[value - 1]
         assert isinstance(step, Sum)
         for skip, side in zip(step.skips, _skip_sides(step), strict=True):
-            inputs, channels = held[skip.reads], None
-            if isinstance(skip.layer, Subsample):
-                channels = skip.layer.channels
-            before = getattr(sides, side)
-            before = before[:-1] if channels is not None else before
-            stride = skip.layer.stride if isinstance(skip.layer, Subsample) else (1,) * (len(step.shape) - 1)
-            if channels is None and np.array_equal(inputs, held[value]):
-                continue
-            joint = Subsample(stride, _places(inputs, held[value], channels))
-            sides = sides._replace(**{side: (*before, joint)})
+            inputs, layers = held[skip.reads], getattr(sides, side)
+            match skip.layer:
+                case Subsample(stride, channels):
+                    joint = Subsample(stride, _places(inputs, held[value], channels))
+                    sides = sides._replace(**{side: (*layers[:-1], joint)})
+                case _ if not np.array_equal(inputs, held[value]):
+                    joint = Subsample((1,) * (len(step.shape) - 1), _places(inputs, held[value]))
+                    sides = sides._replace(**{side: (*layers, joint)})
         return sides
 
     return Compact(rewrite(network, smaller, joined), nested(out))
@@ -126,14 +119,9 @@ def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:
             channels = read[number + 1]
             held.append(np.flatnonzero(channels) if channels.any() else np.zeros(1, int))
             continue
-        before = held[step.value]
-        match step.layer:
-            case Flatten(order):
-                held.append(_features(before, shapes[step.value], order))
-            case Subsample(_, channels):
-                held.append(_subsampled(before, channels))
-            case _:
-                held.append(before)
+        before, layer = held[step.value], step.layer
+        moves = isinstance(layer, Flatten | Subsample)
+        held.append(_moved(layer, before, shapes[step.value]) if moves else before)
     return held
 
 
@@ -143,22 +131,14 @@ def _skip_sides(step: Sum) -> list[str]:
     return (["skip"] if mapped else ["branch", "skip"])[: len(step.skips)]
 
 
-def _subsampled(held: Held, channels: tuple[int, ...]) -> Held:
-    """Outputs of a subsampling that read a channel held; the first one where none does."""
-    fed = [j for j, i in enumerate(channels) if i in set(held.tolist())]
-    return np.array(fed or [0])
+def _moved(layer: Flatten | Subsample, held: Held, shape: Shape) -> Held:
+    """Outputs that read a channel held, of a value of this shape; the first one where none does."""
+    fed = np.flatnonzero(np.isin(layer.sources(shape), held))
+    return fed if fed.size else np.zeros(1, int)
 
 
-def _places(held: Held, outputs: Held, channels: tuple[int, ...] | None) -> tuple[int, ...]:
+def _places(held: Held, outputs: Held, channels: tuple[int, ...] | None = None) -> tuple[int, ...]:
     """Where among the channels held each output is read from; -1 for one that is zero."""
     place = {int(channel): at for at, channel in enumerate(held)}
     reads = outputs if channels is None else [channels[j] for j in outputs]
     return tuple(place.get(int(i), -1) for i in reads)
-
-
-def _features(held: Held, shape: Shape, order: str) -> Held:
-    """Places of the channels held in the flattened stream of the whole network."""
-    channels, positions = shape[-1], int(np.prod(shape[:-1]))
-    if order == "hwc":
-        return (np.arange(positions)[:, None] * channels + held[None, :]).reshape(-1)
-    return (held[:, None] * positions + np.arange(positions)[None, :]).reshape(-1)

@@ -1,11 +1,12 @@
 """Target and source in, mask out: the rooms of the construction. Users call `slth.construct`."""
 
 from slth.construction.balance import balance
+from slth.construction.compensated import Compensated
 from slth.construction.fold import Construction, construct, finish, nodes_of
 from slth.construction.plan import Plan, plan_of
 from slth.construction.prune import prune
 from slth.construction.realise import LayerRecord, Node
-from slth.construction.solvers import Best, Compensated, Robust, Single, Smallest, Solver
+from slth.construction.solvers import Best, Robust, Single, Smallest, Solver
 from slth.construction.state import Stats
 
 __all__ = [

@@ -37,18 +37,6 @@ class Edge(NamedTuple):
     outputs: Ids
 
 
-class Ties(NamedTuple):
-    """Which channels have which scale; scale 0 is the input's."""
-
-    edges: list[Edge]
-    count: int
-    """Number of different scales."""
-    fixed: frozenset[int]
-    """Scales that stay 1."""
-    nodes: dict[str, Ids]
-    """The scales of each node's outputs, by its path."""
-
-
 class Balanced(NamedTuple):
     """A target scaled to fit its source: its outputs times ``factor`` (lambda) are the original's."""
 
@@ -86,7 +74,8 @@ def balance(target: Network, params: Params, scales: dict[str, float], *, fit: f
 
     Source: E. E. Osborne, J. ACM 7 (1960) 338-345, for the balancing.
     """
-    edges, count, fixed, nodes = _ties(target, params, scales)
+    edges, nodes, fixed = _ties(target, params, scales)
+    count = 1 + max(int(ids.max()) for ids in nodes.values())
     log = np.zeros(count)
     output = int(edges[-1].outputs[0])
     groups = _groups(edges, count, fixed=fixed | {0, output})
@@ -108,90 +97,81 @@ def balance(target: Network, params: Params, scales: dict[str, float], *, fit: f
     return Balanced(scaled, float(1 / d[output]), {path: d[ids] for path, ids in nodes.items()})
 
 
-def _groups(edges: list[Edge], count: int, fixed: frozenset[int]) -> list[tuple[Ids, list[Edge]]]:
+def _groups(edges: list[Edge], count: int, fixed: set[int]) -> list[tuple[Ids, list[Edge]]]:
     """The free scales, gathered by the layers they touch: those of one group never meet in one weight."""
-    touching: list[list[tuple[int, bool]]] = [[] for _ in range(count)]
+    touched = np.zeros((count, len(edges), 2), bool)
     for number, edge in enumerate(edges):
-        for v in np.unique(edge.outputs):
-            touching[v].append((number, True))
-        for v in np.unique(edge.inputs):
-            touching[v].append((number, False))
-    groups: dict[tuple[tuple[int, bool], ...], list[int]] = {}
+        touched[edge.inputs, number, 0] = touched[edge.outputs, number, 1] = True
+    groups: dict[bytes, list[int]] = {}
     for v in range(count):
         if v not in fixed:
-            groups.setdefault(tuple(touching[v]), []).append(v)
+            groups.setdefault(touched[v].tobytes(), []).append(v)
     return [
-        (np.array(group), [edges[n] for n in sorted({n for n, _ in key})]) for key, group in groups.items()
+        (np.array(group), [edges[number] for number in np.flatnonzero(touched[group[0]].any(1))])
+        for group in groups.values()
     ]
 
 
 def _rescaled(params: Params, edges: list[Edge], d: Float[np.ndarray, " ids"]) -> Params:
-    layers = {path: dict(values) for path, values in by_layer(params).items()}
+    layers = by_layer(params)
     for edge in edges:
-        values = layers.get(edge.path, {})
-        if "kernel" in values:
-            kernel = np.asarray(values["kernel"], np.float64)
-            values["kernel"] = (kernel / d[edge.inputs][:, None] * d[edge.outputs]).astype(np.float32)
-        if "scale" in values:
-            scale = np.asarray(values["scale"], np.float64)
-            values["scale"] = (scale / d[edge.inputs] * d[edge.outputs]).astype(np.float32)
-        if "bias" in values:
-            values["bias"] = (np.asarray(values["bias"], np.float64) * d[edge.outputs]).astype(np.float32)
+        before, behind = d[edge.inputs], d[edge.outputs]
+        divisor = {"kernel": before[:, None], "scale": before, "bias": 1.0}
+        layers[edge.path] = {
+            name: (np.asarray(value, np.float64) / divisor[name] * behind).astype(np.float32)
+            for name, value in layers[edge.path].items()
+        }
     return nested(layers)
 
 
-def _ties(target: Network, params: Params, scales: dict[str, float]) -> Ties:
-    """The linear maps in order, and which of their channels have one scale."""
+def _ties(
+    target: Network, params: Params, scales: dict[str, float]
+) -> tuple[list[Edge], dict[str, Ids], set[int]]:
+    """Which channels have which scale; scale 0 is the input's.
+
+    Returns: the linear maps in order, the scales of each node's outputs by its path, and those that stay 1.
+    """
     layers, shapes = by_layer(params), value_shapes(target)
     edges: list[Edge] = []
-    own, count = _numbers(target)
-    fixed: set[int] = set() if is_homogeneous(target) else {int(own[sums(target)[-1].name][0])}
+    own = _numbers(target)
+    fixed = set() if is_homogeneous(target) else {int(own[sums(target)[-1].name][0])}
     values: list[Ids] = [np.zeros(target.input_shape[-1], int)]
     nodes: dict[str, Ids] = {}
-
-    def edge(kernel: np.ndarray, scale: float, path: str, inputs: Ids, outputs: Ids) -> None:
-        with np.errstate(divide="ignore"):
-            size = np.log(np.abs(kernel).reshape(-1, *kernel.shape[-2:]).max(0) / scale)
-        edges.append(Edge(path, size, inputs, outputs))
-
     for step in graph(target):
         if not isinstance(step, Sum):
             ids = values[step.value]
             match step.layer:
-                case Flatten(order):
-                    positions = int(np.prod(shapes[step.value][:-1]))
-                    ids = np.tile(ids, positions) if order == "hwc" else np.repeat(ids, positions)
-                case Subsample(_, channels):
-                    raise ValueError(
-                        f"target: a subsampling of channels {channels} outside of a skip is not known"
-                    )
+                case Flatten() | Subsample() as layer:
+                    source = layer.sources(shapes[step.value])
+                    ids = np.where(source >= 0, ids[source], 0)  # what is zero has any scale
                 case Activation(kind, slope) if not activation_info(kind, slope).homogeneous:
                     fixed |= set(ids.tolist())
             values.append(ids)
             continue
-        ids = own.get(step.name)
+        ids = own[step.name]
         for skip in step.skips:  # carried, or solved as weights of 1: the scales at its two ends are one
             if skip.layer is None:
                 ids = values[skip.reads]
             elif isinstance(skip.layer, Subsample):
-                assert ids is not None
-                before = values[skip.reads]
-                ids = np.array([before[i] if i >= 0 else ids[j] for j, i in enumerate(skip.layer.channels)])
-        assert ids is not None
-        for skip in step.skips:
-            if isinstance(skip.layer, ChannelScale):
-                kernel = skip_kernel(skip, layers, step.features)
-                edge(kernel, scales[f"{step.name}/skip/{SKIP}"], skip.path, values[skip.reads], ids)
-        for entry in step.maps:
-            kernel = np.asarray(layers[entry.path]["kernel"], np.float64)
-            edge(kernel, scales[entry.path], entry.path, values[entry.reads], ids)
+                source = skip.layer.sources(shapes[skip.reads])
+                ids = np.where(source >= 0, values[skip.reads][source], ids)
+        terms = [
+            (skip, skip_kernel(skip, layers, step.features), scales[f"{step.name}/skip/{SKIP}"])
+            for skip in step.skips
+            if isinstance(skip.layer, ChannelScale)
+        ]
+        terms += [(entry, layers[entry.path]["kernel"], scales[entry.path]) for entry in step.maps]
+        for term, kernel, scale in terms:
+            largest = np.abs(np.asarray(kernel, np.float64)).reshape(-1, *kernel.shape[-2:]).max(0)
+            with np.errstate(divide="ignore"):
+                edges.append(Edge(term.path, np.log(largest / scale), values[term.reads], ids))
         values.append(ids)
         nodes[step.path] = ids
-    return Ties(edges, count, frozenset(fixed), nodes)
+    return edges, nodes, fixed
 
 
-def _numbers(target: Network) -> tuple[dict[str, Ids], int]:
-    """Scales of each node whose outputs have scales of their own, by name, and how many there are in all.
+def _numbers(target: Network) -> dict[str, Ids]:
+    """Scales of each node, by name, as if it had scales of its own.
 
     The end of a block is numbered before the layers inside. Balancing goes through the scales in this order,
     so the order is part of every ticket's bits.
@@ -200,14 +180,14 @@ def _numbers(target: Network) -> tuple[dict[str, Ids], int]:
     for step in sums(target):
         inside = (at for at, other in enumerate(order) if other.name.startswith(f"{step.name}/"))
         order.insert(next(inside, len(order)), step)
-    last = sums(target)[-1].name
-    numbers = {last: np.full(sums(target)[-1].features, 1)}
+    last = sums(target)[-1]
+    numbers = {last.name: np.full(last.features, 1)}
     count = 2
     for step in order:
-        if step.name != last and not any(skip.layer is None for skip in step.skips):
+        if step is not last:
             numbers[step.name] = np.arange(count, count + step.features)
             count += step.features
-    return numbers, count
+    return numbers
 
 
 def skip_kernel(skip: Skip, layers: dict[str, Params], cin: int) -> Float[np.ndarray, "cin cout"]:
@@ -219,7 +199,7 @@ def skip_kernel(skip: Skip, layers: dict[str, Params], cin: int) -> Float[np.nda
     """
     match skip.layer:
         case Subsample(_, channels):
-            return np.stack([np.eye(cin)[:, i] if i >= 0 else np.zeros(cin) for i in channels], 1)
+            return np.where(np.array(channels) >= 0, np.eye(cin)[:, channels], 0)
         case ChannelScale():
             return np.diag(np.asarray(layers[skip.path]["scale"], np.float64))
     return np.eye(cin)

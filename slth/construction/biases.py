@@ -14,17 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slth.construction.state import Part, Read, Rows, Stats
+from slth.construction.state import Part, Problem, Read, Solved, Stats
 from slth.nn.layers import Dense, Linear
 from slth.subset_sum import Objective, Solution, solve, unpack
 
 CHUNK = 15
 """Most variables of one bias problem; further, smaller ones solve what the first ones left."""
-CHUNKS = 16
+MOST = 16 * CHUNK
+"""Most constants that a row uses."""
 FINE = 22
 """Variables of one more problem, the smallest ones, for a row that the chunks have left unsolved."""
-OWN = -1
-"""In place of a part's number: the row's own bias."""
 
 
 def safe_taps(layer: Linear, read: Read) -> Bool[np.ndarray, " taps"]:
@@ -45,20 +44,14 @@ def safe_taps(layer: Linear, read: Read) -> Bool[np.ndarray, " taps"]:
     return np.array([all(safe) for safe in itertools.product(*axes)])
 
 
-class Constants(NamedTuple):
-    """The constants a row can use: the weight at each place times the value there."""
-
-    places: list[tuple[int, int, int]]
-    """(part, tap, channel); part `OWN` is the row's own bias."""
-    values: Float[np.ndarray, " variables"]
-
-
 def constant_variables(
-    parts: tuple[Part, ...], limit: int = CHUNK * CHUNKS, *, tap: tuple[int, int] | None = None
-) -> Constants:
+    parts: tuple[Part, ...], tap: tuple[int, int] | None = None
+) -> tuple[list[tuple[int, int, int]], Float[np.ndarray, " variables"]]:
     """The constants that reach a node through safe taps, or through one ``tap`` (part, tap) whatever it is.
 
-    Channels change fastest, so that the first ``limit`` variables read many constants rather than many taps.
+    Channels change fastest, so that the first `MOST` variables read many constants rather than many taps.
+
+    Returns: the (part, tap, channel) of each and its value, which the weight there is multiplied by.
     """
     taps = [tap] if tap else [(p, int(t)) for p, part in enumerate(parts) for t in np.flatnonzero(part.safe)]
     found = [
@@ -66,15 +59,27 @@ def constant_variables(
         for p, t in taps
         for channel, value in zip(parts[p].stream.constant_channels, parts[p].stream.constants, strict=True)
         if value != 0
-    ][:limit]
-    return Constants([place[:3] for place in found], np.array([place[3] for place in found]))
+    ][:MOST]
+    return [place[:3] for place in found], np.array([place[3] for place in found])
 
 
-class Masks(NamedTuple):
-    """The masks of a node while they are filled in."""
+class Filling(NamedTuple):
+    """The masks of a node while they are filled in, and the problem that they are to solve."""
 
-    parts: tuple[Bool[np.ndarray, "_ _ source_cout"], ...]
+    problem: Problem
+    tolerance: float
+    """In units of the source's scale."""
+    masks: tuple[Bool[np.ndarray, "_ _ source_cout"], ...]
     own: Bool[np.ndarray, " source_cout"]
+    """Mask of the source's own biases."""
+
+
+def fill(
+    problem: Problem, tolerance: float, masks: tuple[Bool[np.ndarray, "_ _ source_cout"], ...] | None = None
+) -> Filling:
+    """The masks of a node that keep these weights so far, by default nothing, and no bias."""
+    masks = masks or tuple(np.zeros(part.random.shape, bool) for part in problem.parts)
+    return Filling(problem, tolerance, masks, np.zeros(masks[0].shape[2], bool))
 
 
 def solve_in_units(
@@ -94,47 +99,40 @@ def solve_in_units(
 
 
 def solve_biases(
-    parts: tuple[Part, ...],
+    filling: Filling,
     goal: Float[np.ndarray, " rows"],
     columns: Int[np.ndarray, " rows"],
-    masks: Masks,
-    *,
     objective: Objective,
-    tolerance: float,
-    own: Float[np.ndarray, " source_cout"] | None = None,
     tap: tuple[int, int] | None = None,
 ) -> tuple[Float[np.ndarray, " rows"], Stats]:
     r"""Subsets of :math:`u \hat c` (random weight times exact constant) that sum to the biases of the rows.
 
     A row's variables are taken in chunks from the largest to the smallest; each chunk solves what the ones
     before it left. Rows that are still unsolved choose among their `FINE` smallest variables again, all at
-    once: where constants are large, 15 variables are too coarse. The chosen weights are set in ``masks``.
+    once: where constants are large, 15 variables are too coarse. The chosen weights are set in the masks; a
+    source's own biases are one more variable of each row.
 
     Args:
       goal: bias of each source output channel of ``columns``.
       objective: `Objective.SMALLEST` or `Objective.BEST`; constants carry no noise that could be priced.
-      tolerance: in units of the source's scale.
-      own: the source's own biases, one more variable of each row.
       tap: see `constant_variables`.
     Returns: the realised biases (float64, exact products of what the mask keeps) and the statistics.
     """
-    places, values = constant_variables(parts, tap=tap)
+    parts, own, tolerance = filling.problem.parts, filling.problem.rows.own, filling.tolerance
+    places, values = constant_variables(parts, tap)
+    random, masks = [part.random for part in parts], [*filling.masks, filling.own[None, None]]
     if own is not None and tap is None:
-        places, values = [*places, (OWN, 0, 0)], np.append(values, 1.0)
+        places, values = [*places, (len(parts), 0, 0)], np.append(values, 1.0)
+        random.append(own[None, None])
     scale = parts[0].scale
-    left = goal.astype(np.float64).copy()
-    sizes = np.zeros(len(goal), int)
+    left = goal.astype(np.float64)
     nonzero = goal != 0
+    kept = np.zeros((len(places), len(goal)), bool)
     if nonzero.any() and places:
-        rows = [
-            own[columns] if own is not None and p == OWN else parts[p].random[t, c, columns]
-            for p, t, c in places
-        ]
-        x = np.stack(rows) * values[:, None]
+        x = np.stack([random[p][t, c, columns] for p, t, c in places]) * values[:, None]
         # What is far below the tolerance would only take the place of a small one that helps.
         idle = np.abs(x) < tolerance * scale / 64
         order = np.argsort(np.where(idle, -np.inf, -np.abs(x)), 0, kind="stable")
-        kept = np.zeros(x.shape, bool)
 
         def choose(chunk: Int[np.ndarray, "k n"], size: int, some: Int[np.ndarray, " n"]) -> None:
             here = np.zeros((size, len(some)))
@@ -154,43 +152,44 @@ def solve_biases(
         if tap is None and len(unsolved) and len(places) > CHUNK:
             choose(order[-FINE:, unsolved], FINE, unsolved)
         for (p, t, c), chosen in zip(places, kept, strict=True):
-            if p == OWN:
-                masks.own[columns] |= chosen
-            else:
-                masks.parts[p][t, c, columns] |= chosen
-        sizes = kept.sum(0)
-    off = np.abs(left[nonzero]) / scale
-    stats = Stats(
-        problems=int(nonzero.sum()),
-        unsolved=int((off > tolerance).sum()),
-        size=float(sizes.sum()),
+            masks[p][t, c, columns] |= chosen
+    return goal - left, tally(left[nonzero] / scale, kept.sum(0)[nonzero], tolerance)
+
+
+def tally(
+    left: Float[np.ndarray, " n"],
+    size: Int[np.ndarray, " n"],
+    tolerance: float,
+    reachable: Bool[np.ndarray, " n"] | None = None,
+) -> Stats:
+    """The counts of problems that miss their targets by ``left``, in units of the source's scale.
+
+    Args:
+      reachable: which of them some subset meets; by default none of those that are missed.
+    """
+    off = np.abs(left)
+    far = off > tolerance
+    deviating = 0 if reachable is None else int((far & reachable).sum())
+    return Stats(
+        problems=len(off),
+        unsolved=int(far.sum()) - deviating,
+        deviating=deviating,
+        size=float(size.sum()),
         error=float(off.sum()),
         max_error=float(off.max(initial=0)),
-        sizes=tuple(np.bincount(sizes[nonzero]).tolist()),
+        sizes=tuple(np.bincount(size).tolist()),
     )
-    return goal - left, stats
-
-
-def empty_masks(parts: tuple[Part, ...]) -> Masks:
-    """Masks of a node that keep nothing yet."""
-    kernels = tuple(np.zeros(part.random.shape, bool) for part in parts)
-    return Masks(kernels, np.zeros(parts[0].random.shape[2], bool))
 
 
 def solve_constant_terms(
-    parts: tuple[Part, ...],
-    rows: Rows,
-    offsets: Sequence[Float[np.ndarray, "_ rows"]],
-    masks: Masks,
-    *,
-    objective: Objective,
-    tolerance: float,
+    filling: Filling, offsets: Sequence[Float[np.ndarray, "_ rows"]], objective: Objective
 ) -> tuple[Float[np.ndarray, "cout copies"], Stats]:
     """The biases of the copies, and what each tap of each part needs besides (see the module).
 
     Offsets at safe taps are one with the bias; at the others each is a problem of its own.
     Returns: squared errors and the statistics.
     """
+    parts, rows = filling.problem.parts, filling.problem.rows
     columns = rows.columns.reshape(-1)
     bias = np.repeat(rows.bias, rows.columns.shape[1]) + rows.extra
     for part, offset in zip(parts, offsets, strict=True):
@@ -202,29 +201,30 @@ def solve_constant_terms(
     ]
     error, stats = np.zeros(len(columns)), Stats()
     for value, tap in problems:
-        realised, counts = solve_biases(
-            parts, value, columns, masks, objective=objective, tolerance=tolerance, own=rows.own, tap=tap
-        )
+        realised, counts = solve_biases(filling, value, columns, objective, tap)
         error += (realised - value) ** 2
         stats += counts
     return error.reshape(rows.columns.shape), stats
 
 
-def solve_constant_rows(
-    parts: tuple[Part, ...], rows: Rows, masks: Masks, *, tolerance: float
-) -> Float[np.ndarray, " K"]:
-    """Rows of the K constant channels: as near to the values asked for as the constants before them reach.
+def finish(
+    filling: Filling,
+    noise: Float[np.ndarray, "cout copies"],
+    usable: Bool[np.ndarray, "cout copies"],
+    stats: Stats,
+) -> Solved:
+    """The node, once its weights and biases are chosen, with the rows of its K constant channels.
 
-    Where such a value is NaN (carried by the skip) the row stays pruned and contributes 0. What is reached
-    is known exactly, so it need not be near. In a layer with biases of its own every constant channel keeps
-    just that.
+    They come as near to the values asked for as the constants before them reach. Where such a value is NaN
+    (carried by the skip) the row stays pruned and contributes 0. What is reached is known exactly, so it need
+    not be near. In a layer with biases of its own every constant channel keeps just that.
     """
-    goal, total = rows.constant, parts[0].random.shape[2]
-    columns = np.arange(total - len(goal), total)
-    if rows.own is not None:
-        masks.own[columns] = True
-        return rows.own[columns].astype(np.float64)
-    if not len(goal) or np.isnan(goal).all() or not constant_variables(parts).places:
-        return np.zeros(len(goal))
-    goal = np.where(np.isnan(goal), 0, goal)
-    return solve_biases(parts, goal, columns, masks, objective=Objective.BEST, tolerance=tolerance)[0]
+    rows, total = filling.problem.rows, len(filling.own)
+    columns = np.arange(total - len(rows.constant), total)
+    if rows.own is None:
+        goal = np.where(np.isnan(rows.constant), 0, rows.constant)
+        constants, _ = solve_biases(filling, goal, columns, Objective.BEST)
+        return Solved(filling.masks, constants, noise, usable, stats)
+    filling.own[columns] = True
+    constants = rows.own[columns].astype(np.float64)
+    return Solved(filling.masks, constants, noise, usable, stats, filling.own)

@@ -9,6 +9,7 @@ So the blocks are dealt out such that the output layer's problems come out well.
 import numpy as np
 from jaxtyping import Float, Int
 
+from slth.construction.independent import sums
 from slth.construction.state import Part
 from slth.subset_sum import solve
 
@@ -55,8 +56,7 @@ def order_for_output(
 def _squares(
     x: Float[np.ndarray, "m n"], t: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], groups: int
 ) -> Float[np.ndarray, " groups"]:
-    error = np.asarray(solve(x, t, "best").error, np.float64)
-    return np.bincount(group, weights=error**2, minlength=groups).astype(np.float64)
+    return sums(group, np.asarray(solve(x, t, "best").error, np.float64) ** 2, groups)
 
 
 def assign(cost: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:

@@ -35,28 +35,24 @@ class Weights(NamedTuple):
 
     def some(self, index: np.ndarray, x: Float[np.ndarray, "m n"]) -> "Weights":
         """Some of the problems, with these variables."""
-        return Weights(
-            x[:, index], self.t[index], self.error[:, index], self.rms[index], self.tolerance, self.priced
-        )
+        return self._replace(x=x[:, index], t=self.t[index], error=self.error[:, index], rms=self.rms[index])
 
 
-def choose_subset(weights: Weights, objective: Objective, size: int | None) -> Kept:
-    """The smallest or the best subset of each problem."""
-    x, t = weights.x, weights.t
-    solution = solve_in_units(x, t, objective, tolerance=weights.tolerance, size=size)
+def choose_subset(
+    weights: Weights, objective: Objective, size: int | None, price: Float[np.ndarray, "m n"] | None = None
+) -> Kept:
+    """The subset of each problem that the objective asks for."""
+    x, t, tolerance = weights.x, weights.t, weights.tolerance
+    solution = solve_in_units(x, t, objective, tolerance=tolerance, size=size, price=price)
     return np.asarray(unpack(solution.mask, len(x))), np.array(solution.solved)
 
 
 def choose_robust(weights: Weights, price: Float[np.ndarray, "m n"], size: int | None = None) -> Kept:
     """The subset of least squared error plus prices; what it leaves far off may still be within reach."""
-    x, t, tolerance = weights.x, weights.t, weights.tolerance
-    solution = solve_in_units(x, t, Objective.ROBUST, tolerance=tolerance, size=size, price=price)
-    reached = np.asarray(solution.solved).copy()
+    kept, reached = choose_subset(weights, Objective.ROBUST, size, price)
     far = np.flatnonzero(~reached)
-    if len(far):
-        best = solve_in_units(x[:, far], t[far], Objective.BEST, tolerance=tolerance, size=size)
-        reached[far] = best.solved
-    return np.asarray(unpack(solution.mask, len(x))), reached
+    _, reached[far] = choose_subset(weights.some(far, weights.x), Objective.BEST, size)
+    return kept, reached
 
 
 def choose_single(weights: Weights) -> Kept:

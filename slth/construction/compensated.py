@@ -14,8 +14,9 @@ Source: this project. The blockwise exact descent follows the error feedback of 
 (Frantar and Alistarh, NeurIPS 2022), with random weights to choose from in place of rounding.
 """
 
+import math
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,22 +24,83 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from slth.construction.biases import empty_masks, solve_constant_rows, solve_constant_terms
-from slth.construction.independent import deviations
+from slth.construction.biases import fill, finish, solve_constant_terms
+from slth.construction.independent import Independent, check_number, deviations
 from slth.construction.moments import GROUP, HIGHEST, columns_of, draw_samples, moments
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream
 from slth.nn.layers import Conv
 from slth.subset_sum import Objective
+from slth.subset_sum.problem import MAX_ENUMERATED
+
+Pair = tuple[Array, Array]
 
 
-class Blocks(NamedTuple):
-    """Settings of the descent: see `slth.construction.solvers.Compensated`."""
+@dataclass(frozen=True)
+class Compensated:
+    r"""Whole rows against calibration images, so that the errors of the copies cancel.
 
-    sweeps: int
-    block: int
-    positions: int
-    ridge: float
-    dense_ridge: float
+    :math:`\min_b E[(\sum_i v_i b_i z_i - y)^2]` over b in {0, 1}^n, with z_i the values that the row reads
+    and y the target's value, block by block (see the module). Layers that read univariate channels of
+    activations that are not piecewise linear are solved by `Best`.
+
+    Args:
+      tolerance: only decides what counts as unsolved or deviating.
+      sweeps: passes over all blocks, at least 1.
+      block: most variables enumerated together, 1 to 20.
+      positions: most (image, position) pairs looked at in one node.
+      ridge: added to the diagonal of the second moments, in units of its mean.
+      dense_ridge: the same for dense layers, which see one position an image.
+    Raises: ValueError for a number out of range.
+
+    Example:
+      >>> import slth
+      >>> slth.Compensated(sweeps=4).needs_images
+      True
+
+    Source: this project (docs/construction.md); the descent follows Frantar and Alistarh, NeurIPS 2022.
+    """
+
+    tolerance: float = 0.01
+    sweeps: int = 8
+    block: int = 12
+    positions: int = 16384
+    ridge: float = 1e-4
+    dense_ridge: float = 1e-3
+
+    needs_images = True
+    runs_ticket = True
+    solves_rows = True
+    most_copies = MAX_ENUMERATED
+
+    def __post_init__(self) -> None:
+        check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
+        check_number("sweeps", self.sweeps, int, 1, math.inf)
+        check_number("block", self.block, int, 1, MAX_ENUMERATED)
+        check_number("positions", self.positions, int, 1, math.inf)
+        check_number("ridge", self.ridge, float, 0, math.inf)
+        check_number("dense_ridge", self.dense_ridge, float, 0, math.inf)
+
+    def solve(self, problem: Problem) -> Solved:
+        """Every row against the calibration data that the node's streams carry.
+
+        The errors of a carried skip are compensated as well. Where the problem is centred the weights are
+        chosen against activations about their means, and constants then absorb, tap by tap, what the means
+        miss (`slth.construction.biases`); otherwise constants are variables of the rows.
+        """
+        if problem.smooth_input:
+            return Independent(self.tolerance).solve(problem)
+        rows, skip = problem.rows, problem.carried
+        masks = _solve_masks(_centered_problem(problem) if problem.center else problem, self)
+        parts = tuple(zip(problem.parts, masks, strict=True))
+        stats = sum((deviations(*part, rows.columns, self.tolerance) for part in parts), Stats())
+        if problem.center and skip is not None:
+            problem = problem._replace(rows=rows._replace(extra=_mean_error(skip, rows)))
+        filling = fill(problem, self.tolerance, masks)
+        if problem.center:
+            offsets = [_mean_missed(*part, rows) for part in parts]
+            stats += solve_constant_terms(filling, offsets, Objective.BEST)[1]
+        none, everything = np.zeros(rows.columns.shape), np.ones(rows.columns.shape, bool)
+        return finish(filling, none, everything, stats)
 
 
 def least_subset(
@@ -62,9 +124,7 @@ def least_subset(
         slope = below * jnp.dot(between, above * chosen, precision=HIGHEST)
         return value + jnp.dot(bits, slope, precision=HIGHEST)
 
-    def step(
-        best: tuple[Array, Array], upper: tuple[Array, Array, Array]
-    ) -> tuple[tuple[Array, Array], None]:
+    def step(best: Pair, upper: tuple[Array, Array, Array]) -> tuple[Pair, None]:
         index, chosen, base = upper
         least = lower_values(chosen[:, None]).min(0) + base
         better = least < best[0]
@@ -111,33 +171,26 @@ def solve_rows(
       rest: the remainder of c (what a carried skip misses), there from the start.
       share: which inputs each block brings in during the first sweep (see `Columns`).
     """
-    kept, left = jnp.zeros_like(weights), rest
-    padded = jnp.concatenate([shares, jnp.zeros((len(shares), 1))], 1)
-    padded_weights = jnp.concatenate([share_weights, jnp.zeros((1, weights.shape[1]))])
-    kept, left = _sweep(gram, weights, kept, left, padded, padded_weights, share, block)
-    none = jnp.full_like(share, -1)
-    for _ in range(sweeps - 1):
-        kept, left = _sweep(gram, weights, kept, left, padded, padded_weights, none, block)
-    return kept
+    # In place of a share that is none, index -1, an input that is 0.
+    inputs = (
+        jnp.concatenate([shares, jnp.zeros((len(shares), 1))], 1),
+        jnp.concatenate([share_weights, jnp.zeros((1, weights.shape[1]))]),
+    )
+    state = jnp.zeros_like(weights), rest
+    for _ in range(sweeps):
+        state = _sweep(gram, weights, state, inputs, share, block)
+        share = jnp.full_like(share, -1)
+    return state[0]
 
 
-@partial(jax.jit, static_argnums=7, donate_argnums=(2, 3))
-def _sweep(
-    gram: Array,
-    weights: Array,
-    kept: Array,
-    left: Array,
-    shares: Array,
-    share_weights: Array,
-    share: Array,
-    block: int,
-) -> tuple[Array, Array]:
-    """One pass over all blocks; ``left`` is c - G (v b), what the rows still miss."""
+@partial(jax.jit, static_argnums=5, donate_argnums=2)
+def _sweep(gram: Array, weights: Array, state: Pair, inputs: Pair, share: Array, block: int) -> Pair:
+    """One pass over all blocks; the state is v b and c - G (v b), what the rows still miss."""
+    shares, share_weights = inputs
     width = GROUP * block
 
-    def solve_group(state: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
+    def solve_group(state: Pair, start: Array) -> tuple[Pair, None]:
         kept, left = state
-        first_block = start // block
 
         def cut(a: Array) -> Array:
             return lax.dynamic_slice_in_dim(a, start, width)
@@ -145,9 +198,9 @@ def _sweep(
         near = lax.dynamic_slice(gram, (start, start), (width, width))
         v, old = cut(weights), cut(kept)
         near_shares = cut(shares)
-        brought = lax.dynamic_slice_in_dim(share, first_block, GROUP)
+        brought = lax.dynamic_slice_in_dim(share, start // block, GROUP)
 
-        def step(index: Array, inner: tuple[Array, Array]) -> tuple[Array, Array]:
+        def step(index: Array, inner: Pair) -> Pair:
             new, missing = inner
             here = partial(lax.dynamic_slice_in_dim, start_index=index * block, slice_size=block)
             take = brought[index]
@@ -165,98 +218,58 @@ def _sweep(
         return (lax.dynamic_update_slice_in_dim(kept, new, start, 0), left), None
 
     starts = jnp.arange(0, weights.shape[0], width)
-    return lax.scan(solve_group, (kept, left), starts)[0]
+    return lax.scan(solve_group, state, starts)[0]
 
 
-def solve_compensated(problem: Problem, settings: Blocks, tolerance: float) -> Solved:
-    """Every row of a node against the calibration data that its streams carry.
-
-    The errors of a carried skip are compensated as well. Where the problem is centred the weights are chosen
-    against activations about their means, and constants then absorb, tap by tap, what the means miss
-    (`slth.construction.biases`); otherwise constants are variables of the rows.
-    """
-    parts, rows, skip = problem.parts, problem.rows, problem.carried
-    kept = _solve_masks(_centered_problem(problem) if problem.center else problem, settings)
-    masks = empty_masks(parts)
-    for mask, chosen in zip(masks.parts, kept, strict=True):
-        mask |= chosen
-    stats = sum(
-        (deviations(part, mask, rows.columns, tolerance) for part, mask in zip(parts, kept, strict=True)),
-        Stats(),
-    )
-    if problem.center:
-        if skip is not None:
-            rows = rows._replace(extra=_mean_error(skip, rows))
-        offsets = [_mean_missed(part, mask, rows) for part, mask in zip(parts, kept, strict=True)]
-        stats += solve_constant_terms(
-            parts, rows, offsets, masks, objective=Objective.BEST, tolerance=tolerance
-        )[1]
-    constants = solve_constant_rows(parts, rows, masks, tolerance=tolerance)
-    everything = np.ones(rows.columns.shape, bool)
-    own = None if rows.own is None else masks.own
-    return Solved(masks.parts, constants, np.zeros(rows.columns.shape), everything, stats, own)
-
-
-def _solve_masks(problem: Problem, settings: Blocks) -> tuple[Bool[np.ndarray, "_ _ source_cout"], ...]:
+def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray, "_ _ source_cout"], ...]:
     """The masks of all rows' weights."""
     parts, rows, skip = problem.parts, problem.rows, problem.carried
-    copies = rows.columns.shape[1]
-    columns = columns_of(parts, settings.block)
-    shape = parts[0].read.shape
-    calibration = parts[0].stream.ticket
-    assert calibration is not None  # this method is only chosen with images
-    images = calibration.shape[0]
-    samples = draw_samples(parts[0].layer, shape, images, settings.positions)
-    found = moments(parts, columns, samples, skip, rows.columns.reshape(-1))
-    ridge = settings.ridge if isinstance(parts[0].layer, Conv) else settings.dense_ridge
+    layer, outputs = parts[0].layer, rows.columns.reshape(-1)
+    columns = columns_of(parts, solver.block)
+    _, ticket = _seen(parts[0].stream)
+    samples = draw_samples(layer, parts[0].read.shape, len(ticket), solver.positions)
+    found = moments(parts, columns, samples, skip, outputs)
+    empty = np.zeros((1, parts[0].random.shape[2]), np.float32)
+    random = np.concatenate([*(part.random.reshape(-1, empty.size) for part in parts), empty])
+    at = columns.place[:, None], outputs
+    ridge = solver.ridge if isinstance(layer, Conv) else solver.dense_ridge
     diagonal = jnp.diagonal(found.gram)
-    gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / (columns.part >= 0).sum()))
-    weights = np.zeros((len(columns.part), rows.columns.size), np.float32)
-    for index, part in enumerate(parts):
-        chosen = np.flatnonzero(columns.part == index)
-        random = part.random[columns.tap[chosen], columns.channel[chosen]]
-        weights[chosen] = random[:, rows.columns.reshape(-1)]
+    used = (columns.place < len(random) - 1).sum()
+    gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / used))
     share_weights = np.concatenate([*(_share_weights(part) for part in parts), rows.bias[None]])
-    rest = found.skip if skip is not None else jnp.zeros(weights.shape)
-    kept = np.asarray(
-        solve_rows(
-            gram,
-            jnp.asarray(weights),
-            found.inputs,
-            jnp.asarray(np.repeat(share_weights, copies, 1), jnp.float32),
-            rest,
-            jnp.asarray(columns.share),
-            block=columns.block,
-            sweeps=settings.sweeps,
-        )
-        != 0
+    kept = solve_rows(
+        gram,
+        jnp.asarray(random[at]),
+        found.inputs,
+        jnp.asarray(np.repeat(share_weights, rows.columns.shape[1], 1), jnp.float32),
+        jnp.zeros((len(gram), outputs.size)) if skip is None else found.skip,
+        jnp.asarray(columns.share),
+        block=columns.block,
+        sweeps=solver.sweeps,
     )
-    masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
-    for index, mask in enumerate(masks):
-        chosen = np.flatnonzero(columns.part == index)
-        mask[columns.tap[chosen][:, None], columns.channel[chosen][:, None], rows.columns.reshape(-1)] = kept[
-            chosen
-        ]
-    return masks
+    mask = np.zeros(random.shape, bool)
+    mask[at] = np.asarray(kept) != 0
+    ends = np.cumsum([part.random[..., 0].size for part in parts])
+    return tuple(m.reshape(part.random.shape) for part, m in zip(parts, np.split(mask, ends), strict=False))
 
 
-def _mean(x: Float[Array, "n *space c"]) -> Float[Array, " c"]:
-    return x.mean(tuple(range(x.ndim - 1)))
+def _seen(stream: Stream) -> Pair:
+    """Target's and ticket's values on the calibration images, which this solver always has."""
+    assert stream.x is not None
+    assert stream.ticket is not None
+    return stream.x, stream.ticket
 
 
-def _about_mean(x: Float[Array, "n *space c"]) -> Float[Array, "n *space c"]:
-    return x - x.mean(tuple(range(x.ndim - 1)), keepdims=True)
+def _means(stream: Stream) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " source_c"]]:
+    """Means of target's and ticket's values by channel."""
+    x, ticket = (np.asarray(a.mean(tuple(range(a.ndim - 1))), np.float64) for a in _seen(stream))
+    return x, ticket
 
 
 def _centered(stream: Stream) -> Stream:
     """The stream about its channels' means, constants left out."""
-    assert stream.x is not None
-    assert stream.ticket is not None
-    return stream._replace(
-        x=_about_mean(stream.x),
-        ticket=_about_mean(stream.ticket),
-        constants=np.zeros_like(stream.constants),
-    )
+    x, ticket = (a - a.mean(tuple(range(a.ndim - 1)), keepdims=True) for a in _seen(stream))
+    return stream._replace(x=x, ticket=ticket, constants=np.zeros_like(stream.constants))
 
 
 def _centered_problem(problem: Problem) -> Problem:
@@ -268,9 +281,7 @@ def _centered_problem(problem: Problem) -> Problem:
 
 def _mean_error(skip: Stream, rows: Rows) -> Float[np.ndarray, " rows"]:
     """What a carried skip's copies miss in the mean."""
-    assert skip.x is not None
-    assert skip.ticket is not None
-    x, ticket = np.asarray(_mean(skip.x), np.float64), np.asarray(_mean(skip.ticket), np.float64)
+    x, ticket = _means(skip)
     return (x[:, None] - ticket[rows.columns]).reshape(-1)
 
 
@@ -278,18 +289,11 @@ def _mean_missed(
     part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"], rows: Rows
 ) -> Float[np.ndarray, "taps rows"]:
     """Mean contribution of the target's channels at each tap less that of the chosen ones."""
-    assert part.stream.x is not None
-    assert part.stream.ticket is not None
     columns = rows.columns.reshape(-1)
-    x, ticket = (
-        np.asarray(_mean(part.stream.x), np.float64),
-        np.asarray(_mean(part.stream.ticket), np.float64),
-    )
+    x, ticket = _means(part.stream)
     kept = np.where(mask[:, :, columns], part.random[:, :, columns], 0)
-    return (
-        np.repeat(part.weight.transpose(0, 2, 1) @ x, rows.columns.shape[1], 1)
-        - kept.transpose(0, 2, 1) @ ticket
-    )
+    wanted = np.repeat(part.weight.transpose(0, 2, 1) @ x, rows.columns.shape[1], 1)
+    return wanted - kept.transpose(0, 2, 1) @ ticket
 
 
 def _share_weights(part: Part) -> Float[np.ndarray, "shares cout"]:

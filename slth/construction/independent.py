@@ -9,17 +9,12 @@ Source: Burkholz, ICML 2022, proof of the L + 1 construction.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slth.construction.biases import (
-    empty_masks,
-    solve_constant_rows,
-    solve_constant_terms,
-    solve_in_units,
-)
+from slth.construction.biases import fill, finish, solve_constant_terms, solve_in_units, tally
 from slth.construction.choices import Kept, Weights, choose_robust, choose_subset
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.subset_sum import Objective
@@ -83,22 +78,17 @@ class Independent:
 
         Unsolved problems keep their best subset and are counted. A weight of 0 takes the empty subset.
         """
-        parts, rows = problem.parts, problem.rows
-        masks = empty_masks(parts)
-        noise, missed = np.zeros(rows.columns.shape), np.zeros(rows.columns.shape)
+        filling, columns = fill(problem, self.tolerance), problem.rows.columns
+        noise, missed = np.zeros(columns.shape), np.zeros(columns.shape)
         stats, offsets = Stats(), []
-        for part, mask in zip(parts, masks.parts, strict=True):
-            solved = _solve_part(part, mask, rows.columns, problem.multiplicity, self)
-            noise, missed = noise + solved.noise, missed + solved.missed
-            stats += solved.stats
-            offsets.append(solved.offset)
-        bias_error, bias_stats = solve_constant_terms(
-            parts, rows, offsets, masks, objective=self.bias_objective, tolerance=self.tolerance
-        )
-        constants = solve_constant_rows(parts, rows, masks, tolerance=self.tolerance)
+        for part, mask in zip(problem.parts, filling.masks, strict=True):
+            counts, offset, own_noise, own_missed = _solve_part(self, problem, part, mask)
+            noise, missed = noise + own_noise, missed + own_missed
+            stats += counts
+            offsets.append(offset)
+        bias_error, counts = solve_constant_terms(filling, offsets, self.bias_objective)
         usable = ~_outliers(missed + bias_error)
-        own = None if rows.own is None else masks.own
-        return Solved(masks.parts, constants, noise + bias_error, usable, stats + bias_stats, own)
+        return finish(filling, noise + bias_error, usable, stats + counts)
 
 
 def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cout copies"]:
@@ -110,24 +100,16 @@ def _outliers(missed: Float[np.ndarray, "cout copies"]) -> Bool[np.ndarray, "cou
     return (missed > 100 * np.median(missed, 1, keepdims=True)) & (rank < missed.shape[1] // 3)
 
 
-class _PartSolved(NamedTuple):
-    noise: Float[np.ndarray, "cout copies"]
-    missed: Float[np.ndarray, "cout copies"]
-    """Sum of squared errors of each copy's weights."""
-    offset: Float[np.ndarray, "taps rows"]
-    """What constants must add at each tap: the mean of what the sums miss, less the members' own base."""
-    stats: Stats
-
-
 def _solve_part(
-    part: Part,
-    mask: Bool[np.ndarray, "taps source_cin source_cout"],
-    columns: Int[np.ndarray, "cout copies"],
-    multiplicity: int,
-    rule: Independent,
-) -> _PartSolved:
-    """The weights of one linear map; sets ``mask``."""
-    slots = part.stream.slots
+    rule: Independent, problem: Problem, part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"]
+) -> tuple[Stats, np.ndarray, np.ndarray, np.ndarray]:
+    """The weights of one linear map; sets ``mask``.
+
+    Returns: the statistics; what constants must add at each tap to each row (taps, rows), the mean of what
+      the sums miss less the members' own base; for each copy (cout, copies) the noise, and the sum of squared
+      errors of its weights.
+    """
+    slots, columns = part.stream.slots, problem.rows.columns
     target = np.repeat(part.goal, columns.shape[1], axis=2)  # one problem for each copy of the output
     taps, which, out = np.nonzero(target)
     column = columns.reshape(-1)[out]
@@ -135,13 +117,13 @@ def _solve_part(
     count = len(left)
     members = slots.members.shape[1]
     # A slot of the input may hold more members than one problem takes: a second group solves what is left.
-    most = rule.most_variables(part, multiplicity)
+    most = rule.most_variables(part, problem.multiplicity)
     group = math.ceil(members / math.ceil(members / most))
     size = np.zeros(count, np.int64)
     noise, power, total = np.zeros(count), np.zeros(count), np.zeros(count)
     reachable = np.zeros(count, bool)
     for start in range(0, members, group):
-        chosen = slice(start, min(start + group, members))
+        chosen = slice(start, start + group)
         source = slots.members[which, chosen].T  # (group, problems)
         v = part.random[taps, source, column]
         x = v * slots.gain[which, chosen].T
@@ -151,13 +133,15 @@ def _solve_part(
             np.where(usable, x, 0), left, error, part.rms[which], rule.tolerance * part.scale, part.priced
         )
         kept, reached = rule.choose(weights)
-        if rule.size is not None:
-            kept &= x != 0  # a member that is missing fills the number and is none
+        kept &= x != 0  # a member that is missing may fill a fixed number, and is none
         again = np.flatnonzero(~reached & ~usable.all(0))
         # Copies set aside are still better than a weight missed, at the price of their noise.
         if len(again) and rule.retries:
             retried = weights.some(again, x)
-            kept[:, again], reached[again] = choose_robust(retried, retried.noise_price)
+            enumerated = len(x) <= MAX_ENUMERATED  # more variables cannot have prices
+            kept[:, again], reached[again] = (
+                choose_robust(retried, retried.noise_price) if enumerated else rule.choose(retried)
+            )
         mask[tuple(np.broadcast_to(a, kept.shape)[kept] for a in (taps, source, column))] = True
         left -= np.where(kept, x, 0).sum(0)
         size += kept.sum(0)
@@ -166,46 +150,24 @@ def _solve_part(
         total += np.where(kept, v, 0).sum(0, dtype=np.float64)
         reachable |= reached
     noise += left**2 * part.rms[which] ** 2
-    stats = _tally(part, left, size, reachable, power.sum(), columns.shape[1], rule.tolerance)
-
-    def per_copy(values: np.ndarray) -> np.ndarray:
-        return _sums(out, values, columns.size).reshape(columns.shape)
-
     constant = part.mean[which] * left - slots.base * total
     shape = (len(target), columns.size)
-    offset = _sums(taps * columns.size + out, constant, math.prod(shape)).reshape(shape)
-    return _PartSolved(per_copy(noise), per_copy(left**2), offset, stats)
+    offset = sums(taps * columns.size + out, constant, math.prod(shape)).reshape(shape)
+    noise, missed = (sums(out, a, columns.size).reshape(columns.shape) for a in (noise, left**2))
+    stats = tally(left / part.scale, size, rule.tolerance, reachable)
+    return _with_gain(stats, part, columns.shape[1], power.sum()), offset, noise, missed
 
 
-def _sums(
+def sums(
     group: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"], groups: int
 ) -> Float[np.ndarray, " groups"]:
     """The sum of each group's values; NumPy's count of nothing is of integers, whatever the weights."""
     return np.bincount(group, weights=values, minlength=groups).astype(np.float64)
 
 
-def _tally(
-    part: Part,
-    left: Float[np.ndarray, " n"],
-    size: Int[np.ndarray, " n"],
-    reachable: Bool[np.ndarray, " n"],
-    power: float,
-    copies: int,
-    tolerance: float,
-) -> Stats:
-    off = np.abs(left) / part.scale
-    far = off > tolerance
-    return Stats(
-        problems=len(left),
-        unsolved=int((far & ~reachable).sum()),
-        deviating=int((far & reachable).sum()),
-        size=float(size.sum()),
-        error=float(off.sum()),
-        max_error=float(off.max(initial=0)),
-        sizes=tuple(np.bincount(size).tolist()) if len(left) else (),
-        source_power=float(power),
-        target_power=float((part.weight**2).sum()) * copies,
-    )
+def _with_gain(stats: Stats, part: Part, copies: int, power: float) -> Stats:
+    """The counts with what the part's gain is computed of; ``power``: sum of v² over the kept weights."""
+    return stats._replace(source_power=float(power), target_power=float((part.weight**2).sum()) * copies)
 
 
 def deviations(
@@ -230,11 +192,9 @@ def deviations(
     far = np.nonzero(np.abs(left) > tolerance * part.scale)
     reachable = np.ones(target.shape, bool)
     taps, which, out = far
-    if len(taps):
-        x = part.random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T
-        m = min(len(x), 15)  # a subset of the first 15 members is a subset of all
-        reachable[far] = solve_in_units(
-            x[:m], target[far], Objective.BEST, tolerance=tolerance * part.scale
-        ).solved
-    nonzero = target != 0
-    return _tally(part, left[nonzero], size[nonzero], reachable[nonzero], power, columns.shape[1], tolerance)
+    # A subset of the first 15 members is a subset of all.
+    x = (part.random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T)[:15]
+    reachable[far] = solve_in_units(x, target[far], Objective.BEST, tolerance=tolerance * part.scale).solved
+    asked = target != 0
+    stats = tally(left[asked] / part.scale, size[asked], tolerance, reachable[asked])
+    return _with_gain(stats, part, columns.shape[1], power)

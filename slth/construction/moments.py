@@ -1,7 +1,7 @@
 """What compensated rows are solved against: variables in blocks, sampled positions, second moments."""
 
 import math
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -15,7 +15,6 @@ from slth.construction.noise import slot_values
 from slth.construction.state import Part, Stream
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
-from slth.types import AnyArray
 
 HIGHEST = lax.Precision.HIGHEST
 SAMPLED = 4096
@@ -34,10 +33,9 @@ class Samples(NamedTuple):
 class Columns(NamedTuple):
     """The variables of a node's rows in the order in which they are solved, in blocks of equal size."""
 
-    part: Int[np.ndarray, " n"]
-    """Number of the part a variable reads; -1 for an empty place that fills a block."""
-    tap: Int[np.ndarray, " n"]
-    channel: Int[np.ndarray, " n"]
+    place: Int[np.ndarray, " n"]
+    """Number of a variable among all (part, tap, channel); one more than the last for a place that is empty,
+    to fill a block."""
     share: Int[np.ndarray, "blocks shares"]
     """Inputs of the target that a block brings in, as numbers into the list of all (part, slot, tap) and,
     last, the bias, which comes with the constants; -1 for none."""
@@ -47,61 +45,55 @@ class Columns(NamedTuple):
 
 def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
     """Blocks of as many whole taps as fit into ``most`` variables, or equal pieces of one; constants last."""
-    places: list[tuple[int, int, int]] = []
-    shares: list[list[int]] = []
-    number = 0
     members = max(part.stream.slots.members.shape[1] for part in parts)
     pieces = math.ceil(members / most)
     piece = math.ceil(members / pieces)
     whole = max(1, most // members) if pieces == 1 else 1
     block = piece * whole
-    for index, part in enumerate(parts):
-        slots, taps = part.stream.slots, part.random.shape[0]
-        inputs = [(s, tap) for s in range(len(slots.channel)) for tap in range(taps)]
+    *first, empty = np.cumsum([0, *(part.random[..., 0].size for part in parts)]).tolist()
+    places: list[list[int]] = []
+    shares: list[list[int]] = []
+    number = 0
+    for part, before in zip(parts, first, strict=True):
+        slots, (taps, width, _) = part.stream.slots, part.random.shape
+        numbers = before + width * np.arange(taps)[:, None] + slots.members[:, None]
+        inputs = np.where(slots.gain[:, None] != 0, numbers, empty).reshape(-1, slots.members.shape[1])
         for start in range(0, len(inputs), whole):
             chosen = inputs[start : start + whole]
             for cut in range(0, members, piece):
-                filled = [
-                    (index, tap, int(channel)) if gain != 0 else (-1, 0, 0)
-                    for s, tap in chosen
-                    for channel, gain in zip(
-                        slots.members[s, cut : cut + piece], slots.gain[s, cut : cut + piece], strict=True
-                    )
-                ]
-                places += filled + [(-1, 0, 0)] * (block - len(filled))
-                shares.append(list(range(number + start, number + start + len(chosen))) if cut == 0 else [])
+                places.append(chosen[:, cut : cut + piece].reshape(-1).tolist())
+                shares.append([] if cut else list(range(number + start, number + start + len(chosen))))
         number += len(inputs)
-    constants, _ = constant_variables(parts)
-    constants += [(-1, 0, 0)] * (-len(constants) % block)
-    places += constants
-    shares += [[number]] + [[]] * (len(constants) // block - 1) if constants else []
-    fill = -(len(places) // block) % GROUP
-    places += [(-1, 0, 0)] * (fill * block)
-    shares += [[]] * fill
-    width = max(map(len, shares))
-    part, tap, channel = np.array(places).T
-    return Columns(part, tap, channel, np.array([s + [-1] * (width - len(s)) for s in shares]), block)
+    constants = [first[p] + tap * parts[p].random.shape[1] + c for p, tap, c in constant_variables(parts)[0]]
+    for start in range(0, len(constants), block):
+        places.append(constants[start : start + block])
+        shares.append([] if start else [number])
+    share = _filled(shares, max(map(len, shares)), -1)
+    return Columns(_filled(places, block, empty).reshape(-1), share, block)
 
 
-def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int, seed: int = 0) -> Samples:
+def _filled(rows: list[list[int]], width: int, empty: int) -> Int[np.ndarray, "rows width"]:
+    """Rows of one length, and as many as whole groups have."""
+    rows = rows + [[]] * (-len(rows) % GROUP)
+    return np.array([row + [empty] * (width - len(row)) for row in rows])
+
+
+def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int) -> Samples:
     """All output positions of all images, or ``most`` of them drawn without replacement."""
     spatial = layer.output_shape(shape)[:-1] if isinstance(layer, Conv) else ()
     total = images * math.prod(spatial)
     flat = np.arange(total)
     if total > most:
-        flat = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+        flat = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
     image, *place = np.unravel_index(flat, (images, *spatial))
     return Samples(image, np.stack(place, 1) if place else np.zeros((len(flat), 0), int))
 
 
 def patches(
-    layer: Linear,
-    x: Float[Array, "n *space c"],
-    image: Int[AnyArray, " samples"],
-    place: Int[AnyArray, "samples axes"],
-    flat: Flatten | None = None,
+    layer: Linear, x: Float[Array, "n *space c"], samples: Samples, flat: Flatten | None = None
 ) -> Float[Array, "samples taps c"]:
     """What a layer reads at each sample, tap by tap; zero in the padding."""
+    image, place = samples
     if not isinstance(layer, Conv):
         return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
     x = jnp.pad(x, ((0, 0), *layer.padding, (0, 0)))
@@ -132,50 +124,35 @@ def moments(
     outputs: Int[np.ndarray, " rows"],
 ) -> Moments:
     """The moments of a node, gathered piece by piece; ``outputs``: the source channels of the copies."""
-    carried = None if skip is None else (skip.x, skip.ticket)
     reads = tuple((part.layer, part.read.flat) for part in parts)
-    tickets = tuple(part.stream.ticket for part in parts)
-    inputs = tuple(part.stream.x for part in parts)
-    slots = tuple((part.stream.slots.channel, part.stream.slots.sign) for part in parts)
-    # Number of each variable among all (part, tap, channel) side by side; the last one is an empty place.
-    sizes = [part.random.shape[0] * part.random.shape[1] for part in parts]
-    first = np.cumsum([0, *sizes])
-    widths = np.array([part.random.shape[1] for part in parts])
-    order = np.where(
-        columns.part < 0,
-        first[-1],
-        first[columns.part] + columns.tap * widths[columns.part] + columns.channel,
-    )
+    streams = tuple(part.stream for part in parts)
     total = len(samples.image)
-    sums: Moments | None = None
-    for start in range(0, total, SAMPLED):
-        image, place = samples.image[start : start + SAMPLED], samples.place[start : start + SAMPLED]
-        piece = _piece(reads, tickets, inputs, slots, order, image, place, carried, outputs)
-        sums = piece if sums is None else jax.tree.map(jnp.add, sums, piece)
-    assert sums is not None
+    some = (Samples(*(a[start : start + SAMPLED] for a in samples)) for start in range(0, total, SAMPLED))
+    pieces = (_piece(reads, streams, columns.place, one, skip, outputs) for one in some)
+    sums = reduce(partial(jax.tree.map, jnp.add), pieces)
     return jax.tree.map(lambda a: a / total, sums)
 
 
 @partial(jax.jit, static_argnums=0)
-def _piece(reads, tickets, inputs, slots, order, image, place, carried, outputs) -> Moments:
+def _piece(reads, streams, order, samples, carried, outputs) -> Moments:
     """Sums of products over some samples."""
-    count = len(image)
+    count = len(samples.image)
     seen = [
-        patches(layer, ticket, image, place, flat).reshape(count, -1)
-        for (layer, flat), ticket in zip(reads, tickets, strict=True)
+        patches(layer, stream.ticket, samples, flat).reshape(count, -1)
+        for (layer, flat), stream in zip(reads, streams, strict=True)
     ]
     z = jnp.concatenate([*seen, jnp.zeros((count, 1))], 1)[:, order]
     values = [
-        slot_values(patches(layer, x, image, place, flat), channel, sign)
+        slot_values(patches(layer, stream.x, samples, flat), stream.slots.channel, stream.slots.sign)
         .transpose(0, 2, 1)
         .reshape(count, -1)
-        for (layer, flat), x, (channel, sign) in zip(reads, inputs, slots, strict=True)
+        for (layer, flat), stream in zip(reads, streams, strict=True)
     ]
     shares = jnp.concatenate([*values, jnp.ones((count, 1))], 1)
     skip = jnp.zeros((count, 0))
     if carried is not None:
-        here = (image, *(place[:, axis] for axis in range(place.shape[1])))
-        x, ticket = (a[here] for a in carried)
+        here = (samples.image, *samples.place.T)
+        x, ticket = carried.x[here], carried.ticket[here]
         skip = jnp.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs]
 
     def with_z(a: Array) -> Array:

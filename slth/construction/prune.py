@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from slth.nn.activations import activation_info
-from slth.nn.graph import Map, Skip, Sum, by_layer, graph, linear_maps, nested, value_shapes
+from slth.nn.graph import Map, Sum, by_layer, graph, linear_maps, nested, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
@@ -47,12 +47,13 @@ def read_channels(network: Network, mask: Mask) -> dict[str, Channels]:
     Layers of one sum share its channels. All outputs of the network are read.
     """
     reads = _reads(network, _copies(network, mask))
-    return {
-        entry.path: reads[number + 1]
-        for number, step in enumerate(graph(network))
-        if isinstance(step, Sum)
-        for entry in step.maps
-    }
+    return {path: reads[value] for path, value in made_values(network).items()}
+
+
+def made_values(network: Network) -> dict[str, int]:
+    """For every linear layer by path, the number of the value that its sum makes."""
+    steps = enumerate(graph(network), start=1)
+    return {entry.path: value for value, step in steps if isinstance(step, Sum) for entry in step.maps}
 
 
 class Needed(NamedTuple):
@@ -111,18 +112,13 @@ def _states(network: Network, masks: Masks) -> tuple[States, ...]:
     for step in graph(network):
         if isinstance(step, Sum):
             terms = [_mapped(entry, masks[entry.path], states[entry.reads]) for entry in step.maps]
-            terms += [_moved(one, states[one.reads]) for one in step.skips]
+            terms += [_behind(skip.layer, states[skip.reads], shapes[skip.reads]) for skip in step.skips]
             states.append(np.maximum.reduce(terms))
             continue
-        state = states[step.value]
+        state = _behind(step.layer, states[step.value], shapes[step.value])
         match step.layer:
             case Activation(kind, slope) if activation_info(kind, slope).offset != 0:
                 state = np.maximum(state, CONSTANT)
-            case Flatten(order):
-                positions = int(np.prod(shapes[step.value][:-1]))
-                state = np.tile(state, positions) if order == "hwc" else np.repeat(state, positions)
-            case Subsample() as layer:
-                state = _moved(Skip(step.value, layer), state)
         states.append(state)
     return tuple(states)
 
@@ -138,10 +134,12 @@ def _mapped(entry: Map, own: dict[str, np.ndarray], state: States) -> States:
     return np.maximum(out, CONSTANT * own["bias"]) if "bias" in own else out
 
 
-def _moved(skip: Skip, state: States) -> States:
-    if not isinstance(skip.layer, Subsample):
+def _behind(layer: object, state: States, shape: Shape) -> States:
+    """What the channels behind a layer hold, where those of its value of this shape are in these states."""
+    if not isinstance(layer, Flatten | Subsample):
         return state
-    return np.array([state[i] if i >= 0 else SILENT for i in skip.layer.channels])
+    source = layer.sources(shape)
+    return np.where(source >= 0, state[source], SILENT)
 
 
 def _reads(network: Network, masks: Masks, states: tuple[States, ...] | None = None) -> tuple[Channels, ...]:
@@ -165,20 +163,13 @@ def _reads(network: Network, masks: Masks, states: tuple[States, ...] | None = N
             kernel = own["kernel"]
             reads[entry.reads] |= kernel.any(-1).reshape(-1, kernel.shape[-2]).any(0)
         for skip in step.skips:
-            carried = read if skip.layer is None else _before(skip.layer, read, shapes[skip.reads])
+            carried = _before(skip.layer, read, shapes[skip.reads])
             reads[skip.reads] |= carried if states is None else carried & (states[skip.reads] > SILENT)
     return tuple(reads)
 
 
 def _before(layer: object, read: Channels, shape: Shape) -> Channels:
     """Channels of a value of this shape that a layer needs for the ones read behind it."""
-    match layer:
-        case Flatten(order):
-            positions, channels = int(np.prod(shape[:-1])), shape[-1]
-            by_channel = read.reshape((positions, channels) if order == "hwc" else (channels, positions))
-            return np.asarray(by_channel.any(0 if order == "hwc" else 1))
-        case Subsample(_, channels):
-            used = np.zeros(shape[-1], bool)
-            used[[i for i, wanted in zip(channels, read, strict=True) if i >= 0 and wanted]] = True
-            return used
-    return read
+    if not isinstance(layer, Flatten | Subsample):
+        return read
+    return np.isin(np.arange(shape[-1]), layer.sources(shape)[read])

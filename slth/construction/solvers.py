@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from slth.construction.choices import Kept, Weights, choose_robust, choose_single, choose_subset
-from slth.construction.compensated import Blocks, solve_compensated
 from slth.construction.independent import Independent, check_number
 from slth.construction.state import Part, Problem, Solved
 from slth.subset_sum import Objective
@@ -185,56 +184,3 @@ class Robust(Independent):
         """The subset of least cost."""
         price = self.price * weights.x**2 if self.noise == "fixed" else weights.noise_price
         return choose_robust(weights, price, self.size)
-
-
-@dataclass(frozen=True)
-class Compensated:
-    r"""Whole rows against calibration images, so that the errors of the copies cancel.
-
-    :math:`\min_b E[(\sum_i v_i b_i z_i - y)^2]` over b in {0, 1}^n, with z_i the values that the row reads
-    and y the target's value, block by block (`slth.construction.compensated`). Layers that read univariate
-    channels of activations that are not piecewise linear are solved by `Best`.
-
-    Args:
-      tolerance: only decides what counts as unsolved or deviating.
-      sweeps: passes over all blocks, at least 1.
-      block: most variables enumerated together, 1 to 20.
-      positions: most (image, position) pairs looked at in one node.
-      ridge: added to the diagonal of the second moments, in units of its mean.
-      dense_ridge: the same for dense layers, which see one position an image.
-    Raises: ValueError for a number out of range.
-
-    Example:
-      >>> import slth
-      >>> slth.Compensated(sweeps=4).needs_images
-      True
-
-    Source: this project (docs/construction.md); the descent follows Frantar and Alistarh, NeurIPS 2022.
-    """
-
-    tolerance: float = 0.01
-    sweeps: int = 8
-    block: int = 12
-    positions: int = 16384
-    ridge: float = 1e-4
-    dense_ridge: float = 1e-3
-
-    needs_images = True
-    runs_ticket = True
-    solves_rows = True
-    most_copies = MAX_ENUMERATED
-
-    def __post_init__(self) -> None:
-        check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
-        check_number("sweeps", self.sweeps, int, 1, math.inf)
-        check_number("block", self.block, int, 1, MAX_ENUMERATED)
-        check_number("positions", self.positions, int, 1, math.inf)
-        check_number("ridge", self.ridge, float, 0, math.inf)
-        check_number("dense_ridge", self.dense_ridge, float, 0, math.inf)
-
-    def solve(self, problem: Problem) -> Solved:
-        """Every row against the calibration data that the node's streams carry."""
-        if problem.smooth_input:
-            return Best(self.tolerance).solve(problem)
-        settings = Blocks(self.sweeps, self.block, self.positions, self.ridge, self.dense_ridge)
-        return solve_compensated(problem, settings, self.tolerance)

@@ -5,8 +5,6 @@ a channel and gives one whose slots hold several members each, so that a layer o
 any weight.
 """
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,17 +15,11 @@ from slth.nn.graph import linear_maps
 from slth.source import parameter
 from slth.source.layout import Univariate
 from slth.source.scales import OFFSET_ERROR
-from slth.types import AnyArray
 
 
-class Made(NamedTuple):
-    """A univariate layer: what it carries, and its masks by path."""
-
-    stream: Stream
-    masks: dict[str, np.ndarray]
-
-
-def univariate_stream(plan: Plan, stream: Stream, read: Read, layout: Univariate) -> Made:
+def univariate_stream(
+    plan: Plan, stream: Stream, read: Read, layout: Univariate
+) -> tuple[Stream, dict[str, np.ndarray]]:
     r"""Univariate channels of each sign that the stream may have, and fresh constants (biases).
 
     What a stream's single members miss is shared by all univariate channels of the input, whichever are
@@ -45,22 +37,20 @@ def univariate_stream(plan: Plan, stream: Stream, read: Read, layout: Univariate
     used = slots.gain != 0
     inputs = np.broadcast_to(carrying[slots.channel][:, None], used.shape)
     mask[inputs[used], slots.members[used]] = True
-    masks: dict[str, np.ndarray] = {f"{layout.path}/kernel": mask.reshape(kernel.shape)}
+    random, masks = {"kernel": kernel}, {"kernel": mask.reshape(kernel.shape)}
     channels, values = np.zeros(0, int), np.zeros(0)
-    parameters: dict[str, AnyArray] = {"kernel": jnp.where(masks[f"{layout.path}/kernel"], kernel, 0)}
     if constants:
         bias = np.asarray(parameter(source, f"{layout.path}/bias"))
         most = 2 * constants if info.mu_plus * info.mu_minus else constants  # of ReLU's, half are 0
         value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
         channels = layout.first_constant + np.flatnonzero(value[layout.first_constant :] != 0)[:most]
         values = value[channels]
-        bias_mask = np.zeros(width, bool)
-        bias_mask[channels] = True
-        masks[f"{layout.path}/bias"] = bias_mask
-        parameters["bias"] = jnp.where(bias_mask, bias, 0)
+        random["bias"], masks["bias"] = bias, np.isin(np.arange(width), channels)
     noise = (OFFSET_ERROR * slots.base) ** 2 + noise_of.remainder_power(stream.x, slots, info)
     ticket = None
     if stream.ticket is not None:
         layer = linear_maps(source.network)[layout.path].layer
-        ticket = plan.activation.apply({}, layer.apply(parameters, stream.ticket))
-    return Made(Stream(slots, channels, values, noise, stream.x, ticket), masks)
+        kept = {name: jnp.where(masks[name], array, 0) for name, array in random.items()}
+        ticket = plan.activation.apply({}, layer.apply(kept, stream.ticket))
+    made = Stream(slots, channels, values, noise, stream.x, ticket)
+    return made, {f"{layout.path}/{name}": mask for name, mask in masks.items()}

@@ -36,6 +36,18 @@ def test_every_target_keeps_its_function(name, skip):
     check_same_function(target, params, balance(target, params, scales_of(source, np.random.default_rng(1))))
 
 
+@pytest.mark.parametrize("last", [("relu",), ("tanh",)])
+def test_a_subsampling_outside_of_a_skip_keeps_the_function(last):
+    layers = (Conv("a", 3, (3,)), Activation("relu"), Subsample((2,), (1, -1, 2, 1)), Activation(*last))
+    network = Network(
+        (8, 2), (*layers, Conv("b", 4, (2,)), Activation("relu"), Flatten("chw"), Dense("c", 2))
+    )
+    params = random_params(network, np.random.default_rng(0))
+    balanced = balance(network, params, {"a": 0.5, "b": 1.5, "c": 1.0})
+    check_same_function(network, params, balanced)
+    assert (balanced.scales["a"] != 1).any() == (last == ("relu",))
+
+
 @st.composite
 def residual_networks(draw):
     """Stem, two blocks with any skip and stride, in 1-D or 2-D, and a tail."""

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.construction.biases import CHUNK, constant_variables, empty_masks, safe_taps, solve_biases
+from slth.construction.biases import CHUNK, constant_variables, fill, safe_taps, solve_biases
 from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from slth.subset_sum import Objective
-from tests.construction.parts import make_part
+from tests.construction.parts import make_part, problem_of
 from tests.subset_sum.reference import brute_force
 
 # Lengths, taps, stride, dilation, padding before and after each axis.
@@ -50,13 +50,14 @@ def test_all_positions_are_safe_for_a_dense_layer():
     assert safe_taps(Dense("a", 2), Read((4, 3, 2), Flatten("chw"))).tolist() == [True] * 12
 
 
-def test_constants_reach_through_safe_taps_only_and_zeros_never():
+def test_constants_reach_through_safe_taps_only_and_zeros_never(monkeypatch):
     part = make_part(0, constants=(2.0, 0.0, -1.0))
     both = part._replace(safe=np.array([True, True, False]))
     places, values = constant_variables((part, both))
     assert places == [(0, 1, 10), (0, 1, 12), (1, 0, 10), (1, 0, 12), (1, 1, 10), (1, 1, 12)]
     assert values.tolist() == [2, -1, 2, -1, 2, -1]
-    assert constant_variables((part, both), limit=3)[0] == places[:3]
+    monkeypatch.setattr("slth.construction.biases.MOST", 3)
+    assert constant_variables((part, both))[0] == places[:3]
 
 
 @pytest.mark.parametrize("objective", [Objective.BEST, Objective.SMALLEST])
@@ -68,9 +69,9 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
     wanted = rng.uniform(-1.5, 1.5, 15)
     wanted[4] = 0
     columns = rng.permutation(part.random.shape[2])[:15]
-    masks = empty_masks((part,))
-    realised, stats = solve_biases((part,), wanted, columns, masks, objective=objective, tolerance=0.01)
-    (mask,) = masks.parts
+    filling = fill(problem_of([part]), 0.01)
+    realised, stats = solve_biases(filling, wanted, columns, objective)
+    (mask,) = filling.masks
     assert not mask[[0, 2]].any(), "unsafe taps"
     assert not mask[:, :10].any(), "copies"
     weights = part.random[1, 10:][:, columns].astype(np.float64)
@@ -105,22 +106,17 @@ def test_constants_much_larger_than_the_bias_solve_it_together(useless):
     rng = np.random.default_rng(7)
     constants = (*rng.uniform(-3000, 3000, 40), *rng.uniform(-1e-7, 1e-7, useless))
     part, wanted = make_part(3, constants=constants), rng.uniform(-1, 1, 12)
-    masks = empty_masks((part,))
-    realised, stats = solve_biases(
-        (part,), wanted, np.arange(12), masks, objective=Objective.BEST, tolerance=0.01
-    )
+    filling = fill(problem_of([part]), 0.01)
+    realised, stats = solve_biases(filling, wanted, np.arange(12), Objective.BEST)
     assert stats.unsolved == 0
-    kept = masks.parts[0][1, 10:, :12]
+    kept = filling.masks[0][1, 10:, :12]
     sums = (kept * part.random[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
     np.testing.assert_allclose(realised, sums, atol=1e-9)
 
 
 def test_no_constant_leaves_all_biases_unsolved():
-    part = make_part(0)
-    masks = empty_masks((part,))
-    realised, stats = solve_biases(
-        (part,), np.array([0.5, 0.0]), np.arange(2), masks, objective=Objective.BEST, tolerance=0.01
-    )
+    filling = fill(problem_of([make_part(0)]), 0.01)
+    realised, stats = solve_biases(filling, np.array([0.5, 0.0]), np.arange(2), Objective.BEST)
     assert realised.tolist() == [0, 0]
     assert (stats.problems, stats.unsolved, stats.max_error) == (1, 1, 0.5)
-    assert not masks.parts[0].any()
+    assert not filling.masks[0].any()

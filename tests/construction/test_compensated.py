@@ -9,9 +9,9 @@ import pytest
 
 from slth.construction import compensated
 from slth.construction import moments as moments_module
-from slth.construction.compensated import solve_rows
+from slth.construction.compensated import Compensated, solve_rows
 from slth.construction.moments import columns_of, draw_samples, moments, patches
-from slth.construction.solvers import Best, Compensated
+from slth.construction.solvers import Best
 from slth.construction.state import copied_stream
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
@@ -111,34 +111,44 @@ def test_one_block_over_all_variables_is_the_exhaustive_optimum():
     np.testing.assert_allclose(found, np.min(values, 0), rtol=1e-4, atol=1e-5)
 
 
+def places_of(columns, parts):
+    """(part, tap, channel) of each variable; part -1 for a place that is empty."""
+    of = [
+        (number, tap, channel)
+        for number, part in enumerate(parts)
+        for tap, channel in np.ndindex(part.random.shape[:2])
+    ]
+    return np.array([*of, (-1, 0, 0)])[columns.place]
+
+
 def test_columns_are_whole_taps_and_every_variable_once():
     parts = (make_part(0, m=3, constants=(1.0, 2.0)), make_part(1, m=3, cin=3, taps=1))
     columns = columns_of(parts, most=8)
-    real = columns.part >= 0
-    places = list(zip(columns.part[real], columns.tap[real], columns.channel[real], strict=True))
+    at = places_of(columns, parts)
+    places = [tuple(place) for place in at.tolist() if place[0] >= 0]
     expected = [(0, tap, c) for tap in range(3) for c in range(6)] + [(1, 0, c) for c in range(9)]
     expected += [(0, 1, 6), (0, 1, 7)]  # constants, through the safe tap
     assert len(places) == len(set(places))
     assert set(places) == set(expected)
     assert columns.block == 6
-    assert len(columns.part) % (columns.block * moments_module.GROUP) == 0
-    assert len(columns.share) == len(columns.part) // columns.block
+    assert len(at) % (columns.block * moments_module.GROUP) == 0
+    assert len(columns.share) == len(at) // columns.block
     brought = columns.share[columns.share >= 0]
     assert sorted(brought) == list(range(3 * 2 + 3 + 1)), "each input of the target once, and the bias"
     for block, shares in enumerate(columns.share):
-        inside = slice(block * columns.block, (block + 1) * columns.block)
+        part, source_tap, channel = at[block * columns.block : (block + 1) * columns.block].T
         for number in shares[shares >= 0]:
             if number < 6:  # (slot, tap) of the first part
                 slot, tap = divmod(int(number), 3)
-                here = (columns.part[inside] == 0) & (columns.tap[inside] == tap)
-                assert set(columns.channel[inside][here]) >= set(range(3 * slot, 3 * slot + 3))
+                here = (part == 0) & (source_tap == tap)
+                assert set(channel[here]) >= set(range(3 * slot, 3 * slot + 3))
 
 
 def test_taps_of_many_copies_are_cut_into_equal_pieces():
     part = make_part(2, m=20, cin=1, taps=1)
     columns = columns_of((part,), most=8)
     assert columns.block == 7
-    filled = (columns.part >= 0).reshape(-1, 7).sum(1)
+    filled = (places_of(columns, (part,))[:, 0] >= 0).reshape(-1, 7).sum(1)
     assert filled[:3].tolist() == [7, 7, 6]
     assert (columns.share >= 0).sum(1)[:3].tolist() == [1, 0, 0]
 
@@ -161,7 +171,7 @@ def test_patches_are_what_the_layer_reads(layer, shape, flat):
     y = layer.apply({"kernel": kernel, "bias": np.zeros(3, np.float32)}, x.reshape(3, -1) if flat else x)
     samples = draw_samples(layer, inside, 3, 10**6)
     assert len(samples.image) == y.size // 3
-    seen = patches(layer, x, samples.image, samples.place, flat)
+    seen = patches(layer, x, samples, flat)
     direct = np.asarray(seen).reshape(len(seen), -1) @ kernel.reshape(-1, 3)
     np.testing.assert_allclose(direct, np.asarray(y).reshape(-1, 3), atol=1e-5)
 
@@ -209,7 +219,7 @@ def test_moments_are_means_of_products(monkeypatch):
     z = np.stack(
         [
             ticket[samples.image, place + tap, channel] if number >= 0 else 0 * place
-            for number, tap, channel in zip(columns.part, columns.tap, columns.channel, strict=True)
+            for number, tap, channel in places_of(columns, (part,))
         ],
         1,
     )
@@ -261,11 +271,11 @@ def test_layers_of_one_shape_are_compiled_once(monkeypatch):
         traced["sweep"].append((gram.shape, weights.shape))
         return inner_sweep(gram, weights, *rest)
 
-    def piece(reads, tickets, *rest):
-        traced["moments"].append((reads, tickets[0].shape))
-        return inner_piece(reads, tickets, *rest)
+    def piece(reads, streams, *rest):
+        traced["moments"].append((reads, streams[0].ticket.shape))
+        return inner_piece(reads, streams, *rest)
 
-    monkeypatch.setattr(compensated, "_sweep", jax.jit(sweep, static_argnums=7, donate_argnums=(2, 3)))
+    monkeypatch.setattr(compensated, "_sweep", jax.jit(sweep, static_argnums=5, donate_argnums=2))
     monkeypatch.setattr(moments_module, "_piece", jax.jit(piece, static_argnums=0))
     for seed in range(3):
         Compensated(sweeps=3).solve(problem_of([calibrated(seed)]))

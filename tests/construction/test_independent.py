@@ -107,6 +107,16 @@ def test_a_copy_set_aside_is_read_only_where_nothing_else_will_do():
     assert spared > 0
 
 
+def test_a_copy_set_aside_is_read_among_more_than_prices_allow_for():
+    usable = np.ones((2, 24), bool)
+    usable[:, ::2] = False
+    part = make_part(4, m=24, usable=usable)
+    solved = Best(1e-12).solve(problem_of([part], m=24))
+    assert solved.stats.unsolved > 0
+    assert solved.stats.max_error < 1e-4
+    assert solved.masks[0][:, ::2].any()
+
+
 def test_biases_stand_beside_the_weights_in_the_counts():
     part = make_part(4, constants=(1.5, -0.7, 0.4))
     bias = np.array([0.5, 0.0, -0.25])
