@@ -16,6 +16,7 @@ from slth.nn.graph import (
     Map,
     Skip,
     Sum,
+    behind,
     by_layer,
     flattening,
     graph,
@@ -27,7 +28,6 @@ from slth.nn.graph import (
 from slth.nn.layers import Activation, Linear
 from slth.nn.network import Network
 from slth.source import Source, layer_scale
-from slth.source.agreement import behind
 from slth.source.layout import Layout, LinearLayout, Univariate
 from slth.source.widths import first_activation
 from slth.target import Target
@@ -162,7 +162,7 @@ def plan_of(
             wide = linear_maps(source.network)[entry.path].layer
             layer = replace(wide, features=kernel.shape[1], use_bias=False)
             values = {"kernel": np.expand_dims(kernel, tuple(range(len(space))))}
-        front = entry.front or (None if behind(network, term.reads).name else layout.first)
+        front = layout.front_of(network, entry, term)
         read = _read(network, term.reads, nonnegative=nonnegative)
         return MapPlan(entry.path, layer, values, term.reads, read, front, scales[entry.path])
 

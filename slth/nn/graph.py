@@ -224,6 +224,27 @@ def applied_before(network: Network, value: int) -> tuple[Apply, ...]:
     return tuple(applied)
 
 
+class Behind(NamedTuple):
+    """Where a value comes from."""
+
+    name: str
+    """Of the last sum before it; empty for the network's input."""
+    layers: tuple[object, ...]
+    """What is done to that sum, in order."""
+
+
+def behind(network: Network, value: int) -> Behind:
+    """The last sum before a value, and the layers between."""
+    applied = applied_before(network, value)
+    value = applied[-1].value if applied else value
+    name = ""
+    if value > 0:
+        step = graph(network)[value - 1]
+        assert isinstance(step, Sum)
+        name = step.name
+    return Behind(name, tuple(step.layer for step in reversed(applied)))
+
+
 class Flattened(NamedTuple):
     """Where a value is flattened."""
 

@@ -1,34 +1,11 @@
 """Whether a source is one of a target: its settings are read off its widths, and its network compared."""
 
-from typing import NamedTuple
-
-from slth.nn.graph import Sum, applied_before, graph, linear_maps, sums, value_shapes
+from slth.nn.graph import behind, graph, linear_maps, sums, value_shapes
 from slth.nn.network import Network
 from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout, made_layout
 from slth.source.widths import check_covered, widened
 
 HINT = "make the source of this target and multiplicity with slth.Source.of(target, copies=...)"
-
-
-class Behind(NamedTuple):
-    """Where a value comes from."""
-
-    name: str
-    """Of the last sum before it; empty for the network's input."""
-    layers: tuple[object, ...]
-    """What is done to that sum, in order."""
-
-
-def behind(network: Network, value: int) -> Behind:
-    """The last sum before a value, and the layers between."""
-    applied = applied_before(network, value)
-    value = applied[-1].value if applied else value
-    name = ""
-    if value > 0:
-        step = graph(network)[value - 1]
-        assert isinstance(step, Sum)
-        name = step.name
-    return Behind(name, tuple(step.layer for step in reversed(applied)))
 
 
 def layout_of(target: Network, network: Network, multiplicity: int) -> Layout:

@@ -15,10 +15,11 @@ Source: Burkholz, ICML 2022, theorem on L + 1 layers (widths m (c + 1), which is
 Pensia et al. 2020 and da Cunha et al. 2022 for two layers for each.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
-from slth.nn.graph import Map, Skip, Sum, flattening, graph, sums, value_shapes
+from slth.nn.graph import Map, Skip, Sum, behind, flattening, graph, sums, value_shapes
 from slth.nn.layers import ChannelScale
 from slth.nn.network import Network
 from slth.nn.spec import Stateless
@@ -109,6 +110,18 @@ class Layout:
         """All univariate layers, in order."""
         fronts = (entry.front for node in self.nodes for entry in node.maps)
         return tuple(one for one in (self.first, *fronts) if one is not None)
+
+    def terms(self, target: Network) -> Iterator[tuple[LinearLayout, Map | Skip]]:
+        """Every layer of the source that realises a term of one of the target's sums, with this term."""
+        for node in self.nodes:
+            step = graph(target)[node.step]
+            assert isinstance(step, Sum)
+            yield from zip(node.maps, (*step.maps, *step.skips), strict=False)  # other skips are carried
+
+    def front_of(self, target: Network, entry: LinearLayout, term: Map | Skip) -> Univariate | None:
+        """The univariate layer that a layer of the source reads through: in L + 1 where its term reads the
+        target's input."""
+        return entry.front or (None if behind(target, term.reads).name else self.first)
 
 
 def terms_of(step: Sum) -> dict[str, Map | Skip]:

@@ -68,6 +68,7 @@ def choose_alpha(info: ActivationInfo, reach: float) -> float:
 
 
 def alpha_factors(
+    target: Network,
     layout: Layout,
     info: ActivationInfo,
     reach: float | Mapping[str, float],
@@ -87,10 +88,10 @@ def alpha_factors(
       he: whether scales are He's, which a wide univariate layer makes smaller.
     """
     factors: dict[str, float] = {}
-    readers = layout.nodes if layout.first is None else layout.nodes[:1]
-    for entry in (entry for node in readers for entry in node.maps):
-        front = layout.first or entry.front
-        assert front is not None
+    for entry, term in layout.terms(target):
+        front = layout.front_of(target, entry, term)
+        if front is None:
+            continue
         alpha = choose_alpha(info, reach[entry.path] if isinstance(reach, Mapping) else reach)
         copied = math.sqrt(front.width / (layout.multiplicity * front.inputs)) if he else 1.0
         factors[front.path] = alpha / scale(front.path)

@@ -260,7 +260,9 @@ def _fitted(
             knows = knows or not all(one.exact for one in ranges.values())
             largest = {path: one.reach for path, one in ranges.items() if path in named}
         he = source.init.startswith("he")
-        for path, value in alpha_factors(layout, info, largest, partial(layer_scale, source), he=he).items():
+        for path, value in alpha_factors(
+            target.network, layout, info, largest, partial(layer_scale, source), he=he
+        ).items():
             factors[path] = factors.get(path, 1.0) * value
     source = replace(source, scales=(*source.scales, *factors.items()), knows_target=knows)
     if target_scale is None:

@@ -131,7 +131,7 @@ def test_a_layer_is_within_the_bound_of_what_its_sums_miss(kind):
         ranges = input_ranges(target, params, x, reach)
         smooth = doubled(target, scale=3.0)
         reaches = {path: one.reach for path, one in ranges.items()}
-        factors = alpha_factors(smooth.layout, info, reaches, partial(layer_scale, smooth), he=True)
+        factors = alpha_factors(target, smooth.layout, info, reaches, partial(layer_scale, smooth), he=True)
         source = replace(smooth, scales=factors)
     made = construct(Target(target, params), source, Robust(), x)
     kept = masked(made.mask, parameters(source))

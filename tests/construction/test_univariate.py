@@ -44,7 +44,7 @@ def made_of(network, m=12, solver=None, seed=0, **options):
     wide = source_network(network, m, copies_per_sign=2 * m, constants=60, own_biases=True, **options)
     source = Source(wide.network, seed, m, "he_uniform", scale=2.0, bias_scale=8.0, layout=wide.layout)
     reach = float(np.abs(x).max())
-    factors = alpha_factors(wide.layout, info, reach, partial(layer_scale, source), he=True)
+    factors = alpha_factors(network, wide.layout, info, reach, partial(layer_scale, source), he=True)
     source = replace(source, scales=factors)
     return target, source, construct(target, source, solver or Robust(), x), x
 
@@ -99,3 +99,19 @@ def test_rows_compensate_about_means_with_biases_of_every_layer(kind):
     kept = made.mask["block"]["branch"]["c"]["bias"]
     constants = source.network.layers[2].features - 8 * 3
     assert np.asarray(kept)[:-constants].any(), "a neuron's own bias is a variable"
+
+
+def test_every_layer_that_reads_the_input_has_the_factor_of_small_alpha():
+    """In a first block the branch and the projection of the skip both read the univariate channels."""
+    branch = (nn.Dense("u", 6), nn.Activation("tanh"), nn.Dense("v", 5))
+    block = nn.Residual("r", branch, (nn.Dense("w", 5, use_bias=False),))
+    network = nn.Network((4,), (block, nn.Activation("tanh"), nn.Dense("out", 3)))
+    target = Target(network, nn.init(network, jax.random.key(0)))
+    source = Source.of(target, 12)
+    plain = replace(source, scales=())
+    factors = [
+        layer_scale(source, path) / layer_scale(plain, path) for path in ("r/branch/u", "r/skip/w", "out")
+    ]
+    assert factors[0] == factors[1] > 10 > factors[2]
+    x = jax.random.normal(jax.random.key(1), (200, 4))
+    assert construct(target, source, Robust(), x[:100]).error(x[100:]).relative < 0.1
