@@ -19,11 +19,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from slth import nn
 from slth.interop.files import write_whole
-from slth.nn import by_layer, nested, parameter_shapes
+from slth.nn import parameter_shapes
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
 from slth.source import Source, parameter
@@ -34,15 +35,9 @@ FORMAT = "slth ticket"
 VERSION = 1
 ENTRY = "slth_ticket"
 ARRAY = "mask"
-FIELDS = ("format", "version", "source", "target", "factor", "source_sha256", "checksum")
-SOURCE_FIELDS = {
-    "network": dict,
-    "seed": int,
-    "multiplicity": int,
-    "init": str,
-    "scale": float,
-    "bias_scale": float,
-}
+FIELDS = {"format": str, "version": int, "source": dict, "target": object, "factor": float}
+HASHES = {"source_sha256": str, "checksum": str}
+SOURCE_FIELDS = {"seed": int, "multiplicity": int, "init": str, "scale": float, "bias_scale": float}
 # Written only where they differ from these, so that files older than such a field are still written alike.
 SOURCE_OPTIONS = {"scales": (list, ()), "presence": (float, 1.0), "biases": (str, "random")}
 
@@ -127,14 +122,15 @@ class Ticket:
         shapes = parameter_shapes(self.source.network)
         flat = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.parameters).astype(bool)
         ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
-        parts = np.split(flat, ends)
-        return _tree({path: part.reshape(shapes[path]) for path, part in zip(shapes, parts, strict=True)})
+        parts = zip(shapes.items(), np.split(flat, ends), strict=True)
+        return unflatten_dict({path: part.reshape(shape) for (path, shape), part in parts}, sep="/")
 
     @cached_property
     def params(self) -> Params:
         """mask * source, the parameters for `slth.nn.apply` of ``source.network``."""
-        kept = _leaves(self.mask)
-        return _tree({path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept.items()})
+        kept: dict[str, Any] = flatten_dict(self.mask, sep="/")
+        values = {path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept.items()}
+        return unflatten_dict(values, sep="/")
 
     def __call__(self, images: Batch) -> Float[np.ndarray, "n *out"]:
         r"""The outputs, :math:`\lambda f(\mathrm{mask} \odot \mathrm{source}; x)`, in batches.
@@ -158,20 +154,6 @@ BATCH = 64
 """Images that go through a wide source at a time."""
 
 
-def _leaves(tree: Params) -> dict[str, Any]:
-    """The arrays of a tree by the path of each parameter."""
-    return {f"{path}/{name}": leaf for path, own in by_layer(tree).items() for name, leaf in own.items()}
-
-
-def _tree(leaves: dict[str, Any]) -> Params:
-    """The inverse of `_leaves`."""
-    layers: dict[str, Params] = {}
-    for path, leaf in leaves.items():
-        layer, _, name = path.rpartition("/")
-        layers.setdefault(layer, {})[name] = leaf
-    return nested(layers)
-
-
 def make(source: Source, mask: Mask, factor: float, target: Network | None = None) -> Ticket:
     """The ticket of a source and a mask, with the source's hash computed.
 
@@ -187,7 +169,7 @@ def make(source: Source, mask: Mask, factor: float, target: Network | None = Non
       0.333
     """
     shapes = parameter_shapes(source.network)
-    flat = {path: np.asarray(leaf) for path, leaf in _leaves(mask).items()}
+    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(mask, sep="/").items()}
     for path in [*shapes, *flat]:
         found = (flat[path].shape, flat[path].dtype) if path in flat else None
         if found != (shapes.get(path), np.dtype(bool)):
@@ -210,14 +192,11 @@ def verify(ticket: Ticket, where: str | Path = "ticket") -> None:
       >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
       >>> ticket.verify(made)      # says nothing: the source has the hash that the ticket names
     """
-    found = sha256_of(ticket.source)
-    if found != ticket.source_sha256:
-        raise TicketError(
-            where,
-            "source_sha256",
-            f"the source that seed {ticket.source.seed} generates has {found}, the ticket was made for "
-            f"{ticket.source_sha256}",
-        )
+    found, wanted = sha256_of(ticket.source), ticket.source_sha256
+    if found != wanted:
+        seed = ticket.source.seed
+        problem = f"the source that seed {seed} generates has {found}, the ticket was made for {wanted}"
+        raise TicketError(where, "source_sha256", problem)
 
 
 def save(path: str | Path, ticket: Ticket) -> None:
@@ -282,8 +261,7 @@ def to_bytes(ticket: Ticket) -> bytes:
       >>> len(ticket.to_bytes(made)), len(made.bits)
       (561, 1)
     """
-    plain = {name: kind for name, kind in SOURCE_FIELDS.items() if name != "network"}
-    source = {name: kind(getattr(ticket.source, name)) for name, kind in plain.items()}
+    source = {name: kind(getattr(ticket.source, name)) for name, kind in SOURCE_FIELDS.items()}
     source["network"] = encode(ticket.source.network)
     for name, (_, default) in SOURCE_OPTIONS.items():
         if (value := getattr(ticket.source, name)) != default:
@@ -322,85 +300,79 @@ def from_bytes(content: bytes, where: str | Path = "ticket") -> Ticket:
       True
     """
     try:
-        arrays = dict(safetensors.deserialize(content))
-        text = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise TicketError(where, "file", f"not a whole safetensors file ({error})") from error
-    text = (text.get("__metadata__") or {}).get(ENTRY)
-    if text is None:
-        raise TicketError(where, ENTRY, "no such metadata: this is not a ticket file")
-    if list(arrays) != [ARRAY] or arrays[ARRAY]["dtype"] != "U8" or len(arrays[ARRAY]["shape"]) != 1:
-        raise TicketError(
-            where, ARRAY, f"expected one array of bytes named {ARRAY!r}, got {', '.join(arrays)}"
-        )
-    bits = bytes(arrays[ARRAY]["data"])
-    entry = _entry(text, where)
-    if entry["checksum"] != _checksum({k: v for k, v in entry.items() if k != "checksum"}, bits):
-        raise TicketError(where, "checksum", "does not match the content: the file was altered or damaged")
-    ticket = _ticket(entry, bits, where)
-    if to_bytes(ticket) != content:
-        raise TicketError(where, "file", "not written as tickets are: the container was altered")
-    return ticket
-
-
-def _entry(text: str, where: str | Path) -> dict[str, Any]:
-    """The metadata as a dict with exactly the known fields, of the known format and version."""
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TicketError(where, ENTRY, f"not JSON ({error})") from error
-    if not isinstance(entry, dict):
-        raise TicketError(where, ENTRY, "expected a JSON object")
-    if entry.get("format") != FORMAT:
-        raise TicketError(where, "format", f"expected {FORMAT!r}, got {entry.get('format')!r}")
-    if type(entry.get("version")) is not int or entry["version"] != VERSION:
-        raise TicketError(
-            where, "version", f"this program reads version {VERSION}, the file has {entry.get('version')!r}"
-        )
-    _only(entry, FIELDS, where, "")
-    return entry
-
-
-def _only(given: dict[str, Any], known: Any, where: str | Path, prefix: str) -> None:
-    for name in given:
-        if name not in known:
-            raise TicketError(where, f"{prefix}{name}", "unknown field")
-    for name in known:
-        if name not in given:
-            raise TicketError(where, f"{prefix}{name}", "missing field")
-
-
-def _ticket(entry: dict[str, Any], bits: bytes, where: str | Path) -> Ticket:
-    source = entry["source"]
-    if not isinstance(source, dict):
-        raise TicketError(where, "source", "expected an object")
-    options = {name: kind for name, (kind, _) in SOURCE_OPTIONS.items() if name in source}
-    kinds = SOURCE_FIELDS | options
-    _only(source, kinds, where, "source.")
-    for name, kind in kinds.items():
-        if type(source[name]) is not kind:
-            raise TicketError(where, f"source.{name}", f"expected {kind.__name__}, got {source[name]!r}")
-    if not 0 <= source["seed"] < 2**64:
-        raise TicketError(where, "source.seed", f"expected 0 to 2^64 - 1, got {source['seed']}")
-    for name, kind in {"factor": float, "source_sha256": str}.items():
-        if type(entry[name]) is not kind:
-            raise TicketError(where, name, f"expected {kind.__name__}, got {entry[name]!r}")
-    networks = {"source.network": source["network"], "target": entry["target"]}
-    specs: dict[str, Network | None] = {}
-    for name, value in networks.items():
-        try:
-            specs[name] = None if value is None else decode(value, name)
-        except (ValueError, RecursionError) as error:
-            raise TicketError(where, name, str(error).removeprefix(f"{name}: ")) from error
-    network = specs["source.network"]
-    assert network is not None  # its type was checked above
-    try:
-        plain = {name: _tuples(value) for name, value in source.items() if name != "network"}
-        made = Source(network, **plain)
-        return Ticket(made, bits, entry["factor"], entry["source_sha256"], specs["target"])
+        return _read(content)
     except ValueError as error:
         field, _, problem = str(error).partition(": ")
         raise TicketError(where, field, problem or "unusable") from error
+
+
+# What follows raises ValueErrors "field: problem".
+
+
+def _read(content: bytes) -> Ticket:
+    try:
+        arrays = dict(safetensors.deserialize(content))
+        text = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        raise ValueError(f"file: not a whole safetensors file ({error})") from error
+    text = (text.get("__metadata__") or {}).get(ENTRY)
+    if text is None:
+        raise ValueError(f"{ENTRY}: no such metadata: this is not a ticket file")
+    if list(arrays) != [ARRAY] or arrays[ARRAY]["dtype"] != "U8" or len(arrays[ARRAY]["shape"]) != 1:
+        raise ValueError(f"{ARRAY}: expected one array of bytes named {ARRAY!r}, got {', '.join(arrays)}")
+    bits, entry = bytes(arrays[ARRAY]["data"]), _entry(text)
+    if entry.pop("checksum") != _checksum(entry, bits):
+        raise ValueError("checksum: does not match the content: the file was altered or damaged")
+    target = None if entry["target"] is None else _network("target", entry["target"])
+    ticket = Ticket(_source(entry["source"]), bits, entry["factor"], entry["source_sha256"], target)
+    if to_bytes(ticket) != content:
+        raise ValueError("file: not written as tickets are: the container was altered")
+    return ticket
+
+
+def _entry(text: str) -> dict[str, Any]:
+    """The metadata, of the known format and version, with all their fields."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{ENTRY}: not JSON ({error})") from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"{ENTRY}: expected a JSON object")
+    form, version = entry.get("format"), entry.get("version")
+    if form != FORMAT:
+        raise ValueError(f"format: expected {FORMAT!r}, got {form!r}")
+    if version != VERSION:
+        raise ValueError(f"version: this program reads version {VERSION}, the file has {version!r}")
+    _check(entry, FIELDS | HASHES)
+    return entry
+
+
+def _check(given: dict[str, Any], kinds: dict[str, type], prefix: str = "") -> None:
+    """Refuse all but these fields with values of these types; a bool is no int, an int no float."""
+    for name in [*given, *kinds]:
+        if name not in kinds:
+            raise ValueError(f"{prefix}{name}: unknown field")
+        if name not in given:
+            raise ValueError(f"{prefix}{name}: missing field")
+        value, kind = given[name], kinds[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{prefix}{name}: expected {kind.__name__}, got {value!r}")
+
+
+def _source(given: dict[str, Any]) -> Source:
+    options = {name: kind for name, (kind, _) in SOURCE_OPTIONS.items() if name in given}
+    _check(given, {"network": dict} | SOURCE_FIELDS | options, "source.")
+    if not 0 <= given["seed"] < 2**64:
+        raise ValueError(f"source.seed: expected 0 to 2^64 - 1, got {given['seed']}")
+    plain = {name: _tuples(value) for name, value in given.items() if name != "network"}
+    return Source(_network("source.network", given["network"]), **plain)
+
+
+def _network(field: str, value: Any) -> Network:
+    try:
+        return decode(value, field)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{field}: {str(error).removeprefix(f'{field}: ')}") from error
 
 
 def _tuples(value: Any) -> Any:

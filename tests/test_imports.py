@@ -11,7 +11,7 @@ import pytest
 
 # A module imports from slth only what stands on a lower step, or what shares its package.
 STEPS = (
-    ("types", "compile_cache"),
+    ("types", "compile_cache", "progress"),
     ("random",),
     ("nn", "subset_sum"),
     ("target",),
@@ -23,7 +23,7 @@ STEPS = (
     ("experiments",),
 )
 STEP = {name: step for step, names in enumerate(STEPS) for name in names}
-EDGE = {"data", "train", "report", "experiments"}  # all else is the core
+EDGE = {"progress", "data", "train", "report", "experiments"}  # all else is the core
 CORE_LIBRARIES = {"jax", "numpy", "flax", "jaxtyping", "safetensors"}
 HEAVY = ("hydra", "omegaconf", "optax", "tensorflow_datasets", "tensorflow", "matplotlib", "pandas")
 

@@ -11,31 +11,25 @@ Part: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Images (n, *shape) and labels (n,)."""
 
 # The names under which an .npz file may hold its parts, in the order in which they are looked for.
-KEYS = {
-    "train": (("train_images", "train_labels"), ("x_train", "y_train")),
-    "test": (("test_images", "test_labels"), ("x_test", "y_test"), ("images", "labels")),
-}
+TRAIN = (("train_images", "train_labels"), ("x_train", "y_train"))
+TEST = (("test_images", "test_labels"), ("x_test", "y_test"), ("images", "labels"))
 
 
-def find_archive(name: str, directory: str | Path | None) -> Path | None:
+def find_archive(name: str, path: Path | None) -> Path | None:
     """The .npz file that is meant, or None where the data are a prepared TFDS folder."""
     if name == "npz":
-        if directory is None:
+        if path is None:
             raise ValueError("data npz needs a file: set its directory to the path of an .npz file")
-        path = Path(directory).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"data file {path} is not there: name an existing .npz file")
         return path
-    if directory is None:
-        return None
-    path = Path(directory).expanduser()
-    if path.is_file():
+    if path is not None and path.is_file():
         if path.suffix != ".npz":
             raise ValueError(f"data file {path} is not an .npz file")
         return path
-    if name == "mnist" and not (path / name).is_dir():
-        found = [path / file for file in ("mnist.npz", "mnist_test.npz") if (path / file).is_file()]
-        return found[0] if found else None
+    if name == "mnist" and path is not None and not (path / name).is_dir():
+        files = (path / "mnist.npz", path / "mnist_test.npz")
+        return next((file for file in files if file.is_file()), None)
     return None
 
 
@@ -53,18 +47,18 @@ def read_archive(path: Path, *, flat_channels: bool) -> tuple[Part, Part, int]:
             held = {key: file[key] for key in file.files}
     except (ValueError, OSError, BadZipFile, EOFError) as error:
         raise ValueError(f"data file {path} cannot be read as .npz: {error}") from error
-    parts: dict[str, Part | None] = {}
-    for part, candidates in KEYS.items():
-        pair = next((pair for pair in candidates if set(pair) <= set(held)), None)
-        parts[part] = _checked(path, pair, held, flat_channels) if pair else None
-    test, train = parts["test"], parts["train"]
-    if test is None:
+    train_keys, test_keys = (
+        next((pair for pair in known if set(pair) <= set(held)), None) for known in (TRAIN, TEST)
+    )
+    if test_keys is None:
         raise ValueError(
             f"data file {path} holds {', '.join(sorted(held)) or 'nothing'}: expected test_images and "
             "test_labels (or images and labels), and train_images and train_labels for training"
         )
-    if train is None:
-        train = (np.empty((0, *test[0].shape[1:]), np.uint8), np.empty(0, np.int32))
+    test = _checked(path, test_keys, held, flat_channels)
+    train = (np.empty((0, *test[0].shape[1:]), np.uint8), np.empty(0, np.int32))
+    if train_keys is not None:
+        train = _checked(path, train_keys, held, flat_channels)
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ValueError(
             f"data file {path}: training images {train[0].shape[1:]} and test images "

@@ -2,9 +2,9 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +14,6 @@ CLASSES = {"cifar10": 10, "mnist": 10}
 """The sets that TFDS prepares, and their numbers of classes."""
 
 FORMAT = "array_record"  # the one format of TFDS that is read without TensorFlow
-
-
-@runtime_checkable
-class Examples(Protocol):
-    """What TFDS reads from: examples by their number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Mapping[str, np.ndarray]: ...
 
 
 @contextlib.contextmanager
@@ -43,7 +34,7 @@ def _command(name: str, directory: str | Path | None) -> str:
 
 
 def read_prepared(
-    name: str, directory: str | Path | None, limit: int | None, train_limit: int | None
+    name: str, folder: Path | None, limit: int | None, train_limit: int | None
 ) -> tuple[Part, Part, int]:
     """Training part, test part and number of classes out of a folder that `prepare` wrote.
 
@@ -52,51 +43,43 @@ def read_prepared(
     with _quiet():
         import tensorflow_datasets as tfds
 
-        folder = None if directory is None else Path(directory).expanduser()
-        with _readable(name, "the folder of TFDS" if folder is None else str(folder), directory):
+        with _readable(name, folder or "the folder of TFDS", folder):
             builder = tfds.builder(name, data_dir=folder)
         if not builder.is_prepared():
-            raise FileNotFoundError(
-                f"{name} is not in {builder.data_path}: run `{_command(name, directory)}`"
-            )
+            raise FileNotFoundError(f"{name} is not in {builder.data_path}: run `{_command(name, folder)}`")
         found = getattr(builder.info.file_format, "value", None)
         if found != FORMAT:
             raise ValueError(
                 f"{name} in {builder.data_path} was prepared as {found}, which needs TensorFlow to read: "
                 f"run `{_command(name, 'ANOTHER_FOLDER')}`"
             )
-        with _readable(name, str(builder.data_path), directory):
-            parts = [
+        with _readable(name, builder.data_path, folder):
+            train, test = (
                 _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
                 for split, count in (("train", train_limit), ("test", limit))
-            ]
-    return parts[0], parts[1], CLASSES[name]
+            )
+    return train, test, CLASSES[name]
 
 
 @contextlib.contextmanager
-def _readable(name: str, place: str, directory: str | Path | None) -> Iterator[None]:
+def _readable(name: str, place: object, folder: Path | None) -> Iterator[None]:
     """Turn whatever a damaged folder makes TFDS raise into one line."""
     try:
         yield
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{name} in {place} cannot be read ({said}): remove it and run `{_command(name, directory)}`"
+            f"{name} in {place} cannot be read ({said}): remove it and run `{_command(name, folder)}`"
         ) from error
 
 
-def _read(source: Examples, limit: int | None) -> Part:
-    count = len(source) if limit is None else min(limit, len(source))
-    images = labels = None
-    for index in range(count):
-        example = source[index]
-        if images is None or labels is None:
-            images = np.empty((count, *example["image"].shape), np.uint8)
-            labels = np.empty(count, np.int32)
-        images[index], labels[index] = example["image"], example["label"]
-    if images is None or labels is None:
+def _read(source: Any, limit: int | None) -> Part:
+    """The first examples of what TFDS reads from, which has a length and gives each by its number."""
+    examples = [source[index] for index in range(len(source))[:limit]]
+    if not examples:
         raise ValueError("the prepared data set holds no images: prepare it again")
-    return images, labels
+    labels = np.array([example["label"] for example in examples], np.int32)
+    return np.stack([example["image"] for example in examples]), labels
 
 
 def prepare(name: str, directory: str | Path | None = None) -> Path:

@@ -104,32 +104,24 @@ def load(
     for field, value in (("limit", limit), ("train_limit", train_limit)):
         if value is not None and value < 1:
             raise ValueError(f"data {field} must be at least 1 (or none), got {value}")
+    folder = None if directory is None else Path(directory).expanduser()
     if name == "digits":
         train, test, classes = _digits()
+    elif (archive := find_archive(name, folder)) is not None:
+        train, test, classes = read_archive(archive, flat_channels=name == "mnist")
     else:
-        archive = find_archive(name, directory)
-        if archive is not None:
-            train, test, classes = read_archive(archive, flat_channels=name == "mnist")
-        else:
-            train, test, classes = read_prepared(name, directory, limit, train_limit)
-    train = (train[0][:train_limit], train[1][:train_limit])
-    test = (test[0][:limit], test[1][:limit])
+        train, test, classes = read_prepared(name, folder, limit, train_limit)
     channels = test[0].shape[-1]
     defaults = NORMALISATION.get(name, ((0.0,), (1.0,)))
     mu = _per_channel("mean", defaults[0] if mean is None else mean, channels)
     sigma = _per_channel("std", defaults[1] if std is None else std, channels)
     if not (sigma > 0).all():
         raise ValueError(f"data std must be positive, got {sigma.tolist()}")
-    return Data(
-        name=name,
-        train_images=_normalised(train[0], mu, sigma),
-        train_labels=train[1].astype(np.int32),
-        test_images=_normalised(test[0], mu, sigma),
-        test_labels=test[1].astype(np.int32),
-        mean=mu.astype(np.float32),
-        std=sigma.astype(np.float32),
-        classes=classes,
-    )
+    parts = [
+        (_normalised(images[:most], mu, sigma), labels[:most].astype(np.int32))
+        for (images, labels), most in ((train, train_limit), (test, limit))
+    ]
+    return Data(name, *parts[0], *parts[1], mu.astype(np.float32), sigma.astype(np.float32), classes)
 
 
 def _per_channel(field: str, values: Sequence[float], channels: int) -> np.ndarray:
@@ -138,7 +130,7 @@ def _per_channel(field: str, values: Sequence[float], channels: int) -> np.ndarr
         raise ValueError(
             f"data {field} needs {channels} finite numbers, one a channel (or one for all), got {values}"
         )
-    return np.broadcast_to(array, (channels,)).copy()
+    return np.broadcast_to(array, (channels,))
 
 
 def _normalised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Images:

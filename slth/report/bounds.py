@@ -4,21 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 
 from slth.certificate import Certificate
-from slth.certificate.statistics import (
-    CONFIDENCE,
-    LEVELS,
-    clopper_pearson,
-    covered_share,
-    quantile_bound,
-)
+from slth.certificate.statistics import CONFIDENCE, LEVELS, covered_share, quantile_bound
 from slth.certificate.theorem import Theorem
 from slth.evaluate import Comparison
-from slth.report.figures import BLUE, DARK, GREY, RED, STYLE, figure_of, save
+from slth.report.figures import BLUE, DARK, GREY, RED, picture
 
 THEOREM = ("epsilon", "delta", "required_multiplicity", "C", "satisfied")
 MORE_THEOREM = ("required_univariate", "guaranteed", "problems")
@@ -28,6 +21,8 @@ LAYER_BOUNDS = (
     *("budget", "budget_met", "largest_weight", "fan_in", "input_sum", "gain_bound"),
     *("required_multiplicity", "required_width", "width"),
 )
+FIELDS = {"mean_bound": "mean", "budget": "tolerance", "budget_met": "met", "gain_bound": "gain"}
+"""Those of `LAYER_BOUNDS` that are called otherwise where they are computed."""
 
 
 class Proof(NamedTuple):
@@ -65,37 +60,25 @@ def certificate_metrics(proofs: Sequence[Proof]) -> dict[str, Any]:
       >>> report.certificate_metrics([])["certificate"]      # nothing was asked for
       {'bound': None, 'holds': None, 'domain': None, 'certified_fraction': None}
     """
-    sections = [_certificate(proof) | {"theorem": _theorem(proof)} for proof in proofs]
     if not proofs:
         return {"certificate": dict.fromkeys(CERTIFICATE), "theorem": dict.fromkeys(THEOREM)}
-    return {
-        "certificate": _certificate(proofs[-1]),
-        "theorem": _theorem(proofs[-1]),
-        "certificates": sections,
-    }
+    sections = [_section(proof) for proof in proofs]
+    last = dict(sections[-1])
+    return {"theorem": last.pop("theorem"), "certificate": last, "certificates": sections}
 
 
-def _certificate(proof: Proof) -> dict[str, Any]:
-    made = proof.certificate
-    return {
+def _section(proof: Proof) -> dict[str, Any]:
+    found = proof._asdict()
+    made = found.pop("certificate")
+    return found | {
+        "theorem": {name: getattr(proof.theorem, name) for name in THEOREM + MORE_THEOREM},
         "bound": float(made.bound.max()),
+        "mean_bound": float(made.bound.mean()),
         "holds": proof.violations == 0,
         "domain": made.domain,
-        "certified_fraction": proof.certified_fraction,
-        "name": proof.name,
         "method": made.method,
         "slack": made.slack,
-        "mean_bound": float(made.bound.mean()),
-        "error": proof.error,
-        "tried": proof.tried,
-        "violations": proof.violations,
-        "margin": proof.margin,
-        "seconds": proof.seconds,
     }
-
-
-def _theorem(proof: Proof) -> dict[str, Any]:
-    return {name: getattr(proof.theorem, name) for name in THEOREM + MORE_THEOREM}
 
 
 def broken_bound(metrics: Mapping[str, Any]) -> str | None:
@@ -110,15 +93,14 @@ def broken_bound(metrics: Mapping[str, Any]) -> str | None:
       True
     """
     entries = metrics.get("certificates", [metrics.get("certificate", {})])
-    broken = [entry for entry in entries if entry.get("holds") is False]
-    if not broken:
-        return None
-    return "; ".join(
+    broken = "; ".join(
         f"certificate of {entry['domain']} ({entry['method']}) is broken: {entry['violations']} of"
         f" {entry['tried']} inputs have a larger error than proved (largest error {entry['error']}, largest"
         f" bound {entry['bound']}). This is a bug of slth, please report it with config.yaml"
-        for entry in broken
+        for entry in entries
+        if entry.get("holds") is False
     )
+    return broken or None
 
 
 def layer_bounds(proof: Proof | None) -> dict[str, dict[str, Any]]:
@@ -130,25 +112,11 @@ def layer_bounds(proof: Proof | None) -> dict[str, dict[str, Any]]:
     """
     if proof is None:
         return {}
-    rows: dict[str, dict[str, Any]] = {}
+    bounds = {layer.path: layer._asdict() for layer in proof.certificate.layers}
+    rows = {}
     for budget in proof.theorem.layers:
-        rows[budget.layer] = {
-            "budget": budget.tolerance,
-            "budget_met": budget.met,
-            "largest_weight": budget.largest_weight,
-            "fan_in": budget.fan_in,
-            "input_sum": budget.input_sum,
-            "gain_bound": budget.gain,
-            "required_multiplicity": budget.required_multiplicity,
-            "required_width": budget.required_width,
-            "width": budget.width,
-        }
-    for layer in proof.certificate.layers:
-        rows[layer.path] |= {
-            "bound": layer.bound,
-            "mean_bound": layer.mean,
-            "unstable": layer.unstable,
-        }
+        found = bounds[budget.layer] | budget._asdict()
+        rows[budget.layer] = {column: found[FIELDS.get(column, column)] for column in LAYER_BOUNDS}
     return rows
 
 
@@ -179,12 +147,6 @@ def error_metrics(comparison: Comparison, off: Float[np.ndarray, "n outputs"]) -
         "share_within_max": covered_share(len(largest), len(largest)) if known else None,
         "quantiles": [quantile_bound(largest, level)._asdict() for level in LEVELS] if known else None,
     }
-
-
-def agreement_interval(comparison: Comparison) -> list[float]:
-    """The agreement's exact confidence interval, for images drawn as the test images were."""
-    agreed = round(comparison.agreement * comparison.examples)
-    return list(clopper_pearson(agreed, comparison.examples))
 
 
 class Curve(NamedTuple):
@@ -226,28 +188,24 @@ def draw_bounds(
       >>> file.stat().st_size > 1000
       True
     """
-    styles = ({"color": DARK}, {"color": BLUE}, {"color": RED}, {"color": "#8e6c8a"}, {"color": "#5b8e7d"})
+    colours = (DARK, BLUE, RED, "#8e6c8a", "#5b8e7d")
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
-    with matplotlib.rc_context(STYLE):
-        figure = figure_of(0.8 + 2.7 * columns, 1.1 + 2.6 * lines)
+    with picture(path, 0.8 + 2.7 * columns, 1.1 + 2.6 * lines) as figure:
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
             axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
-            for style, curve in zip(styles, curves, strict=False):
-                y = np.array([np.nan if value is None else value for value in curve.y], np.float64)
-                y[~np.isfinite(y)] = np.nan
-                axes.plot(curve.x, y, marker="o", markersize=3.5, linewidth=1.2, label=curve.label, **style)
+            for colour, curve in zip(colours, curves, strict=False):
+                y = np.array(curve.y, np.float64)
+                axes.plot(curve.x, np.where(np.isfinite(y), y, np.nan), "o-", color=colour, label=curve.label)
             axes.set(yscale="log", title=name)
         for axes in grid[:, 0]:
             axes.set_ylabel("largest error of a logit")
         for axes in grid[-1]:
             axes.set_xlabel(x_label)
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * columns), fontsize=8
-        )
+        side_by_side = min(len(labels), 2 * columns)
+        figure.legend(handles, labels, loc="outside lower center", ncols=side_by_side, fontsize=8)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        save(figure, path)

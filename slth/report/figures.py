@@ -1,6 +1,7 @@
 """Figures of a run, drawn without a display and without global state; each function writes one PNG."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,6 +21,8 @@ COLOURS = (BLUE, RED, "#5b8e7d", "#8e6c8a", "#bc8034", DARK)
 SHOWN_KERNELS = 12
 STYLE: dict[Any, Any] = {
     "font.size": 9,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -33,16 +37,13 @@ BESIDE: dict[str, Any] = {"fontsize": 8, "loc": "upper left", "bbox_to_anchor": 
 """A legend to the right of its axes, where no curve runs."""
 
 
-def figure_of(width: float, height: float) -> Figure:
-    """An empty figure, sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a PNG: equal figures give equal bytes."""
-    figure.savefig(path, metadata={"Software": None})
+@contextmanager
+def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """An empty figure to draw into, sizes in inches; then a PNG, of equal bytes for equal figures."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+        yield figure
+        figure.savefig(path, metadata={"Software": None})
 
 
 def draw_logits(
@@ -60,8 +61,7 @@ def draw_logits(
       >>> file.stat().st_size > 1000
       True
     """
-    with matplotlib.rc_context(STYLE):
-        figure = figure_of(7.5, 3.4)
+    with picture(path, 7.5, 3.4) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         x, y = target.reshape(-1), ticket.reshape(-1)
         low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
@@ -73,7 +73,6 @@ def draw_logits(
         right.hist(off, bins=60, range=(-reach, reach), color=BLUE)
         right.set(yscale="log", xlabel="ticket − target", ylabel="outputs")
         right.set_title(f"Error: max {reach:.3g}, mean {np.abs(off).mean():.3g}")
-        save(figure, path)
 
 
 def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -89,26 +88,16 @@ def draw_layer_errors(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
       >>> file.stat().st_size > 1000
       True
     """
-    series: dict[str, tuple[str, dict[str, Any]]] = {
-        "copy_error_test": ("one copy, test images", {"color": BLUE, "marker": "o"}),
-        "copy_error_calibration": ("one copy, calibration images", {"color": BLUE, "linestyle": ":"}),
-        "mean_error_test": ("mean of the copies, test images", {"color": RED, "marker": "o"}),
-        "mean_error_calibration": (
-            "mean of the copies, calibration images",
-            {"color": RED, "linestyle": ":"},
-        ),
-    }
-    with matplotlib.rc_context(STYLE):
-        figure = figure_of(max(6.5, 3.8 + 0.32 * len(rows)), 3.6)
+    with picture(path, max(6.5, 3.8 + 0.32 * len(rows)), 3.6) as figure:
         axes = figure.subplots()
-        for name, (label, style) in series.items():
-            values = [row[name] for row in rows]
-            if None not in values:
-                axes.plot(range(len(rows)), values, label=label, markersize=3.5, linewidth=1.2, **style)
+        for kind, what, colour in (("copy", "one copy", BLUE), ("mean", "mean of the copies", RED)):
+            for images, style in (("test", "o-"), ("calibration", ":")):
+                values = [row[f"{kind}_error_{images}"] for row in rows]
+                if None not in values:
+                    axes.plot(values, style, color=colour, label=f"{what}, {images} images")
         _layer_axis(axes, [str(row["layer"]) for row in rows])
         axes.set(yscale="log", ylabel="relative error", title="Error of the copies by layer")
         axes.legend(**BESIDE)
-        save(figure, path)
 
 
 def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
@@ -127,18 +116,17 @@ def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
       >>> file.stat().st_size > 1000
       True
     """
-    with matplotlib.rc_context(STYLE):
-        figure = figure_of(4.5, 3.2)
+    counts, size = np.asarray(sizes), np.arange(len(sizes))
+    share = counts / max(counts.sum(), 1)
+    mean = float(share @ size)
+    with picture(path, 4.5, 3.2) as figure:
         axes = figure.subplots()
-        counts = np.asarray(sizes, np.float64)
-        mean = float((counts * np.arange(len(counts))).sum() / max(counts.sum(), 1))
-        axes.bar(np.arange(len(counts)), counts / max(counts.sum(), 1), color=BLUE)
-        axes.axvline(mean, color=RED, linewidth=1.2, label=f"mean {mean:.2f}")
+        axes.bar(size, share, color=BLUE)
+        axes.axvline(mean, color=RED, label=f"mean {mean:.2f}")
         axes.set(xlabel="weights kept for one target weight, |S|", ylabel="share of the problems")
-        axes.set_title(f"Sizes of {int(counts.sum()):,} subsets")
+        axes.set_title(f"Sizes of {counts.sum():,} subsets")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-        save(figure, path)
 
 
 def draw_kernels(path: str | Path, kernels: Realised) -> None:
@@ -162,24 +150,16 @@ def draw_kernels(path: str | Path, kernels: Realised) -> None:
     }
     shown = [np.concatenate(list(one), axis=0)[:SHOWN_KERNELS] for one in rows.values()]
     reach = max(float(np.abs(one).max()) for one in shown) or 1.0
-    style: dict[Any, Any] = STYLE | {
-        "axes.grid": False,
-        "axes.spines.left": False,
-        "axes.spines.bottom": False,
-    }
-    with matplotlib.rc_context(style):
-        figure = figure_of(1.2 + 0.62 * len(shown[0]), 2.5)
+    colours = ScalarMappable(Normalize(-reach, reach), "RdBu_r")
+    with picture(path, 1.2 + 0.62 * len(shown[0]), 2.5) as figure:
         grid = figure.subplots(len(rows), len(shown[0]), squeeze=False)
-        image = None
         for line, name, images in zip(grid, rows, shown, strict=True):
             for axes, kernel in zip(line, images, strict=True):
-                image = axes.imshow(kernel, cmap="RdBu_r", vmin=-reach, vmax=reach)
-                axes.set(xticks=[], yticks=[])
+                axes.imshow(kernel, colours.cmap, colours.norm)
+                axes.set(xticks=[], yticks=[], frame_on=False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        assert image is not None
-        figure.colorbar(image, ax=grid, shrink=0.8, pad=0.01)
+        figure.colorbar(colours, ax=grid, shrink=0.8, pad=0.01)
         figure.suptitle(f"Kernels of layer {kernels.path}, target and ticket", x=0.01, ha="left", fontsize=10)
-        save(figure, path)
 
 
 def draw_curves(
@@ -213,9 +193,10 @@ def draw_curves(
       >>> file.stat().st_size > 1000
       True
     """
-    with matplotlib.rc_context(STYLE):
-        figure = figure_of(max(6.8, 3.1 + 0.32 * len(names)), 3.8)
+    with picture(path, max(6.8, 3.1 + 0.32 * len(names)), 3.8) as figure:
         axes = figure.subplots()
+        axes.set(xlabel=x_label, ylabel=y_label, title=title)
+        axes.set(xscale="log" if log_x else "linear", yscale="log" if log else "linear")
         if level is not None:
             axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
         drawn: list[tuple[list[float], list[float]]] = []
@@ -223,15 +204,9 @@ def draw_curves(
             line = (list(x), list(y))
             dashes = (0, (4, 4)) if line in drawn else "-"  # the equal one shows through
             drawn.append(line)
-            axes.plot(
-                x, y, color=colour, marker="o", markersize=3.5, linewidth=1.2, linestyle=dashes, label=label
-            )
+            axes.plot(x, y, color=colour, marker="o", linestyle=dashes, label=label)
             if spread is not None and label in spread:
                 axes.fill_between(x, *spread[label], color=colour, alpha=0.18, linewidth=0)
         if names:
             _layer_axis(axes, names)
-        axes.set(xlabel=x_label, ylabel=y_label, title=title, yscale="log" if log else "linear")
-        if log_x:
-            axes.set_xscale("log")
         axes.legend(**BESIDE)
-        save(figure, path)

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from slth import nn
+from slth.certificate.statistics import clopper_pearson
 from slth.construction import Construction, Solver
 from slth.construction.prune import count_channels
 from slth.evaluate import Comparison
 from slth.nn.graph import Sum, activations, graph
 from slth.nn.network import Network
-from slth.report.bounds import agreement_interval
 from slth.report.tables import stats_fields
 from slth.source import present
 from slth.ticket import Ticket
@@ -77,41 +77,23 @@ def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, A
       (7822, 5, 'he_uniform')
     """
     source = ticket.source
+    plain = ("multiplicity", "init", "scale", "bias_scale", "presence", "biases", "seed")
     return {
         "parameters": ticket.parameters,
         "depth": depth(source.network),
-        "multiplicity": source.multiplicity,
+        **{name: getattr(source, name) for name in plain},
         "univariate": _univariate(ticket),
-        "init": source.init,
-        "scale": source.scale,
-        "bias_scale": source.bias_scale,
         "scales": dict(source.scales),
-        "presence": source.presence,
         "present": present(source),
-        "biases": source.biases,
         "knows_target": knows_target,
-        "seed": source.seed,
         "sha256": ticket.source_sha256,
     }
 
 
 def _univariate(ticket: Ticket) -> int | None:
     """In 2L, the univariate channels for each input and sign; None in L + 1, or without a target."""
-    if ticket.target is None:
-        return None
-    source = ticket.source
-    layout = source.layout_for(ticket.target)
-    return layout.univariate[0].copies if layout.first is None else None
-
-
-def _channels(ticket: Ticket) -> dict[str, int]:
-    """Hidden channels of the source, those that the outputs depend on, and the constant ones among these."""
-    counts = count_channels(ticket.source.network, ticket.mask)
-    return {
-        "channels": counts.channels,
-        "channels_kept": counts.kept,
-        "constants_kept": counts.constants,
-    }
+    layout = None if ticket.target is None else ticket.source.layout_for(ticket.target)
+    return layout.univariate[0].copies if layout and layout.first is None else None
 
 
 def ticket_metrics(
@@ -134,13 +116,20 @@ def ticket_metrics(
       >>> found["bytes"], found["nonzero"] == made.ticket.nonzero, found["agreement"]
       (1000, True, None)
     """
+    channels = count_channels(ticket.source.network, ticket.mask)
+    agreement = interval = None
+    if comparison is not None:
+        agreement, images = comparison.agreement, comparison.examples
+        interval = list(clopper_pearson(round(agreement * images), images))
     return {
         "accuracy": accuracy,
         "nonzero": ticket.nonzero,
         "density": ticket.density,
-        **_channels(ticket),
-        "agreement": None if comparison is None else comparison.agreement,
-        "agreement_interval": None if comparison is None else agreement_interval(comparison),
+        "channels": channels.channels,
+        "channels_kept": channels.kept,
+        "constants_kept": channels.constants,
+        "agreement": agreement,
+        "agreement_interval": interval,
         "factor": ticket.factor,
         "bytes": size,
     }
@@ -163,7 +152,6 @@ def subset_sum_metrics(construction: Construction, solver: Solver, calibration: 
       >>> found["objective"], found["problems"], found["unsolved"]
       ('best', 126, 8)
     """
-    stats = construction.stats
     name = type(solver).__name__.lower()
     method, objective = (name, None) if solver.solves_rows else ("independent", name)
     return {
@@ -171,7 +159,7 @@ def subset_sum_metrics(construction: Construction, solver: Solver, calibration: 
         "objective": objective,
         "tolerance": solver.tolerance,
         "calibration": calibration,
-        **stats_fields(stats),
+        **stats_fields(construction.stats),
     }
 
 

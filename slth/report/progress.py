@@ -1,17 +1,17 @@
 """Progress of a construction: a bar on a terminal, else a line in the log for each layer."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from dataclasses import dataclass
 
 from slth.construction import Node
+from slth.progress import bar
 
 LOG = logging.getLogger(__name__)
 
 
+@dataclass
 class LayerProgress:
     """What is said of a construction while it runs: a line, or a step of the bar, for each node.
 
@@ -28,27 +28,24 @@ class LayerProgress:
       (2, 126, 8)
     """
 
-    def __init__(self, layers: int, bar: Progress | None = None):
-        self.layers, self.bar = layers, bar
-        self.ended = self.problems = self.unsolved = 0
-        self.task = None if bar is None else bar.add_task("", total=layers)
+    layers: int
+    tell: Callable[[str], None] = LOG.info
+    ended: int = 0
+    problems: int = 0
+    unsolved: int = 0
 
     def finish(self, node: Node) -> None:
         """A node has ended."""
-        record = node.record
+        record, stats = node.record, node.record.stats
         self.ended += 1
-        self.problems += record.stats.problems
-        self.unsolved += record.stats.unsolved
-        unsolved = f", {self.unsolved:,} of {self.problems:,} unsolved so far" if self.problems else ""
-        rate = f"{record.stats.problems / max(record.seconds, 1e-9):,.0f} problems/s"
-        if self.bar is not None and self.task is not None:
-            text = f"{self.ended}/{self.layers} {record.path}: {rate}{unsolved}"
-            self.bar.update(self.task, completed=self.ended, description=text)
-            return
-        LOG.info(
-            "%d/%d %s: %s problems, %s, %.1f s%s%s",
-            *(self.ended, self.layers, record.path, f"{record.stats.problems:,}", rate, record.seconds),
-            *(unsolved, ", taken over" if node.resumed else ""),
+        self.problems += stats.problems
+        self.unsolved += stats.unsolved
+        rate = stats.problems / max(record.seconds, 1e-9)
+        self.tell(
+            f"{self.ended}/{self.layers} {record.path}: {stats.problems:,} problems, {rate:,.0f} problems/s,"
+            f" {record.seconds:.1f} s"
+            + (f", {self.unsolved:,} of {self.problems:,} unsolved so far" if self.problems else "")
+            + (", taken over" if node.resumed else "")
         )
 
 
@@ -62,10 +59,5 @@ def layer_progress(layers: int) -> Iterator[LayerProgress]:
       ...     progress.layers
       20
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield LayerProgress(layers)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield LayerProgress(layers, bar)
+    with bar(layers) as advance:
+        yield LayerProgress(layers, advance or LOG.info)

@@ -14,13 +14,6 @@ from slth.construction.state import Stats
 from slth.evaluate import LayerError
 from slth.report.bounds import LAYER_BOUNDS, Proof, layer_bounds
 
-LAYER_COLUMNS = (
-    *("layer", "problems", "unsolved", "deviating", "mean_size", "mean_error", "max_error"),
-    *("gain", "kept", "parameters", "density", "unread", "seconds"),
-    *("copy_error_calibration", "mean_error_calibration", "copy_error_test", "mean_error_test"),
-    *LAYER_BOUNDS,
-)
-
 
 def layer_rows(
     construction: Construction,
@@ -28,7 +21,7 @@ def layer_rows(
     test: Mapping[str, LayerError] | None = None,
     proof: Proof | None = None,
 ) -> list[dict[str, Any]]:
-    r"""A row of `LAYER_COLUMNS` for each linear layer; None where a value was not computed.
+    r"""A row of ``layers.csv`` for each linear layer; None where a value was not computed.
 
     ``mean_error`` and ``max_error`` are :math:`|\sum_S v - w|` in units of the layer's source scale; ``gain``
     is :math:`\sqrt{\sum v^2 / \sum w^2}` over kept v and all target weights of all copies; the last four are
@@ -51,7 +44,7 @@ def layer_rows(
     proved = layer_bounds(proof)
     rows = []
     for record in construction.records:
-        stats = record.stats
+        stats, shown = record.stats, (test or {}).get(record.path)
         row: dict[str, Any] = {
             "layer": record.path,
             **stats_fields(stats),
@@ -59,15 +52,14 @@ def layer_rows(
             "kept": record.kept,
             "parameters": record.parameters,
             "density": record.kept / record.parameters,
-            "unread": test[record.path].unread if test and record.path in test else None,
+            "unread": None if shown is None else shown.unread,
             "seconds": record.seconds,
         }
         for name, errors in {"calibration": calibration, "test": test}.items():
             found = (errors or {}).get(record.path)
             row[f"copy_error_{name}"] = None if found is None else found.copy
             row[f"mean_error_{name}"] = None if found is None else found.mean
-        row |= {name: proved.get(record.path, {}).get(name) for name in LAYER_BOUNDS}
-        rows.append(row)
+        rows.append(row | proved.get(record.path, dict.fromkeys(LAYER_BOUNDS)))
     return rows
 
 
@@ -111,7 +103,6 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
       >>> metrics = pathlib.Path("outputs/ticket/291876cd7618/metrics.json")      # of a run
       >>> print(report.ticket_table(json.loads(metrics.read_text())))    # doctest: +SKIP
     """
-    table = Table(show_header=False, box=None, pad_edge=False)
     target, source, ticket = metrics["target"], metrics["source"], metrics["ticket"]
     sums, error, seconds = metrics["subset_sum"], metrics["error"], metrics["seconds"]
     how = sums["method"] if sums["objective"] is None else f"{sums['method']}, {sums['objective']}"
@@ -131,6 +122,11 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
         **_proved(metrics),
         "seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None),
     }
+    return _table(rows)
+
+
+def _table(rows: Mapping[str, str]) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table
@@ -179,7 +175,6 @@ def _proved(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 def verify_table(metrics: Mapping[str, Any]) -> Table:
     """What a verification found, for a terminal."""
-    table = Table(show_header=False, box=None, pad_edge=False)
     source, ticket, error = metrics["source"], metrics["ticket"], metrics["error"]
     rows = {
         "source": f"seed {source['seed']}, {source['init']}, {source['parameters']:,} parameters, "
@@ -198,17 +193,12 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
             f"{small['bytes'] / 1000:,.1f} kB, outputs off by {_number(small['difference'])}, "
             f"in float64 by {_number(small['difference_float64'])}"
         )
-    for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", value)
-    return table
+    return _table(rows)
 
 
 def show(table: Table) -> None:
     """Print a table to standard output, without wrapping where there is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
+    Console(width=None if Console().is_terminal else 160).print(table)
 
 
 def _percent(share: float | None) -> str:

@@ -1,7 +1,6 @@
 """Training a target: stochastic gradient descent on the cross-entropy, resumable and the same for a seed."""
 
-from slth.train.loop import STATE, TARGET, Trained, augment, train
-from slth.train.outputs import accuracy
+from slth.train.loop import STATE, TARGET, Trained, accuracy, augment, train
 from slth.train.progress import Epoch
 from slth.train.settings import SETTINGS, Settings
 

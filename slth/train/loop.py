@@ -1,4 +1,4 @@
-"""Stochastic gradient descent on the cross-entropy: the loop, its step and the augmentation."""
+"""Stochastic gradient descent on the cross-entropy: the loop, its step, the augmentation, the accuracy."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from slth.data import Data
 from slth.interop import save_checkpoint
-from slth.nn.forward import apply_train, init
+from slth.nn.forward import apply_train, init, predict
 from slth.nn.network import Network
 from slth.train.progress import Epoch, reporter
 from slth.train.settings import SETTINGS, Settings
@@ -84,28 +84,29 @@ def train(
     _check(network, data)
     count = len(data.train_images)
     batch = min(settings.batch, count)
-    optimiser = _optimiser(settings, settings.epochs * (count // batch))
+    steps = count // batch
+    optimiser = _optimiser(settings, settings.epochs * steps)
     key = jax.random.key(settings.seed)
     params = init(network, jax.random.fold_in(key, 0))
     state = State(params, optimiser.init(params), jnp.int32(0))
     state = jax.tree.map(jnp.array, state)  # leaves that share a buffer cannot be donated
     history: list[Epoch] = []
-    identity = identity_of(network, data, settings) if folder is not None else {}
+    identity = {}
     if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        state, history = resume(Path(folder) / STATE, state, identity)
+        folder, identity = Path(folder), identity_of(network, data, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        state, history = resume(folder / STATE, state, identity)
     step = jax.jit(partial(_step, network, optimiser, settings), donate_argnums=0)
     images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
     with reporter(settings.epochs, len(history), report) as tell:
         for epoch in range(len(history), settings.epochs):
             start = time.perf_counter()
             epoch_key = jax.random.fold_in(key, epoch + 1)
-            order = jax.random.permutation(epoch_key, count)
+            order = jax.random.permutation(epoch_key, count)[: steps * batch]
             sums = jnp.zeros(2)
-            for first in range(0, count - batch + 1, batch):
-                index = order[first : first + batch]
+            for index in order.reshape(steps, batch):
                 state, sums = step(state, sums, images, labels, index, epoch_key)
-            loss, right = np.asarray(sums) / (count // batch)
+            loss, right = np.asarray(sums) / steps
             if not math.isfinite(loss):
                 raise ValueError(
                     f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower train.rate "
@@ -114,11 +115,11 @@ def train(
             seconds = time.perf_counter() - start
             history.append(Epoch(epoch + 1, settings.epochs, float(loss), float(right), seconds))
             if folder is not None:
-                keep(Path(folder) / STATE, state, history, identity)
+                keep(folder / STATE, state, history, identity)
             tell(history[-1])
     trained = jax.tree.map(np.asarray, state.params)
     if folder is not None:
-        save_checkpoint(Path(folder) / TARGET, trained)
+        save_checkpoint(folder / TARGET, trained)
     return Trained(trained, tuple(history))
 
 
@@ -204,3 +205,21 @@ def augment(
         return jax.lax.dynamic_slice(image, (row, column, 0), (height, width, channels))
 
     return jax.vmap(crop)(padded, rows, columns)
+
+
+def accuracy(
+    network: Network, params: Params, images: Batch, labels: Int[np.ndarray, " n"], batch: int = 512
+) -> float:
+    """Share of images whose largest output is the label's, in [0, 1].
+
+    Raises: ValueError if there is no image.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn, train
+      >>> identity = nn.Network((2,), (nn.Activation("identity"),))
+      >>> train.accuracy(identity, {}, np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), np.array([0, 0]))
+      0.5
+    """
+    top = predict(network, params, images, batch).argmax(axis=-1)
+    return float((top == np.asarray(labels)).mean())

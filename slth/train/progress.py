@@ -5,8 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from slth.progress import bar
 
 LOG = logging.getLogger("slth.train")
 
@@ -35,26 +34,20 @@ def reporter(
     epochs: int, done: int, report: Callable[[Epoch], None] | None
 ) -> Iterator[Callable[[Epoch], None]]:
     """What to call after each epoch: ``report``, else a progress bar on a terminal, else lines in the log."""
-    console = Console(stderr=True)
     if report is not None:
         yield report
-    elif not console.is_terminal:
-        every = max(1, epochs // 10)
+        return
+    every = max(1, epochs // 10)
+    with bar(epochs, done) as advance:
 
-        def log(epoch: Epoch) -> None:
-            if epoch.epoch % every == 0 or epoch.epoch == epochs:
-                LOG.info(_line(epoch))
+        def tell(one: Epoch) -> None:
+            line = (
+                f"epoch {one.epoch}/{epochs}: loss {one.loss:.4f}, training accuracy "
+                f"{100 * one.accuracy:.1f} %, {one.seconds:.1f} s"
+            )
+            if advance is not None:
+                advance(line)
+            elif one.epoch % every == 0 or one.epoch == epochs:
+                LOG.info(line)
 
-        yield log
-    else:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-            task = bar.add_task("training", total=epochs, completed=done)
-            yield lambda epoch: bar.update(task, advance=1, description=_line(epoch))
-
-
-def _line(epoch: Epoch) -> str:
-    return (
-        f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.4f}, training accuracy "
-        f"{100 * epoch.accuracy:.1f} %, {epoch.seconds:.1f} s"
-    )
+        yield tell

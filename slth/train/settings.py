@@ -42,18 +42,17 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"train {field} must be at least 1, got {getattr(self, field)}")
-        if self.shift < 0:
-            raise ValueError(f"train shift must be at least 0, got {self.shift}")
-        for field in ("warmup", "momentum"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"train {field} must lie in [0, 1), got {getattr(self, field)}")
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise ValueError(f"train rate must be positive and finite, got {self.rate}")
-        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
-            raise ValueError(f"train weight_decay must be at least 0, got {self.weight_decay}")
+        for field, met, wanted in (
+            ("epochs", self.epochs >= 1, "be at least 1"),
+            ("batch", self.batch >= 1, "be at least 1"),
+            ("shift", self.shift >= 0, "be at least 0"),
+            ("warmup", 0 <= self.warmup < 1, "lie in [0, 1)"),
+            ("momentum", 0 <= self.momentum < 1, "lie in [0, 1)"),
+            ("rate", 0 < self.rate < math.inf, "be positive and finite"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "be at least 0"),
+        ):
+            if not met:
+                raise ValueError(f"train {field} must {wanted}, got {getattr(self, field)}")
 
 
 SETTINGS: Mapping[str, Settings] = {

@@ -65,5 +65,4 @@ def resume(path: Path, state: State, identity: Mapping[str, str]) -> tuple[State
         )
     history = [Epoch(**fields) for fields in json.loads(metadata["history"])]
     LOG.info("training goes on from epoch %d, found in %s", len(history), path)
-    structure = jax.tree.structure(state)
-    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves]), history
+    return jax.tree.unflatten(jax.tree.structure(state), map(jnp.asarray, leaves)), history

@@ -13,10 +13,17 @@ from slth import Best, Source, Target, construct, nn, report
 from slth.construction import LayerRecord, Node, Stats
 from slth.construction.state import Solved
 from slth.evaluate import LayerError
+from slth.report.bounds import LAYER_BOUNDS
 from slth.report.metrics import activation, depth
 from slth.report.progress import LayerProgress
-from slth.report.tables import LAYER_COLUMNS
 from slth.source import source_network
+
+LAYER_COLUMNS = (
+    *("layer", "problems", "unsolved", "deviating", "mean_size", "mean_error", "max_error"),
+    *("gain", "kept", "parameters", "density", "unread", "seconds"),
+    *("copy_error_calibration", "mean_error_calibration", "copy_error_test", "mean_error_test"),
+    *LAYER_BOUNDS,
+)
 
 
 def built(kind: str):
