@@ -9,7 +9,6 @@ from typing import Any
 from zipfile import BadZipFile, is_zipfile
 
 import flax.serialization
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -18,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth.interop.names import fit
 from slth.interop.pytorch import read_pytorch
-from slth.nn.forward import init
+from slth.nn.forward import parameter_shapes
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
 from slth.target import Target
@@ -26,22 +25,10 @@ from slth.types import Params
 
 NETWORK = "slth network"
 
-# Element types of safetensors; bfloat16 is not one of NumPy's own.
-TYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": jnp.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
+# Element types of safetensors: F32 and U8 are NumPy's f4 and u1; bfloat16 is not one of NumPy's own.
+NUMBERS = [np.dtype(code) for code in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1")]
+TYPES = {f"{dtype.kind.upper()}{8 * dtype.itemsize}": dtype for dtype in NUMBERS}
+TYPES |= {"BF16": np.dtype(jnp.bfloat16), "BOOL": np.dtype(np.bool_)}
 
 
 def load_target(path: str | Path, spec: Network, *, rename: Iterable[tuple[str, str]] = ()) -> Target:
@@ -114,8 +101,7 @@ def save_checkpoint(path: str | Path, params: Params) -> None:
 
 
 def _write(path: str | Path, params: Params, metadata: dict[str, str]) -> None:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    flat = {"/".join(str(key.key) for key in keys): np.ascontiguousarray(leaf) for keys, leaf in leaves}
+    flat = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
     write_whole(path, safetensors.numpy.save(flat, metadata))
 
 
@@ -179,11 +165,8 @@ def load_network(path: str | Path) -> tuple[Network, Params, float]:
         factor = float(metadata["factor"])
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"network {path} is damaged: {error}") from error
-    tree = jax.eval_shape(lambda: init(network, jax.random.key(0)))
-    shapes: dict[str, Any] = flatten_dict(tree, sep="/")
-    wanted = {name: leaf.shape for name, leaf in shapes.items()}
     found = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
-    if wanted != {name: value.shape for name, value in found.items()}:
+    if parameter_shapes(network) != {name: value.shape for name, value in found.items()}:
         raise ValueError(f"network {path} is damaged: its arrays are not those of its spec")
     if not (math.isfinite(factor) and all(np.isfinite(value).all() for value in found.values())):
         raise ValueError(f"network {path} is damaged: it holds NaN or infinite numbers")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth.nn.forward import init, parameter_shapes
 from slth.nn.graph import named_layers
@@ -57,13 +58,7 @@ class CheckpointMismatch(ValueError):
       ['fc.weight (2, 4)'] ['head.weight']
     """
 
-    def __init__(
-        self,
-        source: str,
-        missing: list[str],
-        left_over: list[str],
-        wrong: list[str],
-    ):
+    def __init__(self, source: str, missing: list[str], left_over: list[str], wrong: list[str]):
         self.missing, self.left_over, self.wrong = missing, left_over, wrong
         parts = [("missing", missing), ("wrong", wrong), ("left over", left_over)]
         said = "; ".join(f"{kind}: {_listed(names)}" for kind, names in parts if names)
@@ -118,10 +113,10 @@ def fit(
     """
     wrong: list[str] = []
     held = _masked(_canonical(arrays, rename), wrong)
-    shapes = jax.eval_shape(lambda: init(network, jax.random.key(0)))
+    tree = jax.eval_shape(lambda: init(network, jax.random.key(0)))
+    params: dict[Any, Any] = flatten_dict(tree, keep_empty_nodes=True)
     slots = list(_slots(network))
     own = {slot.names[0] for slot in slots}
-    params: Params = jax.tree.map(lambda leaf: None, shapes)
     missing, used = [], set()
     for slot in slots:
         found = next((n for i, n in enumerate(slot.names) if n in held and (i == 0 or n not in own)), None)
@@ -129,20 +124,17 @@ def fit(
             missing.append(f"{slot.names[0]} {_foreign_shape(slot)}")
             continue
         used.add(found)
-        value = _placed(slot, found, np.asarray(held[found]), wrong)
-        branch = params
-        for key in slot.path[:-1]:
-            branch = branch[key]
-        branch[slot.path[-1]] = value
+        params[slot.path] = _placed(slot, found, np.asarray(held[found]), wrong)
     left_over = sorted(name for name in held if name not in used and not IGNORED.search(name))
     if missing or left_over or wrong:
         raise CheckpointMismatch(source, missing, left_over, wrong)
-    return params
+    return unflatten_dict(params)
 
 
 def _canonical(arrays: Mapping[str, Any], rename: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Dotted names without the prefixes that all of them share."""
-    held = dict(_leaves(arrays, ""))
+    flat: dict[Any, Any] = flatten_dict(dict(arrays))
+    held = {".".join(map(str, path)).replace("/", "."): value for path, value in flat.items()}
     if any(name.startswith("params.") for name in held):
         held = {re.sub(r"^(params|batch_stats)\.", "", name): v for name, v in held.items()}
     for prefix in PREFIXES * 2:  # twice: a wrapped module may be wrapped again
@@ -151,15 +143,6 @@ def _canonical(arrays: Mapping[str, Any], rename: Iterable[tuple[str, str]]) -> 
     for pattern, replacement in rename:
         held = {re.sub(pattern, replacement, name): value for name, value in held.items()}
     return held
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        dotted = prefix + str(name).replace("/", ".")
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{dotted}.")
-        else:
-            yield dotted, value
 
 
 def _masked(held: dict[str, Any], wrong: list[str]) -> dict[str, Any]:

@@ -95,18 +95,11 @@ class _RebuildParameter:
         return tensor
 
 
-class _Size:
-    __slots__ = ()
-
-    def __call__(self, values: Any = ()) -> tuple:
-        return tuple(values)
-
-
 KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("__builtin__", "set"): set,  # as protocol 2 calls it
     ("builtins", "set"): set,
-    ("torch", "Size"): _Size(),
+    ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
@@ -186,20 +179,17 @@ def read_pytorch(path: str | Path) -> dict[str, Any]:
     try:
         tree, data = _zip(path) if zipfile.is_zipfile(path) else _legacy(path)
         for _ in range(4):  # a wrapper may be wrapped; a dict may also hold itself
-            tree = next((tree[key] for key in WRAPPERS if _holds_dict(tree, key)), tree)
+            held = tree if isinstance(tree, Mapping) else {}
+            tree = next((held[key] for key in WRAPPERS if isinstance(held.get(key), Mapping)), tree)
         if not isinstance(tree, Mapping) or not any(type(v) is _View for v in tree.values()):
-            held = [str(k) for k in tree][:8] if isinstance(tree, Mapping) else type(tree).__name__
-            raise ValueError(f"it holds no state dict (names to tensors), but {held}")
+            found = [str(k) for k in tree][:8] if isinstance(tree, Mapping) else type(tree).__name__
+            raise ValueError(f"it holds no state dict (names to tensors), but {found}")
         return {str(k): _array(v, data) if type(v) is _View else v for k, v in tree.items()}
     except UnsafePickle as error:
         raise UnsafePickle(f"checkpoint {path} is refused: {error}") from None
     except Exception as error:  # a damaged pickle can fail in any way
         text = str(error) or type(error).__name__
         raise ValueError(f"checkpoint {path} is not a readable PyTorch file: {text}") from error
-
-
-def _holds_dict(tree: Any, key: str) -> bool:
-    return isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping)
 
 
 def _zip(path: Path) -> tuple[Any, dict[str, bytes]]:

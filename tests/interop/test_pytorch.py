@@ -145,6 +145,7 @@ ALTER = {
     "a rebuilding function": b"ctorch._utils\n_rebuild_tensor_v2\n",
     "an element type": b"ctorch\nFloatStorage\n",
     "a container type": b"ccollections\nOrderedDict\n",
+    "a type of Python's own": b"ctorch\nSize\n",
 }
 
 
