@@ -15,6 +15,7 @@ from slth.construction.noise import slot_values
 from slth.construction.state import Part, Stream
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
+from slth.types import AnyArray
 
 HIGHEST = lax.Precision.HIGHEST
 SAMPLED = 4096
@@ -26,8 +27,8 @@ GROUP = 8
 class Samples(NamedTuple):
     """Where the calibration images are looked at: image and output position."""
 
-    image: Int[np.ndarray, " samples"]
-    place: Int[np.ndarray, "samples axes"]
+    image: Int[AnyArray, " samples"]
+    place: Int[AnyArray, "samples axes"]
 
 
 class Columns(NamedTuple):
