@@ -143,12 +143,9 @@ def draw_kernels(path: str | Path, kernels: Realised) -> None:
       >>> file.stat().st_size > 1000
       True
     """
-    rows = {
-        "target": kernels.target,
-        "ticket, x > 0": kernels.positive,
-        "ticket, x < 0": kernels.negative,
-    }
-    shown = [np.concatenate(list(one), axis=0)[:SHOWN_KERNELS] for one in rows.values()]
+    rows = ("target", "ticket, x > 0", "ticket, x < 0")
+    views = (kernels.target, kernels.positive, kernels.negative)
+    shown = [np.concatenate(list(view), axis=0)[:SHOWN_KERNELS] for view in views]
     reach = max(float(np.abs(one).max()) for one in shown) or 1.0
     colours = ScalarMappable(Normalize(-reach, reach), "RdBu_r")
     with picture(path, 1.2 + 0.62 * len(shown[0]), 2.5) as figure:

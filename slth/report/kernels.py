@@ -66,7 +66,5 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
     for sign in (1, -1):
         slope = np.where(sign * alpha > 0, info.mu_plus, info.mu_minus) * alpha
         views.append(np.einsum("tnj,in->tij", v, slope))
-    target_view, positive, negative = (
-        view.transpose(2, 1, 0).reshape(view.shape[2], view.shape[1], *taps) for view in views
-    )
-    return Realised(first.path, target_view, positive, negative)
+    images = (view.transpose(2, 1, 0).reshape(view.shape[2], view.shape[1], *taps) for view in views)
+    return Realised(first.path, *images)

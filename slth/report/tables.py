@@ -44,7 +44,8 @@ def layer_rows(
     proved = layer_bounds(proof)
     rows = []
     for record in construction.records:
-        stats, shown = record.stats, (test or {}).get(record.path)
+        stats = record.stats
+        calibrated, tested = ((errors or {}).get(record.path) for errors in (calibration, test))
         row: dict[str, Any] = {
             "layer": record.path,
             **stats_fields(stats),
@@ -52,11 +53,10 @@ def layer_rows(
             "kept": record.kept,
             "parameters": record.parameters,
             "density": record.kept / record.parameters,
-            "unread": None if shown is None else shown.unread,
+            "unread": None if tested is None else tested.unread,
             "seconds": record.seconds,
         }
-        for name, errors in {"calibration": calibration, "test": test}.items():
-            found = (errors or {}).get(record.path)
+        for name, found in (("calibration", calibrated), ("test", tested)):
             row[f"copy_error_{name}"] = None if found is None else found.copy
             row[f"mean_error_{name}"] = None if found is None else found.mean
         rows.append(row | proved.get(record.path, dict.fromkeys(LAYER_BOUNDS)))
@@ -143,7 +143,7 @@ def _interval(interval: Sequence[float] | None) -> str:
 
 
 def _quantile(error: Mapping[str, Any]) -> str:
-    """The highest quantile that the images bound, or the share that their largest error bounds."""
+    """The highest quantile that the images bound; nothing where they bound none."""
     known = [one for one in error.get("quantiles") or () if one["bound"] is not None]
     if not known:
         return ""
