@@ -112,13 +112,18 @@ def check_covered(target: Network, skip: str) -> None:
                 f"target: the branch of block {step.name} must end in a convolution or dense layer (after"
                 " folding): move what follows it behind the block's sum"
             )
-        elif skip == "carried" and any(
-            one.reads in raw and not isinstance(one.layer, ChannelScale) for one in step.skips
-        ):
-            raise ValueError(
-                f"source.skip: block {step.name} carries the network's input past its branch, and a source"
-                " holds no copies of that: put a convolution before the block, or choose skip=random"
-            )
+        elif skip == "carried":
+            carried = [one.reads for one in step.skips if not isinstance(one.layer, ChannelScale)]
+            if raw.intersection(carried):
+                raise ValueError(
+                    f"source.skip: block {step.name} carries the network's input past its branch, and a"
+                    " source holds no copies of that: put a convolution before the block, or choose skip=random"
+                )
+            if any(flattening(target, value) for value in carried):
+                raise ValueError(
+                    f"source.skip: block {step.name} carries a flattened value past its branch, and a"
+                    " source carries channels: put a dense layer between them, or choose skip=random"
+                )
     if not sums(target):
         raise ValueError("target: it has no convolution or dense layer, so there is nothing to construct")
     last = sums(target)[-1]

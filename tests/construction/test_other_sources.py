@@ -5,8 +5,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from slth import Best, Compensated, Robust, Smallest, Source, Target, construct
-from slth.nn.layers import Dense, Residual
+from slth.nn.layers import Conv, Dense, Residual
 from slth.nn.network import Network
+from slth.nn.pooling import Flatten
 from slth.source import parameters
 from tests.construction.nets import PLAIN, RELU, images, source_of, target_of
 from tests.construction.reference import forward, masked
@@ -59,3 +60,13 @@ def test_tickets_of_unusual_blocks_compute_their_targets(layers, skip, depth):
     wanted = forward(target.network, target.params, x)[""]
     found = made.factor * forward(source.network, masked(made.mask, parameters(source)), x)[""]
     assert np.linalg.norm(found - wanted) < 0.01 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("depth", ["L+1", "2L"])
+def test_a_skip_past_a_flattened_value_is_solved(depth):
+    block = Residual("r", (Dense("u", 12),))
+    network = Network((6, 2), (Conv("a", 2, (1,)), RELU, Flatten("chw"), block, RELU, Dense("d", 3)))
+    target = Target(*target_of(network))
+    source = Source.of(target, 18, skip="random", depth=depth)
+    made = construct(target, source, Robust(), images(network, 64, seed=1))
+    assert made.error(images(network, 30)).relative < 0.01

@@ -585,6 +585,15 @@ COVERED = {
         "source.skip: block r carries the network's input past its branch, and a source holds no "
         "copies of that: put a convolution before the block, or choose skip=random",
     ),
+    "a flattened value carried past a block": (
+        lambda: Source.of(
+            target_of(
+                Conv("a", 2, (1,)), Flatten(), Residual("r", (Dense("u", 12),)), Dense("b", 3), shape=(6, 2)
+            )
+        ),
+        "source.skip: block r carries a flattened value past its branch, and a source carries channels: "
+        "put a dense layer between them, or choose skip=random",
+    ),
     "an activation in the first block": (
         lambda: Source.of(first_block((RELU, U), (V,))),
         "target: Activation(kind='relu', slope=0.01) in its first block reads the network's "
