@@ -117,7 +117,8 @@ def check_covered(target: Network, skip: str) -> None:
             if raw.intersection(carried):
                 raise ValueError(
                     f"source.skip: block {step.name} carries the network's input past its branch, and a"
-                    " source holds no copies of that: put a convolution before the block, or choose skip=random"
+                    " source holds no copies of that: put a convolution before the block, or choose"
+                    " skip=random"
                 )
             if any(flattening(target, value) for value in carried):
                 raise ValueError(
