@@ -24,7 +24,6 @@ from slth.interop import load_checkpoint
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
 from slth.source.source import Biases, Init
-from slth.source.widths import SKIPS
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.train import SETTINGS, TARGET, Settings, train
 
@@ -57,7 +56,7 @@ INTEGERS = {
 CHOICES = {
     "source.init": get_args(Init),
     "source.biases": get_args(Biases),
-    "source.skip": SKIPS,
+    "source.skip": ("carried", "random"),
     "solver.method": tuple(SOLVERS),
     "solver.objective": tuple(SOLVERS["independent"]),
     "solver.noise": get_args(Noise),
