@@ -19,6 +19,7 @@ from slth.nn import by_layer
 from slth.nn.graph import graph, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
+from slth.types import Params
 
 Array = np.ndarray
 
@@ -39,7 +40,7 @@ class Parts(NamedTuple):
     """The ticket by layer."""
 
     made: Construction
-    kept: dict[str, dict[str, Float[Array, "..."]]]
+    kept: dict[str, Params]
     """What the mask keeps of the source's parameters, 0 elsewhere."""
     read: dict[str, Bool[Array, " source_channels"]]
 
@@ -158,7 +159,7 @@ def _node(
     return node, View(place, read, scale, np.arange(len(scale)))
 
 
-def _kept(own: dict[str, Float[Array, "..."]], read: Bool[Array, " channels"]) -> tuple[Array, Array]:
+def _kept(own: Params, read: Bool[Array, " channels"]) -> tuple[Array, Array]:
     """What is kept of a layer's kernel, and of its bias (nothing where it has none), for channels read."""
     kernel, bias = own["kernel"], own.get("bias", np.zeros(len(read)))
     return np.asarray(kernel, np.float64)[..., read], np.asarray(bias, np.float64)[read]
