@@ -3,14 +3,15 @@ r"""Ticket files: a strong lottery ticket as the seed of its source and one bit 
     ticket(x) = lambda * apply(source.network, mask * source, x)
 
 The source is a function of its seed (`slth.source`), so the file holds no weight: neither the source's nor,
-above all, the target's. It is a safetensors file with one array, the packed mask, and one metadata entry,
-canonical JSON. There is one sequence of bytes for each ticket: a file that differs from what its content
-would be written as is refused.
+above all, the target's. It is a safetensors file with one array, the coded mask (`slth.coding`), and one
+metadata entry, canonical JSON. There is one sequence of bytes for each ticket and version: a file that
+differs from what its content would be written as is refused. docs/ticket_format.md is the specification.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,19 +21,22 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from slth import nn
+from slth import coding, nn
 from slth.interop.files import write_whole
 from slth.nn import parameter_shapes
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
 from slth.source import Source, parameter
 from slth.source import sha256 as sha256_of
-from slth.types import Batch, Mask, Params
+from slth.types import Batch, Mask, Params, Shape
 
 FORMAT = "slth ticket"
-VERSION = 1
+PLAIN, CODED = 1, 2
+"""Versions: the mask as it is, or coded."""
+MOST_EXPANSION = 1024
+"""Most bytes of a plain mask for each byte of its code: no small file asks for much memory."""
 ENTRY = "slth_ticket"
 ARRAY = "mask"
 FIELDS = {"format": str, "version": int, "source": dict, "target": object, "factor": float}
@@ -117,19 +121,24 @@ class Ticket:
         return self.nonzero / self.parameters
 
     @property
-    def mask(self) -> Mask:
-        """The mask as a tree of boolean arrays of the source's structure."""
+    def arrays(self) -> dict[str, Bool[np.ndarray, "..."]]:
+        """The mask by the path of each parameter, in the order of `slth.nn.parameter_shapes`."""
         shapes = parameter_shapes(self.source.network)
-        flat = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.parameters).astype(bool)
+        flat = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.parameters).view(bool)
         ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
         parts = zip(shapes.items(), np.split(flat, ends), strict=True)
-        return unflatten_dict({path: part.reshape(shape) for (path, shape), part in parts}, sep="/")
+        return {path: part.reshape(shape) for (path, shape), part in parts}
+
+    @property
+    def mask(self) -> Mask:
+        """The mask as a tree of boolean arrays of the source's structure."""
+        return unflatten_dict(self.arrays, sep="/")
 
     @cached_property
     def params(self) -> Params:
         """mask * source, the parameters for `slth.nn.apply` of ``source.network``."""
-        kept: dict[str, Any] = flatten_dict(self.mask, sep="/")
-        values = {path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept.items()}
+        kept = self.arrays.items()
+        values = {path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept}
         return unflatten_dict(values, sep="/")
 
     def __call__(self, images: Batch) -> Float[np.ndarray, "n *out"]:
@@ -174,8 +183,7 @@ def make(source: Source, mask: Mask, factor: float, target: Network | None = Non
         found = (flat[path].shape, flat[path].dtype) if path in flat else None
         if found != (shapes.get(path), np.dtype(bool)):
             raise ValueError(f"mask {path}: expected boolean {shapes.get(path)}, got {found}")
-    bits = np.packbits(np.concatenate([flat[path].reshape(-1) for path in shapes])).tobytes()
-    return Ticket(source, bits, float(factor), sha256_of(source), target)
+    return Ticket(source, _packed(shapes, flat), float(factor), sha256_of(source), target)
 
 
 def verify(ticket: Ticket, where: str | Path = "ticket") -> None:
@@ -246,12 +254,16 @@ def load(path: str | Path, *, check_source: bool = True) -> Ticket:
     return ticket
 
 
-def to_bytes(ticket: Ticket) -> bytes:
+def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
     """The content of the ticket's file.
 
     The container is written here, not by the safetensors package, so that its bytes depend on no package's
     version: length of the header (8 bytes, little-endian), the header as JSON padded with spaces to a
     multiple of 8, the array.
+
+    Args:
+      version: 2 for a coded mask, which becomes 1 where it would be coded more than `MOST_EXPANSION` times
+        smaller; 1 for a plain one.
 
     Example:
       >>> import numpy as np
@@ -259,8 +271,13 @@ def to_bytes(ticket: Ticket) -> bytes:
       >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
       >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
       >>> len(ticket.to_bytes(made)), len(made.bits)
-      (561, 1)
+      (562, 1)
     """
+    mask = ticket.bits
+    if version == CODED:
+        mask = coding.encode(parameter_shapes(ticket.source.network), ticket.arrays)
+        if MOST_EXPANSION * len(mask) < len(ticket.bits):
+            version, mask = PLAIN, ticket.bits
     source = {name: kind(getattr(ticket.source, name)) for name, kind in SOURCE_FIELDS.items()}
     source["network"] = encode(ticket.source.network)
     for name, (_, default) in SOURCE_OPTIONS.items():
@@ -268,22 +285,17 @@ def to_bytes(ticket: Ticket) -> bytes:
             source[name] = value
     entry = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version,
         "source": source,
         "target": None if ticket.target is None else encode(ticket.target),
         "factor": ticket.factor,
         "source_sha256": ticket.source_sha256,
     }
-    entry["checksum"] = _checksum(entry, ticket.bits)
-    size = len(ticket.bits)
-    header = _json(
-        {
-            "__metadata__": {ENTRY: _json(entry)},
-            ARRAY: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
-        }
-    ).encode()
+    entry["checksum"] = _checksum(entry, mask)
+    array = {"dtype": "U8", "shape": [len(mask)], "data_offsets": [0, len(mask)]}
+    header = _json({"__metadata__": {ENTRY: _json(entry)}, ARRAY: array}).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + ticket.bits
+    return len(header).to_bytes(8, "little") + header + mask
 
 
 def from_bytes(content: bytes, where: str | Path = "ticket") -> Ticket:
@@ -320,14 +332,34 @@ def _read(content: bytes) -> Ticket:
         raise ValueError(f"{ENTRY}: no such metadata: this is not a ticket file")
     if list(arrays) != [ARRAY] or arrays[ARRAY]["dtype"] != "U8" or len(arrays[ARRAY]["shape"]) != 1:
         raise ValueError(f"{ARRAY}: expected one array of bytes named {ARRAY!r}, got {', '.join(arrays)}")
-    bits, entry = bytes(arrays[ARRAY]["data"]), _entry(text)
-    if entry.pop("checksum") != _checksum(entry, bits):
+    mask, entry = bytes(arrays[ARRAY]["data"]), _entry(text)
+    if entry.pop("checksum") != _checksum(entry, mask):
         raise ValueError("checksum: does not match the content: the file was altered or damaged")
     target = None if entry["target"] is None else _network("target", entry["target"])
-    ticket = Ticket(_source(entry["source"]), bits, entry["factor"], entry["source_sha256"], target)
-    if to_bytes(ticket) != content:
+    source = _source(entry["source"])
+    if entry["version"] == CODED:
+        mask = _decoded(source, mask)
+    ticket = Ticket(source, mask, entry["factor"], entry["source_sha256"], target)
+    if to_bytes(ticket, entry["version"]) != content:
         raise ValueError("file: not written as tickets are: the container was altered")
     return ticket
+
+
+def _decoded(source: Source, code: bytes) -> bytes:
+    """The packed mask of a code; how large it is, is known before anything of that size is made."""
+    shapes = parameter_shapes(source.network)
+    size = sum(math.prod(shape) for shape in shapes.values())
+    if size > 8 * MOST_EXPANSION * len(code):
+        raise ValueError(
+            f"{ARRAY}: {len(code)} bytes cannot code {size} parameters: a code is at most"
+            f" {MOST_EXPANSION} times smaller"
+        )
+    return _packed(shapes, coding.decode(shapes, code))
+
+
+def _packed(shapes: dict[str, Shape], arrays: Mapping[str, Bool[np.ndarray, "..."]]) -> bytes:
+    """Eight entries a byte, array after array."""
+    return np.packbits(np.concatenate([arrays[path].reshape(-1) for path in shapes])).tobytes()
 
 
 def _entry(text: str) -> dict[str, Any]:
@@ -341,8 +373,8 @@ def _entry(text: str) -> dict[str, Any]:
     form, version = entry.get("format"), entry.get("version")
     if form != FORMAT:
         raise ValueError(f"format: expected {FORMAT!r}, got {form!r}")
-    if version != VERSION:
-        raise ValueError(f"version: this program reads version {VERSION}, the file has {version!r}")
+    if version not in (PLAIN, CODED):
+        raise ValueError(f"version: this program reads versions 1 and 2, the file has {version!r}")
     _check(entry, FIELDS | HASHES)
     return entry
 

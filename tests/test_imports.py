@@ -12,13 +12,14 @@ import pytest
 # A module imports from slth only what stands on a lower step, or what shares its package.
 STEPS = (
     ("types", "compile_cache", "progress"),
-    ("random",),
+    ("random", "coding"),
     ("nn", "subset_sum"),
     ("target",),
     ("source", "interop", "data"),
     ("ticket", "evaluate"),
     ("construction", "train"),
-    ("certificate", "compact"),
+    ("certificate", "compact", "quantise"),
+    ("refinement",),
     ("report",),
     ("experiments",),
 )

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from slth import nn, ticket
+from slth import coding, nn, ticket
 from slth.nn import parameter_shapes
 from slth.nn.serial import decode, encode
 from slth.nn.zoo import BUILDERS, build
@@ -40,6 +40,12 @@ def made() -> Ticket:
     return ticket.make(source, tree, 0.1 + 0.2, target)
 
 
+@pytest.fixture(params=[ticket.PLAIN, ticket.CODED], ids=["plain", "coded"], scope="module")
+def content(made: Ticket, request: pytest.FixtureRequest) -> bytes:
+    """The ticket's file, in each version."""
+    return ticket.to_bytes(made, request.param)
+
+
 def test_a_saved_ticket_is_read_back_whole(made: Ticket, tmp_path: Path):
     ticket.save(tmp_path / "t.safetensors", made)
     read = ticket.load(tmp_path / "t.safetensors")
@@ -51,7 +57,8 @@ def test_a_saved_ticket_is_read_back_whole(made: Ticket, tmp_path: Path):
 def test_files_of_the_first_version_are_read_and_written_as_they_were(root: Path):
     path = root / "tests/fixtures/ticket_v1.safetensors"  # written before sources had scales by layer
     kept = ticket.load(path)
-    assert ticket.to_bytes(kept) == path.read_bytes()
+    assert ticket.to_bytes(kept, ticket.PLAIN) == path.read_bytes()
+    assert ticket.from_bytes(ticket.to_bytes(kept)) == kept
     assert kept.source_sha256 == "9af68f8ae27710d0e652e405a4cc5252f5a5b8908705a72de58c023d032a253e"
     found = kept(jnp.array([[0.5, -1.0, 0.25]]))
     np.testing.assert_allclose(found, [[1.0056523, 1.9555869]], rtol=1e-5)
@@ -107,13 +114,13 @@ def test_a_ticket_saves_and_loads_itself(made: Ticket, tmp_path: Path):
         Ticket.load(tmp_path / "net.ticket")
 
 
-def test_the_file_holds_the_mask_and_nothing_else(made: Ticket, tmp_path: Path):
-    ticket.save(tmp_path / "t.safetensors", made)
-    arrays = safetensors.numpy.load_file(tmp_path / "t.safetensors")  # the format's own reader
-    assert {name: (a.dtype, a.size) for name, a in arrays.items()} == {
-        "mask": (np.uint8, -(-made.parameters // 8))
-    }
-    floats = [v for v in _numbers(_entry(ticket.to_bytes(made))) if isinstance(v, float)]
+def test_the_file_holds_the_mask_and_nothing_else(made: Ticket, content: bytes):
+    arrays = safetensors.numpy.load(content)  # the format's own reader
+    code = coding.encode(parameter_shapes(made.source.network), made.arrays)
+    mask = made.bits if _entry(content)["version"] == 1 else code
+    assert {name: a.tobytes() for name, a in arrays.items()} == {"mask": mask}
+    assert len(code) < len(made.bits)
+    floats = [v for v in _numbers(_entry(content)) if isinstance(v, float)]
     slopes = [0.01] * len(_activations(made.source.network.layers) + _activations(made.target.layers))
     assert sorted(floats) == sorted([*slopes, made.factor, made.source.scale, made.source.bias_scale])
 
@@ -139,8 +146,7 @@ def test_equal_tickets_have_equal_bytes_and_one_bit_changes_them(made: Ticket):
     assert ticket.to_bytes(other) != ticket.to_bytes(made)
 
 
-def test_every_altered_byte_is_seen(made: Ticket):
-    content = ticket.to_bytes(made)
+def test_every_altered_byte_is_seen(content: bytes):
     draw = np.random.default_rng(2)
     head = 8 + struct.unpack("<Q", content[:8])[0]
     places = {
@@ -163,8 +169,7 @@ def test_every_altered_byte_is_seen(made: Ticket):
 
 
 @pytest.mark.parametrize("part", [0, 1, 7, 8, 9, 100, -100, -1])
-def test_a_truncated_or_longer_file_is_refused(made: Ticket, tmp_path: Path, part: int):
-    content = ticket.to_bytes(made)
+def test_a_truncated_or_longer_file_is_refused(content: bytes, tmp_path: Path, part: int):
     path = tmp_path / "t.safetensors"
     for altered in (content[:part], content + content[:part] + b"x"):
         path.write_bytes(altered)
@@ -175,6 +180,10 @@ def test_a_truncated_or_longer_file_is_refused(made: Ticket, tmp_path: Path, par
 def _entry(content: bytes) -> dict[str, Any]:
     size = struct.unpack("<Q", content[:8])[0]
     return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["slth_ticket"])
+
+
+def _payload(content: bytes) -> bytes:
+    return content[8 + struct.unpack("<Q", content[:8])[0] :]
 
 
 def _rewritten(content: bytes, change, bits: bytes | None = None) -> bytes:
@@ -209,7 +218,7 @@ def put(*path: Any):
 
 FORGED = {  # what was changed, with a checksum that fits: (change, the field that the message names)
     "format": (put("format", "other"), "format"),
-    "later version": (put("version", 2), "version"),
+    "later version": (put("version", 3), "version: this program reads versions 1 and 2, the file has 3"),
     "version as text": (put("version", "1"), "version"),
     "unknown field": (put("comment", "x"), "comment: unknown field"),
     "missing field": (lambda entry: entry.pop("factor"), "factor: missing field"),
@@ -254,9 +263,11 @@ FORGED = {  # what was changed, with a checksum that fits: (change, the field th
 
 @pytest.mark.parametrize("change, field", FORGED.values(), ids=FORGED.keys())
 @pytest.mark.usefixtures("unchecked")
-def test_every_field_is_checked_even_under_a_checksum_that_fits(made: Ticket, tmp_path: Path, change, field):
+def test_every_field_is_checked_even_under_a_checksum_that_fits(
+    content: bytes, tmp_path: Path, change, field
+):
     path = tmp_path / "t.safetensors"
-    path.write_bytes(_rewritten(ticket.to_bytes(made), change))
+    path.write_bytes(_rewritten(content, change))
     with pytest.raises(TicketError, match=field) as caught:
         ticket.load(path, check_source=False)
     assert str(caught.value).startswith(f"{path}: ")
@@ -270,7 +281,7 @@ def test_an_activation_that_nobody_registered_is_named(made: Ticket):
 
 
 def test_a_mask_of_another_shape_is_refused(made: Ticket):
-    content = ticket.to_bytes(made)
+    content = ticket.to_bytes(made, ticket.PLAIN)
     for bits in (made.bits + b"\0", made.bits[:-1], b""):
         with pytest.raises(TicketError, match="mask: .* bytes, expected"):
             ticket.from_bytes(_rewritten(content, lambda entry: None, bits))
@@ -279,20 +290,54 @@ def test_a_mask_of_another_shape_is_refused(made: Ticket):
 def test_unused_bits_must_be_zero(made: Ticket):
     bits = made.bits[:-1] + bytes([made.bits[-1] | 1])
     with pytest.raises(TicketError, match="mask: unused bits"):
-        ticket.from_bytes(_rewritten(ticket.to_bytes(made), lambda entry: None, bits))
+        ticket.from_bytes(_rewritten(ticket.to_bytes(made, ticket.PLAIN), lambda entry: None, bits))
 
 
-def test_an_altered_mask_does_not_match_the_checksum(made: Ticket):
-    content = bytearray(ticket.to_bytes(made))
-    content[-2] ^= 4
+def test_a_code_that_is_none_is_refused(made: Ticket):
+    content = ticket.to_bytes(made)
+    code = _payload(content)
+    flipped = bytes([code[0] ^ 0x10]) + code[1:]
+    for other in (code + b"\0\0", code[:-2], code[:100], b"", flipped):
+        with pytest.raises(TicketError, match="ticket: (mask|file): .*"):
+            ticket.from_bytes(_rewritten(content, lambda entry: None, other))
+
+
+def test_a_plain_mask_is_not_taken_for_a_coded_one(made: Ticket):
+    for version, other in ((1, 2), (2, 1)):
+        with pytest.raises(TicketError, match="ticket: mask: "):
+            ticket.from_bytes(_rewritten(ticket.to_bytes(made, version), put("version", other)))
+
+
+def test_a_small_file_cannot_ask_for_much_memory(made: Ticket):
+    """A source of 10^15 weights beside a code that says that none is kept."""
+    content = ticket.to_bytes(made)
+    wide = nn.Network((10**5,), (nn.Dense("a", 10**10, use_bias=False),))
+    message = r"ticket: mask: 1 bytes cannot code 1000000000000000 parameters: a code is at most 1024 times"
+    with pytest.raises(TicketError, match=message):
+        ticket.from_bytes(_rewritten(content, put("source", "network", encode(wide)), b"\0"))
+
+
+def test_a_mask_that_codes_too_well_is_written_plainly():
+    source = Source(nn.Network((100,), (nn.Dense("a", 1000, use_bias=False),)), seed=0, multiplicity=1)
+    empty = Ticket(source, bytes(12_500), 1.0, sha256(source))
+    assert _entry(ticket.to_bytes(empty))["version"] == 1
+    assert ticket.from_bytes(ticket.to_bytes(empty)) == empty
+    one = Ticket(source, b"\x80" + bytes(12_499), 1.0, sha256(source))
+    assert _entry(ticket.to_bytes(one))["version"] == 2
+    assert ticket.from_bytes(ticket.to_bytes(one)) == one
+
+
+def test_an_altered_mask_does_not_match_the_checksum(content: bytes):
+    altered = bytearray(content)
+    altered[-2] ^= 4
     with pytest.raises(TicketError, match="checksum: does not match"):
-        ticket.from_bytes(bytes(content))
+        ticket.from_bytes(bytes(altered))
 
 
-def test_a_source_that_is_not_the_one_of_the_hash_is_refused(made: Ticket, tmp_path: Path):
+def test_a_source_that_is_not_the_one_of_the_hash_is_refused(made: Ticket, content: bytes, tmp_path: Path):
     path = tmp_path / "t.safetensors"
     for change in (put("source", "seed", 4), put("source_sha256", "0" * 64), put("source", "scale", 2.0)):
-        path.write_bytes(_rewritten(ticket.to_bytes(made), change))
+        path.write_bytes(_rewritten(content, change))
         assert ticket.load(path, check_source=False).bits == made.bits
         with pytest.raises(TicketError, match="source_sha256: the source that seed"):
             ticket.load(path)
@@ -313,15 +358,15 @@ def test_other_files_are_refused(content: bytes, message: str):
         ticket.from_bytes(content)
 
 
-def test_another_container_of_the_same_content_is_refused(made: Ticket):
-    content = ticket.to_bytes(made)
+def test_another_container_of_the_same_content_is_refused(content: bytes):
+    mask = _payload(content)
     text = json.dumps(_entry(content), sort_keys=True, separators=(",", ":"))
-    assert _container(text, made.bits) == content
-    for altered in (_container(text, made.bits, note="x"), _container(text + " ", made.bits)):
+    assert _container(text, mask) == content
+    for altered in (_container(text, mask, note="x"), _container(text + " ", mask)):
         with pytest.raises(TicketError, match="file: not written as tickets are"):
             ticket.from_bytes(altered)
     other = safetensors.numpy.save(
-        {"mask": np.frombuffer(made.bits, np.uint8), "weights": np.ones(3, np.float32)}, {"slth_ticket": text}
+        {"mask": np.frombuffer(mask, np.uint8), "weights": np.ones(3, np.float32)}, {"slth_ticket": text}
     )
     with pytest.raises(TicketError, match="mask: expected one array of bytes"):
         ticket.from_bytes(other)

@@ -1,0 +1,280 @@
+"""An independent reader of ticket files in NumPy, written from docs/ticket_format.md alone; sections are its.
+
+A parameter's path is its layer's path, "/" and "bias" or "kernel".
+"""
+
+import fnmatch
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+Shapes = dict[str, tuple[int, ...]]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class Ticket:
+    """A ticket file; `source` has the entry's fields, with the defaults of those left out."""
+
+    version: int
+    source: dict
+    factor: float
+    source_sha256: str
+    mask: Arrays
+
+
+def read(path: str | Path) -> Ticket:
+    """The ticket in the file; ValueError where the checksum or the mask is wrong (section 1)."""
+    data = Path(path).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    first, last = header["mask"]["data_offsets"]
+    code = data[start + first : start + last]
+    entry = json.loads(header["__metadata__"]["slth_ticket"])
+    if entry["format"] != "slth ticket" or entry["version"] not in (1, 2):
+        raise NotImplementedError(f"{entry['format']} of version {entry['version']}")
+    checksum = entry.pop("checksum")
+    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+    if hashlib.sha256(text.encode() + b"\0" + code).hexdigest() != checksum:
+        raise ValueError("the checksum is wrong")
+    source = {"scales": [], "presence": 1.0, "biases": "random"} | entry["source"]
+    shapes = _shapes(source["network"])
+    if entry["version"] == 1:  # section 5
+        bits = _Bits(code)
+        mask = {path: bits.take(math.prod(shape)).reshape(shape) for path, shape in shapes.items()}
+    else:
+        mask = _coded_mask(code, shapes)
+    return Ticket(entry["version"], source, entry["factor"], entry["source_sha256"], mask)
+
+
+# Section 2: networks. `parameter(path, shape)` gives the array of a parameter.
+
+
+def _windows(x: np.ndarray, window: list, stride: list, dilation: list) -> list[np.ndarray]:
+    """For each tap what it sees at all positions, of an x (batch, positions..., channels)."""
+    spans = [d * (k - 1) for k, d in zip(window, dilation, strict=True)]
+    taps = itertools.product(*(range(0, span + 1, d) for span, d in zip(spans, dilation, strict=True)))
+    ends = [size - span for size, span in zip(x.shape[1:-1], spans, strict=True)]
+    return [x[:, *(slice(i, i + e, s) for i, e, s in zip(tap, ends, stride, strict=True))] for tap in taps]
+
+
+def _apply(layer: dict, path: str, x: np.ndarray, parameter: Callable) -> np.ndarray:
+    """The layer's outputs for a batch."""
+    kind = layer["type"]
+    if kind in ("Conv", "Dense"):
+        features = layer["features"]
+        bias = parameter(f"{path}/bias", (features,)) if layer["use_bias"] else 0
+        kernel = parameter(f"{path}/kernel", (*layer.get("kernel", ()), x.shape[-1], features))
+        if kind == "Dense":
+            return x @ kernel + bias
+        x = np.pad(x, [(0, 0), *layer["padding"], (0, 0)])
+        seen = _windows(x, layer["kernel"], layer["stride"], layer["dilation"])
+        kernels = kernel.reshape(len(seen), -1, features)
+        return sum(part @ matrix for part, matrix in zip(seen, kernels, strict=True)) + bias
+    if kind == "Activation" and layer["kind"] == "relu":
+        return np.maximum(x, 0)
+    if kind == "Activation" and layer["kind"] == "leaky_relu":
+        return np.where(x < 0, layer["slope"] * x, x)
+    if kind == "Pool" and layer["kind"] == "max" and not layer["incomplete"] and not np.any(layer["padding"]):
+        return np.max(_windows(x, layer["window"], layer["stride"], [1] * len(layer["window"])), axis=0)
+    if kind == "GlobalMean":
+        return x.mean(axis=tuple(range(1, x.ndim - 1)))
+    if kind == "Flatten" and layer["order"] in ("hwc", "chw"):
+        x = np.moveaxis(x, -1, 1) if layer["order"] == "chw" else x
+        return x.reshape(len(x), math.prod(x.shape[1:]))
+    if kind == "Subsample":
+        x = x[:, *(slice(None, None, stride) for stride in layer["stride"])]
+        channels = np.array(layer["channels"])
+        return np.where(channels < 0, 0, x[..., channels])
+    if kind == "Residual":
+        branch = _run(layer["branch"], f"{path}/branch/", x, parameter)
+        return branch + _run(layer["skip"], f"{path}/skip/", x, parameter)
+    raise NotImplementedError(f"layer {layer}")
+
+
+def _run(layers: list, prefix: str, x: np.ndarray, parameter: Callable) -> np.ndarray:
+    """Outputs of one layer after the other."""
+    for layer in layers:
+        x = _apply(layer, prefix + layer.get("name", ""), x, parameter)
+    return x
+
+
+def _shapes(network: dict) -> Shapes:
+    """The shapes of all parameters in order, found by running an empty batch."""
+    seen: Arrays = {}
+    x = np.zeros((0, *network["input_shape"]))
+    _run(network["layers"], "", x, lambda path, shape: seen.setdefault(path, np.zeros(shape)))
+    return {path: array.shape for path, array in seen.items()}
+
+
+def outputs(ticket: Ticket, x: np.ndarray) -> np.ndarray:
+    """What the ticket computes for a batch of inputs, in float64."""
+    kept = {path: ticket.mask[path] * a.astype(np.float64) for path, a in source_parameters(ticket).items()}
+    layers = ticket.source["network"]["layers"]
+    return ticket.factor * _run(layers, "", np.asarray(x, np.float64), lambda path, shape: kept[path])
+
+
+# Section 3: the generator.
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """M of uint32 numbers."""
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def _uniform(seed: int, layer: str, leaf: str, size: int) -> np.ndarray:
+    """The numbers of one parameter in [-1, 1), float32."""
+    data = seed.to_bytes(8, "little")
+    for text in (layer.encode(), leaf.encode()):
+        data += len(text).to_bytes(8, "little") + text
+    k0, k1 = np.frombuffer(hashlib.blake2b(data, digest_size=8).digest(), "<u4").reshape(2, 1)
+    s1 = _mix(k1)
+    a = _mix(np.arange(size, dtype=np.uint32) ^ _mix(s1 + k0))
+    bits = _mix(a + s1) + a
+    return (bits.view(np.int32) >> 7).astype(np.float32) * np.float32(2**-24)
+
+
+def source_parameters(ticket: Ticket) -> Arrays:
+    """Every parameter of the source, in order and without the mask."""
+    source = ticket.source
+    for field, known in (
+        ("init", ("uniform", "he_uniform")),
+        ("presence", (1,)),
+        ("biases", ("random", "zero")),
+    ):
+        if source[field] not in known:
+            raise NotImplementedError(f"{field} {source[field]}")
+    parameters: Arrays = {}
+    for path, shape in _shapes(source["network"]).items():
+        layer, _, leaf = path.rpartition("/")
+        is_bias = leaf == "bias"
+        scale = source["bias_scale"] if is_bias else source["scale"]
+        pairs = [pair for pair in source["scales"] if pair[0].endswith("/bias") == is_bias]
+        fits = (
+            factor for pattern, factor in pairs if fnmatch.fnmatchcase(path if is_bias else layer, pattern)
+        )
+        scale *= next(fits, 1)
+        if source["init"] == "he_uniform" and not is_bias:
+            is_first = set(parameters) <= {f"{layer}/bias"}
+            scale *= math.sqrt(6 * (1 if is_first else source["multiplicity"]) / math.prod(shape[:-1]))
+        numbers = np.float32(scale) * _uniform(source["seed"], layer, leaf, math.prod(shape))
+        numbers = np.rint(numbers * np.float32(2**24)) * np.float32(2**-24)  # a -0 stays one
+        all_zero = is_bias and source["biases"] == "zero"
+        parameters[path] = np.zeros(shape, np.float32) if all_zero else numbers.reshape(shape)
+    return parameters
+
+
+def sha256_of(parameters: Arrays) -> str:
+    """Hex digest of parameters in their order, as in `source_sha256`."""
+    return hashlib.sha256(
+        b"".join(array.astype("<f4").tobytes() for array in parameters.values())
+    ).hexdigest()
+
+
+# Section 4: the coded mask.
+
+
+class _Bits:
+    """Bits of bytes, taken from the first on."""
+
+    def __init__(self, code: bytes) -> None:
+        self.bits = np.unpackbits(np.frombuffer(code, np.uint8)).astype(bool)
+        self.at = 0
+
+    def take(self, count: int) -> np.ndarray:
+        self.at += count
+        if self.at > len(self.bits):
+            raise ValueError("the mask is too short")
+        return self.bits[self.at - count : self.at]
+
+    def numbers(self, count: int, width: int) -> np.ndarray:
+        return self.take(count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])
+
+    def end_byte(self) -> None:
+        if self.take(-self.at % 8).any():
+            raise ValueError("the mask is not filled with zeros")
+
+
+def _heads(bits: _Bits, shapes: Shapes) -> dict[str, list]:
+    """Live taps, rows and columns of each live parameter, and its rows' classes (None where bit 5 is set)."""
+    heads = {}
+    channels: Arrays = {}  # of each layer so far, whether they are live
+    for path, shape in shapes.items():
+        tap_count, row_count, column_count = math.prod(shape[:-2]), (1, *shape)[-2], shape[-1]
+        layer = path.rpartition("/")[0]
+        earlier = [live for name, live in channels.items() if name != layer and len(live) == row_count]
+        channels.setdefault(layer, np.zeros(column_count, bool))
+        if not bits.take(1)[0]:
+            continue
+        taps = bits.take(tap_count) if tap_count > 1 else np.ones(1, bool)
+        columns = bits.take(column_count)
+        channels[layer] = channels[layer] | columns
+        rows, has_one_each = np.ones(1, bool), False
+        if row_count > 1:
+            rows = earlier[-1] if bits.take(1)[0] else bits.take(row_count)
+            has_one_each = bits.take(1)[0]
+        heads[path] = [np.flatnonzero(live) for live in (taps, rows, columns)] + [None]
+        if not has_one_each:
+            least, width = bits.numbers(1, 6), bits.numbers(1, 3)[0]
+            heads[path][3] = (least + bits.numbers(np.count_nonzero(rows), width)).tolist()
+    bits.end_byte()
+    return heads
+
+
+def _range_decode(code: bytes, counts: dict[int, int]) -> dict[int, bytes]:
+    """The bytes of every class, from how many each has."""
+    lanes = min(4096, -(-sum(counts.values()) // 4096))
+    states = np.frombuffer(code[: 4 * lanes], "<u4").tolist()
+    words = iter(np.frombuffer(code[4 * lanes :], "<u2").tolist())
+    lane = itertools.cycle(range(lanes))
+    decoded = {}
+    for k, count in counts.items():
+        ones = [byte.bit_count() for byte in range(256)]
+        f = np.array([max(1, k**o * (64 - k) ** (8 - o) >> 32) for o in ones])
+        f[0 if k <= 32 else 255] += 2**16 - f.sum()
+        frequency, below = f.tolist(), (f.cumsum() - f).tolist()
+        byte_at_slot = np.repeat(np.arange(256), f).tolist()
+        decoded[k] = bytearray()
+        for i in itertools.islice(lane, count):
+            slot = states[i] % 2**16
+            byte = byte_at_slot[slot]
+            x = frequency[byte] * (states[i] >> 16) + slot - below[byte]
+            states[i] = x if x >= 2**16 else 2**16 * x + next(words)
+            decoded[k].append(byte)
+    if any(x != 2**16 for x in states) or next(words, None) is not None:
+        raise ValueError("the range code does not end as it should")
+    return decoded
+
+
+def _coded_mask(code: bytes, shapes: Shapes) -> Arrays:
+    """The mask from its code."""
+    bits = _Bits(code)
+    heads = _heads(bits, shapes)
+    mask = {path: np.zeros((math.prod(s[:-2]), (1, *s)[-2], s[-1]), bool) for path, s in shapes.items()}
+    sizes = dict.fromkeys(range(1, 64), 0)  # number of bits of each class
+    for path, (taps, rows, columns, classes) in heads.items():
+        if classes is None:
+            number = bits.numbers(len(columns), (len(rows) - 1).bit_length())
+            mask[path][taps[0], rows[number], columns] = True
+        for k in classes or ():
+            sizes[k] += len(taps) * len(columns)
+    plain = bits.take(sizes.pop(32))
+    bits.end_byte()
+    counts = {k: -(-size // 8) for k, size in sizes.items()}
+    sequences = {k: _Bits(part) for k, part in _range_decode(code[bits.at // 8 :], counts).items()}
+    sequences[32] = _Bits(np.packbits(plain).tobytes())
+    for path, (taps, rows, columns, classes) in heads.items():
+        for row, k in zip(rows, classes or (), strict=classes is not None):
+            entries = sequences[k].take(len(taps) * len(columns))
+            mask[path][np.ix_(taps, [row], columns)] = entries.reshape(len(taps), 1, len(columns))
+    for sequence in sequences.values():
+        sequence.end_byte()
+    return {path: mask[path].reshape(shape) for path, shape in shapes.items()}
