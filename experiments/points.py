@@ -15,7 +15,10 @@ from experiments.compose import options_of, solver_kind
 from experiments.run_folder import execute
 
 LOG = logging.getLogger(__name__)
-OWN = ("solvers", "seeds", "multiplicities", "tolerances", "constructions", "error")
+OWN = (
+    *("solvers", "seeds", "multiplicities", "tolerances", "constructions", "error"),
+    *("tickets", "quantised", "rounding_images", "published"),
+)
 
 
 def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int, tolerance: float | None = None) -> Path:

@@ -74,7 +74,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         ),
         "source": report.source_metrics(ticket, knows_target=source.knows_target),
         "ticket": report.ticket_metrics(
-            ticket, _accuracy(outputs, data), comparison, (folder / FILE).stat().st_size
+            ticket, _accuracy(outputs, data), comparison, (folder / FILE).stat().st_size, target.params
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "error": report.error_metrics(comparison, off),

@@ -41,7 +41,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     kept = Ticket.load(path)
     seconds = {"verify": time.perf_counter() - begun, "evaluate": None}
     LOG.info("verified %s: the source of seed %d has the same hash", path, kept.source.seed)
-    accuracy = comparison = data = found = None
+    accuracy = comparison = data = found = target = None
     if cfg.get("data") is not None:
         begun = time.perf_counter()
         data = data_of(cfg)
@@ -51,8 +51,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             )
         found = _outputs(cfg, kept.source.network, kept.params, kept.factor, data)
         accuracy = float((found.argmax(-1) == data.test_labels).mean())
-        wanted = _target_outputs(cfg, data, kept)
-        comparison = None if wanted is None else evaluate.compare(wanted, found)
+        target = _target(cfg, data, kept)
+        comparison = None if target is None else evaluate.compare(target(data.test_images), found)
         seconds["evaluate"] = time.perf_counter() - begun
     elif cfg.get("target") is not None:
         raise ValueError("data: name the images to compare ticket and target on, such as data=digits")
@@ -61,7 +61,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     metrics = {
         "verified": True,
         "source": report.source_metrics(kept),
-        "ticket": report.ticket_metrics(kept, accuracy, comparison, path.stat().st_size),
+        "ticket": report.ticket_metrics(
+            kept, accuracy, comparison, path.stat().st_size, None if target is None else target.params
+        ),
         "error": {name: None if comparison is None else getattr(comparison, name) for name in error},
         "compact": exported,
         "seconds": seconds,
@@ -107,8 +109,8 @@ def _in_float64(network: Network, params: Params, images: np.ndarray) -> np.ndar
         return np.asarray(nn.apply(network, exact, jnp.asarray(images, jnp.float64)))
 
 
-def _target_outputs(cfg: DictConfig, data: Data, kept: Ticket) -> np.ndarray | None:
-    """The outputs of the target that the config names, None where it names none."""
+def _target(cfg: DictConfig, data: Data, kept: Ticket) -> Target | None:
+    """The target that the config names, None where it names none."""
     if cfg.get("target") is None:
         return None
     if cfg.target.checkpoint is None:
@@ -118,7 +120,7 @@ def _target_outputs(cfg: DictConfig, data: Data, kept: Ticket) -> np.ndarray | N
         target = Target.of(spec, load_checkpoint(cfg.target.checkpoint, spec))
     if kept.target is not None and target.network != kept.target:
         raise ValueError(f"target: {cfg.target.name} is not the network that the ticket was made for")
-    return target(data.test_images)
+    return target
 
 
 if __name__ == "__main__":

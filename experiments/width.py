@@ -26,6 +26,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                         "accuracy": metrics["ticket"]["accuracy"],
                         "agreement": metrics["ticket"]["agreement"],
                         "density": metrics["ticket"]["density"],
+                        "bits_per_weight": metrics["ticket"]["bits_per_weight"],
+                        "coded_bits_per_weight": metrics["ticket"]["coded_bits_per_weight"],
                         "mean_error": metrics["error"]["mean"],
                         "max_error": metrics["error"]["max"],
                         "unsolved": metrics["subset_sum"]["unsolved"],
@@ -34,6 +36,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                     }
                 )
                 report.write_csv(folder / "width.csv", rows)
+    coded = {
+        m: [row["coded_bits_per_weight"] for row in rows if row["multiplicity"] == m]
+        for m in cfg.multiplicities
+    }
     curves, spread = {}, {}
     for solver in cfg.solvers:
         by_width = [
@@ -45,7 +51,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     report.draw_curves(
         folder / "width.png",
         curves,
-        x_label="multiplicity m (copies of each channel)",
+        x_label="multiplicity m (copies of each channel), and mean bits of the coded ticket for each weight",
+        ticks={m: f"{m}\n{sum(bits) / len(bits):.1f}" for m, bits in coded.items()},
         y_label="test accuracy of the ticket, %",
         title=f"Accuracy by width of the source: {cfg.target.name}",
         level=("target", 100 * target),

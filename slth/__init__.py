@@ -11,6 +11,7 @@ from slth import compact, evaluate, interop, nn, subset_sum, ticket
 from slth.certificate import ball, box, certify, examples
 from slth.construction import Best, Compensated, Construction, Robust, Single, Smallest, Solver, construct
 from slth.interop import load_target as load
+from slth.refinement import refine
 from slth.source import Source
 from slth.target import Target
 from slth.ticket import Ticket
@@ -36,6 +37,7 @@ __all__ = [
     "interop",
     "load",
     "nn",
+    "refine",
     "subset_sum",
     "ticket",
 ]

@@ -62,32 +62,77 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
       >>> bool(abs(made.factor * nn.apply(*small, x) - made.ticket(x)).max() < 1e-4)
       True
     """
+    thin = thinned(network, mask)
+    layers: dict[str, Params] = {}
+    for path, own in by_layer(params).items():
+        kept = thin.mask.get(path, {})
+        values = {name: np.asarray(leaf, np.float32) for name, leaf in own.items()}
+        values |= {name: np.where(keep, values[name], 0) for name, keep in kept.items()}
+        layers[path] = {name: thin.cut(path, name, leaf) for name, leaf in values.items()}
+        if "bias" in kept and not thin.cut(path, "bias", kept["bias"]).any():
+            del layers[path]["bias"]
+    return Compact(thin.network, nested(layers))
+
+
+class Thinned(NamedTuple):
+    """A masked network's spec without its dead channels, and which channels are left.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import compact, nn
+      >>> layers = (nn.Dense("a", 3, use_bias=False), nn.Activation("relu"), nn.Dense("b", 1, use_bias=False))
+      >>> mask = {"a": {"kernel": np.eye(2, 3, dtype=bool)}, "b": {"kernel": np.ones((3, 1), bool)}}
+      >>> thin = compact.thinned(nn.Network((2,), layers), mask)
+      >>> thin.columns["a"].tolist(), thin.rows["b"].tolist()
+      ([0, 1], [0, 1])
+    """
+
+    network: Network
+    mask: dict[str, dict[str, np.ndarray]]
+    """The pruned mask of the whole network, by layer."""
+    rows: dict[str, Held]
+    """Input channels left of each layer with parameters, by path."""
+    columns: dict[str, Held]
+    """Output channels left of each linear layer, by path."""
+
+    def cut(self, path: str, name: str, values: np.ndarray) -> np.ndarray:
+        """What is left of a parameter, or of any array of its shape."""
+        if name == "kernel":
+            return values[..., self.rows[path], :][..., self.columns[path]]
+        return values[self.columns[path] if name == "bias" else self.rows[path]]
+
+
+def thinned(network: Network, mask: Mask) -> Thinned:
+    """The spec of a masked network without the channels that its outputs do not depend on.
+
+    Args: as of `compact`.
+    Raises: ValueError for a network with batch norm.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import compact, nn
+      >>> network = nn.Network((2,), (nn.Dense("a", 3, use_bias=False),))
+      >>> thin = compact.thinned(network, {"a": {"kernel": np.ones((2, 3), bool)}})
+      >>> thin.cut("a", "kernel", np.arange(6).reshape(2, 3)).tolist()
+      [[0, 1, 2], [3, 4, 5]]
+    """
     found = needed(network, mask)
     kept = by_layer(found.mask)
-    values: dict[str, Params] = {
-        path: {name: np.asarray(leaf, np.float32) for name, leaf in own.items()}
-        for path, own in by_layer(params).items()
-    }
-    for path, own in kept.items():
-        values[path] |= {name: np.where(keep, values[path][name], 0) for name, keep in own.items()}
     held = _held(network, found.read)
-    columns = made_values(network)
-    out: dict[str, Params] = {}
+    columns = {path: held[value] for path, value in made_values(network).items()}
+    rows: dict[str, Held] = {}
 
     def smaller(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
         layer, path, inputs = place.layer, place.path, held[place.reads]
         match layer:
             case Conv() | Dense():
-                outputs, own = held[columns[path]], values[path]
-                out[path] = {"kernel": own["kernel"][..., inputs, :][..., outputs]}
+                rows[path], outputs = inputs, columns[path]
                 biased = layer.use_bias and bool(kept[path]["bias"][outputs].any())
-                if biased:
-                    out[path]["bias"] = own["bias"][outputs]
                 layer = replace(layer, features=len(outputs), use_bias=biased)
             case Subsample(stride, channels):
                 layer = Subsample(stride, _places(inputs, _moved(layer, inputs, place.shape), channels))
             case ChannelScale():
-                out[path] = {"scale": values[path]["scale"][inputs]}
+                rows[path] = inputs
             case BatchNorm():
                 raise ValueError(f"{path}: fold batch norm before a network is made compact")
         return (*done, layer)
@@ -107,7 +152,7 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
                     sides = sides._replace(**{side: (*layers, joint)})
         return sides
 
-    return Compact(rewrite(network, smaller, joined), nested(out))
+    return Thinned(rewrite(network, smaller, joined), kept, rows, columns)
 
 
 def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:

@@ -171,6 +171,7 @@ def draw_curves(
     log_x: bool = False,
     level: tuple[str, float] | None = None,
     spread: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    ticks: Mapping[float, str] | None = None,
 ) -> None:
     """Several curves in one picture; one that equals an earlier one is dashed over it.
 
@@ -180,6 +181,7 @@ def draw_curves(
       log, log_x: logarithmic y and x axis.
       level: a horizontal line, (label, y).
       spread: least and largest y of each curve, drawn as a band.
+      ticks: places on the x axis and what stands there, in place of numbers.
 
     Example:
       >>> import pathlib, tempfile
@@ -206,4 +208,6 @@ def draw_curves(
                 axes.fill_between(x, *spread[label], color=colour, alpha=0.18, linewidth=0)
         if names:
             _layer_axis(axes, names)
+        if ticks is not None:
+            axes.set_xticks(list(ticks), list(ticks.values()))
         axes.legend(**BESIDE)

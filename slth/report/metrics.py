@@ -16,7 +16,7 @@ from slth.nn.graph import Sum, activations, graph
 from slth.nn.network import Network
 from slth.report.tables import stats_fields
 from slth.source import present
-from slth.ticket import Ticket
+from slth.ticket import Ticket, to_bytes
 from slth.types import Params
 
 
@@ -54,10 +54,14 @@ def target_metrics(name: str, network: Network, params: Params, accuracy: float 
         "name": name,
         "accuracy": accuracy,
         "parameters": nn.count(params),
-        "nonzero": int(sum(np.count_nonzero(leaf) for leaf in jax.tree.leaves(params))),
+        "nonzero": _nonzero(params),
         "activation": activation(network),
         "depth": depth(network),
     }
+
+
+def _nonzero(params: Params) -> int:
+    return int(sum(np.count_nonzero(leaf) for leaf in jax.tree.leaves(params)))
 
 
 def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, Any]:
@@ -97,14 +101,23 @@ def _univariate(ticket: Ticket) -> int | None:
 
 
 def ticket_metrics(
-    ticket: Ticket, accuracy: float | None, comparison: Comparison | None, size: int
+    ticket: Ticket,
+    accuracy: float | None,
+    comparison: Comparison | None,
+    size: int,
+    target: Params | None = None,
 ) -> dict[str, Any]:
     """Section ``ticket``; ``bytes`` is the size of its file, the interval of the agreement is at 95 %.
+
+    ``bits_per_weight`` is the number of the mask's bits, one for each parameter of the source, over that of
+    the target's parameters that are not 0; ``coded_bits_per_weight`` has the bits of the ticket's file, of
+    version 2, in place of the mask's.
 
     Args:
       accuracy: on test images, or None.
       comparison: of the outputs on test images (`slth.evaluate.compare`), or None.
       size: of the ticket's file, in bytes.
+      target: the target's parameters, batch norm folded; without them bits for each weight are None.
 
     Example:
       >>> import jax, slth
@@ -112,10 +125,13 @@ def ticket_metrics(
       >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
       >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
       >>> made = slth.construct(target, slth.Source.of(target, copies=5), slth.Best())
-      >>> found = report.ticket_metrics(made.ticket, None, None, size=1000)
+      >>> found = report.ticket_metrics(made.ticket, None, None, size=1000, target=target.params)
       >>> found["bytes"], found["nonzero"] == made.ticket.nonzero, found["agreement"]
       (1000, True, None)
+      >>> round(found["bits_per_weight"])      # 7822 parameters for 18 weights
+      435
     """
+    weights = None if target is None else _nonzero(target)
     channels = count_channels(ticket.source.network, ticket.mask)
     agreement = interval = None
     if comparison is not None:
@@ -132,6 +148,8 @@ def ticket_metrics(
         "agreement_interval": interval,
         "factor": ticket.factor,
         "bytes": size,
+        "bits_per_weight": ticket.parameters / weights if weights else None,
+        "coded_bits_per_weight": 8 * len(to_bytes(ticket)) / weights if weights else None,
     }
 
 

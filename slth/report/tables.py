@@ -114,7 +114,8 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
         f"{source['parameters']:,} parameters",
         "ticket": f"accuracy {_percent(ticket['accuracy'])}, agreement {_percent(ticket['agreement'])}"
         f"{_interval(ticket['agreement_interval'])}, "
-        f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), {ticket['bytes'] / 1000:,.1f} kB",
+        f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept)",
+        "size": f"{ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
         "subset sums": f"{sums['problems']:,} ({how}), {sums['unsolved']:,} unsolved, "
         f"{sums['deviating']:,} deviating, mean |S| {sums['mean_size']:.2f}",
         "output error": f"max {_number(error['max'])}, mean {_number(error['mean'])}, "
@@ -173,6 +174,16 @@ def _proved(metrics: Mapping[str, Any]) -> dict[str, str]:
     return lines
 
 
+def _bits(ticket: Mapping[str, Any]) -> str:
+    """Bits for each weight of the target, where it is known."""
+    if ticket["bits_per_weight"] is None:
+        return ""
+    return (
+        f", {ticket['coded_bits_per_weight']:.2f} bits a weight of the target"
+        f" (mask before coding {ticket['bits_per_weight']:.2f})"
+    )
+
+
 def verify_table(metrics: Mapping[str, Any]) -> Table:
     """What a verification found, for a terminal."""
     source, ticket, error = metrics["source"], metrics["ticket"], metrics["error"]
@@ -180,7 +191,7 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
         "source": f"seed {source['seed']}, {source['init']}, {source['parameters']:,} parameters, "
         f"sha256 {source['sha256'][:16]}... as in the file",
         "ticket": f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept), "
-        f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB",
+        f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
         "channels": f"{ticket['channels_kept']:,} of {ticket['channels']:,} kept, "
         f"{ticket['constants_kept']:,} of them constant",
         "accuracy": _percent(ticket["accuracy"]),

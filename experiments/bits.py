@@ -1,0 +1,151 @@
+"""What a bit buys: accuracy of tickets and of the rounded target against bits for each weight.
+
+python -m experiments.bits
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+from experiments.compose import data_of, target_of
+from experiments.points import metrics_of, ticket_run
+from experiments.run_folder import main
+from slth import evaluate, report
+from slth.data import Data
+from slth.quantise import quantised
+from slth.report.tables import show
+from slth.target import Target
+
+LOG = logging.getLogger(__name__)
+Row = dict[str, Any]
+AVERAGED = ("bits", "mask_bits", "accuracy", "agreement", "seconds")
+
+
+def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Ticket runs at each size for each seed, and the target rounded to as many bits, on the same images.
+
+    ``points.csv`` has them all, ``bits.csv`` and the figures the means over the seeds.
+    """
+    data = data_of(cfg)
+    rows: list[Row] = []
+    for row in _tickets(cfg):
+        rows.append(row)
+        report.write_csv(folder / "points.csv", rows)
+    target, _ = target_of(cfg, data, folder)
+    rows += _rounded(cfg, target, data)
+    rows += [
+        {"kind": "published", "label": one.label, "bits": one.bits, "accuracy": one.accuracy}
+        for one in cfg.published
+        if (one.target, one.data) == (cfg.target.name, data.name)
+    ]
+    report.write_csv(folder / "points.csv", rows)
+    means = _means(rows)
+    report.write_csv(folder / "bits.csv", means)
+    own = float((target(data.test_images).argmax(-1) == data.test_labels).mean())
+    for name, level in (("accuracy", own), ("agreement", 1.0)):
+        _draw(folder / f"bits_{name}.png", means, name, level, cfg.target.name)
+    show(_table(means))
+    return {"target_accuracy": own, "means": means, "points": rows}
+
+
+def _tickets(cfg: DictConfig) -> Iterator[Row]:
+    """One run for each source and seed."""
+    for label, points in cfg.tickets.items():
+        for point in points:
+            changes = OmegaConf.to_container(point, resolve=True)
+            assert isinstance(changes, dict)
+            for seed in cfg.seeds:
+                LOG.info("%s, %s, seed %d", label, changes, seed)
+                construction = {"depth": changes.get("depth", "L+1")}
+                source = {str(k): v for k, v in changes.items() if k != "depth"} | {"seed": seed}
+                where = ticket_run(cfg, construction=construction, source=source)
+                metrics = metrics_of(where)
+                ticket, wide = metrics["ticket"], metrics["source"]
+                size = f"N = {wide['univariate']}" if wide["univariate"] else f"m = {wide['multiplicity']}"
+                yield {
+                    **{"kind": str(label), "label": f"{label}, {size}", "seed": seed},
+                    "bits": ticket["coded_bits_per_weight"],
+                    "mask_bits": ticket["bits_per_weight"],
+                    "accuracy": ticket["accuracy"],
+                    "agreement": ticket["agreement"],
+                    "seconds": metrics["seconds"]["construct"],
+                    "run": where.name,
+                }
+
+
+def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:
+    """The target rounded to few bits, with a scale for each output channel."""
+    goal = target(data.test_images)
+    for rounding, sizes in cfg.quantised.items():
+        images = data.calibration(min(cfg.rounding_images, len(data.train_images)))
+        for bits in sizes:
+            LOG.info("%s rounding to %d bits", rounding, bits)
+            found = quantised(target, bits, rounding, images if rounding == "feedback" else None)
+            outputs = found.target(data.test_images)
+            yield {
+                **{"kind": f"rounded, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
+                "bits": found.bits_per_weight,
+                "accuracy": float((outputs.argmax(-1) == data.test_labels).mean()),
+                "agreement": evaluate.compare(goal, outputs).agreement,
+            }
+
+
+def _means(rows: list[Row]) -> list[Row]:
+    """The means over the seeds of each label, in order."""
+    means = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        same = [row for row in rows if row["label"] == label]
+        mean: Row = {"kind": same[0]["kind"], "label": label, "seeds": len(same)}
+        for name in AVERAGED:
+            values = [row[name] for row in same if row.get(name) is not None]
+            mean[name] = float(np.mean(values)) if values else None
+        means.append(mean)
+    return means
+
+
+def _draw(path: Path, means: list[Row], name: str, level: float, target: str) -> None:
+    curves = {}
+    for kind in dict.fromkeys(row["kind"] for row in means):
+        points = sorted(
+            (row["bits"], 100 * row[name]) for row in means if row["kind"] == kind and row[name] is not None
+        )
+        if points:
+            bits, values = zip(*points, strict=True)
+            curves[kind] = (list(bits), list(values))
+    report.draw_curves(
+        path,
+        curves,
+        x_label="bits for each weight of the target (coded file; levels and scales)",
+        y_label=f"{name} on test images, %",
+        title=f"What a bit buys: {target}",
+        log_x=True,
+        level=("target", 100 * level),
+    )
+
+
+def _table(means: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for number, head in enumerate(("", "bits", "mask bits", "accuracy", "agreement", "seconds")):
+        table.add_column(head, justify="right" if number else "left")
+    for row in means:
+        shown = (
+            "" if row[name] is None else form.format(row[name] * scale)
+            for name, form, scale in (
+                ("bits", "{:.2f}", 1),
+                ("mask_bits", "{:.2f}", 1),
+                ("accuracy", "{:.2f} %", 100),
+                ("agreement", "{:.2f} %", 100),
+                ("seconds", "{:.0f}", 1),
+            )
+        )
+        table.add_row(row["label"], *shown)
+    return table
+
+
+if __name__ == "__main__":
+    main(run, "bits")

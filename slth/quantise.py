@@ -1,0 +1,159 @@
+r"""A target rounded to a few bits a weight: the yardstick for tickets of as many bits.
+
+Every output channel j of a linear layer has a scale s_j and 2^b levels, evenly spaced around 0:
+
+    w' = s_j (k - (2^b - 1) / 2),    k in {0, ..., 2^b - 1}
+
+so one bit is a sign. Scales count 32 bits each; biases stay as they are and count 32 bits each too.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from slth import nn
+from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
+from slth.nn.graph import Sum, applied_before, by_layer, graph, linear_maps, nested, sums
+from slth.nn.network import Network
+from slth.target import Target, check_images, checked_integer, checked_word
+from slth.types import Batch, Params, Values
+
+__all__ = ["Quantised", "quantised"]
+
+Rounding = Literal["nearest", "feedback"]
+TRIED = 64
+"""Scales tried for each channel: fractions of the one that just holds its largest weight."""
+POSITIONS = 16384
+"""Most (image, position) pairs whose inputs are looked at in a layer."""
+RIDGE = 0.01
+"""Added to the diagonal of the second moments, in units of its mean."""
+NUMBER = 32
+"""Bits of a scale and of a bias."""
+
+Matrix = Float[np.ndarray, "inputs cout"]
+
+
+class Quantised(NamedTuple):
+    """A rounded target and what it costs.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, quantise
+      >>> network = nn.Network((4,), (nn.Dense("a", 64), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> round(quantise.quantised(target, 4).bits_per_weight, 2)      # 384 weights, 66 scales and biases
+      15.0
+    """
+
+    target: Target
+    bits_per_weight: float
+    """All bits (levels, scales, biases) over the target's weights that are not 0."""
+
+
+def quantised(
+    target: Target, bits: int, rounding: Rounding = "nearest", images: Batch | None = None
+) -> Quantised:
+    r"""The target with every weight rounded to 2^bits levels, with a scale for each output channel.
+
+    "nearest": to the nearest level, with the scales of least squared error. "feedback": input after input,
+    where the error of each weight is made up for by those that follow, so that
+    :math:`E[(\sum_i (w'_i - w_i) z_i)^2]` over what the layer reads in the rounded network stays small.
+
+    Args:
+      bits: b, 1 to 15.
+      images: shape (n, *input_shape), for "feedback": of the kind that the target was trained on.
+    Returns: the rounded target and its bits for each weight.
+    Raises: ValueError for a number or word out of range, or images missing.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, quantise
+      >>> network = nn.Network((4,), (nn.Dense("a", 64), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> rounded = quantise.quantised(target, 8)
+      >>> x = jax.random.normal(jax.random.key(1), (100, 4))
+      >>> bool(abs(rounded.target(x) - target(x)).max() < 0.05)
+      True
+
+    Source: E. Frantar, S. Ashkboos, T. Hoefler, D. Alistarh, "GPTQ", ICLR 2023, for the feedback.
+    """
+    bits = checked_integer("bits", bits, 1, 16)
+    checked_word("rounding", rounding, get_args(Rounding))
+    if rounding == "feedback" and images is None:
+        raise ValueError("images: feedback needs some of the kind that the target was trained on, got None")
+    if images is not None:
+        check_images(images, target.network.input_shape)
+    layers = {path: dict(own) for path, own in by_layer(target.params).items()}
+    count = cost = 0
+    for node in sums(target.network):
+        for entry in node.maps:
+            kernel = np.asarray(layers[entry.path]["kernel"], np.float64)
+            weight = kernel.reshape(-1, kernel.shape[-1])
+            scale = _scales(weight, bits)
+            if rounding == "feedback":
+                gram = _gram(target, nested(layers), entry.path, np.asarray(images))
+                weight = _feedback(weight, scale, bits, gram)
+            weight = _rounded(weight, scale, bits)
+            layers[entry.path]["kernel"] = weight.reshape(kernel.shape).astype(np.float32)
+            count += int(np.count_nonzero(kernel))
+            cost += bits * kernel.size + NUMBER * (len(scale) + np.size(layers[entry.path].get("bias", ())))
+    return Quantised(Target(target.network, nested(layers)), cost / count)
+
+
+def _rounded(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int) -> Matrix:
+    """Every weight at its nearest level."""
+    middle = (2**bits - 1) / 2
+    level = np.clip(np.round(weight / scale + middle), 0, 2**bits - 1)
+    return scale * (level - middle)
+
+
+def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
+    """For each channel the scale of least squared error among `TRIED` fractions of the widest."""
+    widest = np.abs(weight).max(0) / ((2**bits - 1) / 2)
+    widest = np.where(widest > 0, widest, 1.0)
+    tried = widest * np.arange(1, TRIED + 1)[:, None] / TRIED
+    errors = [((weight - _rounded(weight, scale, bits)) ** 2).sum(0) for scale in tried]
+    return np.take_along_axis(tried, np.argmin(errors, 0)[None], 0)[0]
+
+
+def _feedback(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int, gram: Matrix) -> Matrix:
+    """Rounds one input after the other; what each misses is made up for by the inputs behind it."""
+    inverse = np.linalg.cholesky(
+        np.linalg.inv(gram)
+    ).T  # upper: row i holds what input i tells the later ones
+    left, done = weight.copy(), np.empty_like(weight)
+    for i, row in enumerate(inverse):
+        done[i] = _rounded(left[i], scale, bits)
+        missed = (left[i] - done[i]) / row[i]
+        left[i + 1 :] -= np.outer(row[i + 1 :], missed)
+    return done
+
+
+def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "n *shape"]) -> Matrix:
+    """Second moments, with a ridge, of what a layer reads in the network as it is so far."""
+    entry = linear_maps(target.network)[path]
+    reads = _value(target.network, params, entry.reads, images)
+    samples = draw_samples(entry.layer, reads.shape[1:], len(images), POSITIONS)
+    total = np.zeros(())
+    for start in range(0, len(samples.image), SAMPLED):
+        piece = Samples(*(a[start : start + SAMPLED] for a in samples))
+        z = np.asarray(patches(entry.layer, reads, piece), np.float64).reshape(len(piece.image), -1)
+        total = total + z.T @ z
+    gram = total / len(samples.image)
+    return gram + np.eye(len(gram)) * RIDGE * np.trace(gram) / len(gram)
+
+
+def _value(network: Network, params: Params, value: int, images: Batch) -> Values:
+    """A value of the network on all images."""
+    applied = applied_before(network, value)
+    first = applied[-1].value if applied else value
+    x = jnp.asarray(images, jnp.float32)
+    if first > 0:
+        made = graph(network)[first - 1]
+        assert isinstance(made, Sum)
+        x = nn.trace(network, params, x)[1][made.name]
+    for step in reversed(applied):
+        x = step.layer.apply({}, x)
+    return x

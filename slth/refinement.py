@@ -1,0 +1,258 @@
+r"""A finished mask refined end to end: few flips a step, each where gradients have asked for it long enough.
+
+The masked source has weights :math:`W = b \odot v` with fixed random v and bits b. Training would move W by
+small steps against the gradient of the loss; a mask can only jump by v. So every bit has a *debt* u, the sum
+of the steps that its weight would have made. A bit flips as soon as its debt is more than half of the jump,
+and the jump is taken off the debt:
+
+    u <- u - step
+    b <- 1 - b, u <- u - d    where u points along the jump d = (1 - 2 b) v and |u| > |d| / 2
+
+Debts start at 0, so no bit flips before its gradient has pointed one way for some time, small weights flip
+before large ones, and few bits flip in one step. (Scores that are all pushed by equal steps from equal
+distances, as in straight-through training, cross zero in the same step, thousands at once.)
+
+Source: this project. Accumulated gradients in place of latent weights follow Helwegen et al., "Latent weights
+do not exist", NeurIPS 2019; the debt is the error feedback of sigma-delta modulation.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slth import nn
+from slth.compact import thinned
+from slth.construction import Construction
+from slth.construction.prune import prune
+from slth.nn.graph import by_layer, linear_maps, nested
+from slth.nn.network import Network
+from slth.source import parameter
+from slth.target import check_images, checked_integer, checked_positive, checked_word
+from slth.types import Batch, Params
+
+__all__ = ["Refined", "refine"]
+
+Loss = Literal["classes", "outputs"]
+Kernels = dict[str, Float[Array, "..."]]
+FIRST, SECOND = 0.9, 0.999
+"""Decay of the means of gradients and of their squares (Adam's)."""
+MOST_HELD = 512
+"""Images held out of the steps, at most; one in eight where there are fewer."""
+
+
+class Refined(NamedTuple):
+    """A refined construction, and what the refinement did.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((8,), (nn.Dense("a", 16), nn.Activation("relu"), nn.Dense("b", 4)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> x = jax.random.normal(jax.random.key(1), (512, 8))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=2), slth.Compensated(), x[:256])
+      >>> found = slth.refine(made, x, steps=100, loss="outputs")
+      >>> found.changed > 0, found.made.unsolved == made.unsolved      # counts are those of the construction
+      (True, True)
+    """
+
+    made: Construction
+    before: float
+    """Loss of the given mask on the images that were held out."""
+    after: float
+    """Loss of the refined mask there: never larger."""
+    changed: int
+    """Bits in which the two masks differ."""
+    steps: int
+
+
+class State(NamedTuple):
+    """What changes from step to step; arrays by the path of each layer."""
+
+    bits: Kernels
+    debt: Kernels
+    first: Kernels
+    second: Kernels
+
+
+def refine(
+    made: Construction,
+    images: Batch,
+    *,
+    steps: int = 1000,
+    batch: int = 64,
+    rate: float = 0.005,
+    loss: Loss = "classes",
+    seed: int = 0,
+    every: int = 25,
+    augment: Callable[[Array, Array], Array] | None = None,
+) -> Refined:
+    r"""The mask of a construction, changed bit by bit so that the whole ticket is nearer to its target.
+
+    No weight moves, and no bit of the univariate layers and of the biases. Of all masks seen, the one with
+    the smallest loss on held-out images is returned, the given mask among them.
+
+    Args:
+      made: of `slth.construct`.
+      images: shape (n, *input_shape), of the kind that the target was trained on, never test images. One in
+        eight, 512 at most, only judge.
+      steps: gradient steps.
+      batch: images in each.
+      rate: length of the first step, in units of the root mean square of a layer's random weights; steps
+        become shorter along a half cosine.
+      loss: "classes", the Kullback-Leibler divergence of the softmax of the outputs; "outputs", the mean
+        squared difference over the mean square of the target's outputs.
+      seed: of the order of the images.
+      every: steps between two looks at the held-out images.
+      augment: (key, images) -> images of the same shape; more images for the target to speak about.
+    Returns: the refined construction, losses and counts.
+    Raises: ValueError for arguments out of range.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn
+      >>> network = nn.Network((8,), (nn.Dense("a", 16), nn.Activation("relu"), nn.Dense("b", 4)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> x = jax.random.normal(jax.random.key(1), (512, 8))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=2), slth.Compensated(), x[:256])
+      >>> found = slth.refine(made, x, steps=100, loss="outputs")
+      >>> found.after < found.before
+      True
+    """
+    steps, batch, every = (
+        checked_integer(f"refine.{name}", value, 1)
+        for name, value in (("steps", steps), ("batch", batch), ("every", every))
+    )
+    checked_positive("refine.rate", rate)
+    checked_word("refine.loss", loss, get_args(Loss))
+    check_images(images, made.target.network.input_shape)
+    if len(images) < 2:
+        raise ValueError(f"images: refinement needs 2 at least, some to judge by, got {len(images)}")
+    order = np.random.default_rng(seed).permutation(len(images))
+    images = np.asarray(images, np.float32)[order]
+    judges = max(1, min(MOST_HELD, len(images) // 8))
+    held, fitted = images[:judges], images[judges:]
+    wanted = made.target(held)
+
+    thin = thinned(made.source.network, made.mask)
+    chosen = [path for path in linear_maps(made.source.network) if path not in _univariate(made)]
+    values: dict[str, Params] = {}
+    for path, own in thin.mask.items():
+        values[path] = {}
+        for name, keep in own.items():
+            random = np.asarray(parameter(made.source, f"{path}/{name}"))
+            random = random if name == "kernel" and path in chosen else np.where(keep, random, 0)
+            if name == "kernel" or thin.cut(path, name, keep).any():
+                values[path][name] = jnp.asarray(thin.cut(path, name, random))
+    random = {path: values[path].pop("kernel") for path in chosen}
+    kept = {path: thin.cut(path, "kernel", thin.mask[path]["kernel"]) for path in chosen}
+    bits = {path: jnp.asarray(mask, jnp.float32) for path, mask in kept.items()}
+    lengths = {path: rate * float(jnp.sqrt(jnp.mean(v**2))) for path, v in random.items()}
+    outputs = partial(_outputs, thin.network, values, np.float32(made.factor))
+
+    def score(bits: Kernels) -> float:
+        found = [outputs(random, bits, held[i : i + batch]) for i in range(0, len(held), batch)]
+        return float(_loss(jnp.concatenate(found), jnp.asarray(wanted), loss))
+
+    zeros = jax.tree.map(jnp.zeros_like, bits)
+    state, best, before = State(bits, zeros, zeros, zeros), bits, score(bits)
+    least = before
+    draw = np.random.default_rng([seed, 1])
+    size = min(batch, len(fitted))
+    for number in range(1, steps + 1):
+        x = jnp.asarray(fitted[draw.choice(len(fitted), size, replace=False)])
+        if augment is not None:
+            x = augment(jax.random.fold_in(jax.random.key(seed), number), x)
+        share = (1 + np.cos(np.pi * (number - 1) / steps)) / 2
+        state = _step(
+            thin.network,
+            loss,
+            values,
+            np.float32(made.factor),
+            random,
+            state,
+            x,
+            jnp.asarray(made.target(x)),
+            {path: share * length for path, length in lengths.items()},
+            number,
+        )
+        if number % every == 0 or number == steps:
+            now = score(state.bits)
+            if now < least:
+                best, least = state.bits, now
+    new = {path: np.asarray(best[path]) > 0 for path in chosen}
+    changed = sum(int((new[path] != kept[path]).sum()) for path in chosen)
+    if changed:
+        mask = {path: dict(own) for path, own in by_layer(made.mask).items()}
+        for path in chosen:
+            kernel = np.array(thin.mask[path]["kernel"])
+            taps = (np.arange(size) for size in kernel.shape[:-2])
+            kernel[np.ix_(*taps, thin.rows[path], thin.columns[path])] = new[path]
+            mask[path]["kernel"] = kernel
+        made = replace(made, mask=prune(made.source.network, nested(mask)))
+    return Refined(made, before, least, changed, steps)
+
+
+def _univariate(made: Construction) -> set[str]:
+    """Paths of the univariate layers, which stay as they are."""
+    return {one.path for one in made.source.layout_for(made.target.network).univariate}
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(
+    network: Network, values: dict[str, Params], factor: Array, random: Kernels, bits: Kernels, x: Batch
+) -> Float[Array, "n out"]:
+    return _forward(network, values, factor, {path: bits[path] * v for path, v in random.items()}, x)
+
+
+def _forward(network: Network, values: dict[str, Params], factor: Array, kernels: Kernels, x: Batch) -> Array:
+    layers = {
+        path: own | ({"kernel": kernels[path]} if path in kernels else {}) for path, own in values.items()
+    }
+    return factor * nn.apply(network, nested(layers), x)
+
+
+def _loss(found: Float[Array, "n out"], wanted: Float[Array, "n out"], loss: Loss) -> Float[Array, ""]:
+    if loss == "outputs":
+        return ((found - wanted) ** 2).mean() / jnp.maximum((wanted**2).mean(), 1e-30)
+    expected, logs = jax.nn.log_softmax(wanted), jax.nn.log_softmax(found)
+    return (jnp.exp(expected) * (expected - logs)).sum(-1).mean()
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    network: Network,
+    loss: Loss,
+    values: dict[str, Params],
+    factor: Array,
+    random: Kernels,
+    state: State,
+    x: Batch,
+    wanted: Array,
+    lengths: dict[str, Array],
+    number: int,
+) -> State:
+    """One step: gradients by the weights, debts, flips."""
+
+    def loss_of(kernels: Kernels) -> Array:
+        return _loss(_forward(network, values, factor, kernels, x), wanted, loss)
+
+    gradient = jax.grad(loss_of)({path: state.bits[path] * v for path, v in random.items()})
+    first = jax.tree.map(lambda old, g: FIRST * old + (1 - FIRST) * g, state.first, gradient)
+    second = jax.tree.map(lambda old, g: SECOND * old + (1 - SECOND) * g**2, state.second, gradient)
+    bits, debt = {}, {}
+    for path, v in random.items():
+        mean = first[path] / (1 - FIRST**number)
+        size = jnp.sqrt(second[path] / (1 - SECOND**number)) + 1e-12
+        owed = state.debt[path] - lengths[path] * mean / size
+        jump = (1 - 2 * state.bits[path]) * v
+        flips = owed * jnp.sign(jump) > jnp.abs(jump) / 2
+        flips &= v != 0
+        bits[path] = jnp.where(flips, 1 - state.bits[path], state.bits[path])
+        debt[path] = jnp.where(flips, owed - jump, owed)
+    return State(bits, debt, first, second)
