@@ -1,8 +1,8 @@
 """How small and how fast masks are coded, beside zlib: ``python -m benchmarks.coding [TICKET ...]``.
 
-Without files it takes random masks of the size of a ResNet-20's source (m = 4), of three densities. Sizes are
-shares of the plain mask's; the entropy is that of independent bits of each array's density. Speeds are in MB of
-the plain mask a second, the best of three.
+Without files it takes random masks of the size of a ResNet-20's source (m = 4), of three densities.
+Sizes are shares of the plain mask's; the entropy is that of independent bits of each array's
+density. Speeds are in MB of the plain mask a second, the best of three.
 """
 
 import argparse

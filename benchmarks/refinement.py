@@ -1,8 +1,8 @@
 """What refining a mask buys, and what it costs: ``python -m benchmarks.refinement SETTING ... [--steps N]``.
 
-The settings are those of `experiments.ticket`. Two rows, before and after: bits for each weight of the target,
-accuracy and agreement on test images, which the refinement never sees, and loss on the held-out training
-images that it judges by; then seconds, flips and the peak memory of the process.
+The settings are those of `experiments.ticket`. Two rows, before and after: bits for each weight of
+the target, accuracy and agreement on test images, which the refinement never sees, and loss on the
+held-out training images that it judges by; then seconds, flips and the peak memory of the process.
 """
 
 import argparse
