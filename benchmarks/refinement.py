@@ -59,7 +59,7 @@ def main() -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"construction {constructed - begun:.0f} s, {found.steps} steps {refined - constructed:.0f} s, "
-        f"{found.changed:,} bits changed, peak memory {memory:.2f} GB"
+        f"{found.changed:,} bits changed, peak memory {memory:.2f} GiB"
     )
 
 

@@ -67,8 +67,9 @@ def _tickets(cfg: DictConfig) -> Iterator[Row]:
                 metrics = metrics_of(where)
                 ticket, wide = metrics["ticket"], metrics["source"]
                 size = f"N = {wide['univariate']}" if wide["univariate"] else f"m = {wide['multiplicity']}"
+                scale = f", scale {changes['scale']:g}" if "scale" in changes else ""
                 yield {
-                    **{"kind": str(label), "label": f"{label}, {size}", "seed": seed},
+                    **{"kind": str(label), "label": f"{label}, {size}{scale}", "seed": seed},
                     "bits": ticket["coded_bits_per_weight"],
                     "mask_bits": ticket["bits_per_weight"],
                     "accuracy": ticket["accuracy"],

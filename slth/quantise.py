@@ -4,7 +4,8 @@ Every output channel j of a linear layer has a scale s_j and 2^b levels, evenly 
 
     w' = s_j (k - (2^b - 1) / 2),    k in {0, ..., 2^b - 1}
 
-so one bit is a sign. Scales count 32 bits each; biases stay as they are and count 32 bits each too.
+so one bit is a sign, and no level is 0: weights that are 0 become s_j / 2. Scales count 32 bits each; biases
+and factors of skips stay as they are and count 32 bits each too.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -15,7 +16,8 @@ from jaxtyping import Float
 
 from slth import nn
 from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
-from slth.nn.graph import Sum, applied_before, by_layer, graph, linear_maps, nested, sums
+from slth.nn.graph import Apply, Sum, applied_before, by_layer, graph, linear_maps, nested, sums
+from slth.nn.layers import BatchNorm, ChannelScale
 from slth.nn.network import Network
 from slth.target import Target, check_images, checked_integer, checked_word
 from slth.types import Batch, Params, Values
@@ -85,8 +87,17 @@ def quantised(
         raise ValueError("images: feedback needs some of the kind that the target was trained on, got None")
     if images is not None:
         check_images(images, target.network.input_shape)
+    for step in graph(target.network):
+        if isinstance(step, Apply) and isinstance(step.layer, BatchNorm | ChannelScale):
+            raise ValueError(
+                f"target: {step.path} is a {type(step.layer).__name__}, which is not folded: make the target"
+                " with slth.Target.of(network, params)"
+            )
     layers = {path: dict(own) for path, own in by_layer(target.params).items()}
-    count = cost = 0
+    count = sum(int(np.count_nonzero(own["kernel"])) for own in layers.values() if "kernel" in own)
+    if count == 0:
+        raise ValueError("target: all of its weights are 0, so there is nothing to round")
+    cost = sum(NUMBER * np.size(own["scale"]) for own in layers.values() if "scale" in own)
     for node in sums(target.network):
         for entry in node.maps:
             kernel = np.asarray(layers[entry.path]["kernel"], np.float64)
@@ -97,7 +108,6 @@ def quantised(
                 weight = _feedback(weight, scale, bits, gram)
             weight = _rounded(weight, scale, bits)
             layers[entry.path]["kernel"] = weight.reshape(kernel.shape).astype(np.float32)
-            count += int(np.count_nonzero(kernel))
             cost += bits * kernel.size + NUMBER * (len(scale) + np.size(layers[entry.path].get("bias", ())))
     return Quantised(Target(target.network, nested(layers)), cost / count)
 
@@ -105,14 +115,13 @@ def quantised(
 def _rounded(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int) -> Matrix:
     """Every weight at its nearest level."""
     middle = (2**bits - 1) / 2
-    level = np.clip(np.round(weight / scale + middle), 0, 2**bits - 1)
-    return scale * (level - middle)
+    level = np.round(weight / np.where(scale > 0, scale, 1) + middle)
+    return scale * (np.clip(level, 0, 2**bits - 1) - middle)
 
 
 def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
-    """For each channel the scale of least squared error among `TRIED` fractions of the widest."""
+    """For each channel the scale of least squared error among `TRIED` fractions of the widest; 0 if empty."""
     widest = np.abs(weight).max(0) / ((2**bits - 1) / 2)
-    widest = np.where(widest > 0, widest, 1.0)
     tried = widest * np.arange(1, TRIED + 1)[:, None] / TRIED
     errors = [((weight - _rounded(weight, scale, bits)) ** 2).sum(0) for scale in tried]
     return np.take_along_axis(tried, np.argmin(errors, 0)[None], 0)[0]
@@ -142,7 +151,8 @@ def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "
         z = np.asarray(patches(entry.layer, reads, piece), np.float64).reshape(len(piece.image), -1)
         total = total + z.T @ z
     gram = total / len(samples.image)
-    return gram + np.eye(len(gram)) * RIDGE * np.trace(gram) / len(gram)
+    size = np.trace(gram) / len(gram) or 1.0  # 1: nothing is read but zeros
+    return gram + np.eye(len(gram)) * RIDGE * size
 
 
 def _value(network: Network, params: Params, value: int, images: Batch) -> Values:

@@ -94,7 +94,7 @@ def refine(
 ) -> Refined:
     r"""The mask of a construction, changed bit by bit so that the whole ticket is nearer to its target.
 
-    No weight moves, and no bit of the univariate layers and of the biases. Of all masks seen, the one with
+    No weight moves, and no bit of univariate layers and of biases is set. Of all masks seen, the one with
     the smallest loss on held-out images is returned, the given mask among them.
 
     Args:
@@ -128,8 +128,11 @@ def refine(
         checked_integer(f"refine.{name}", value, 1)
         for name, value in (("steps", steps), ("batch", batch), ("every", every))
     )
+    seed = checked_integer("refine.seed", seed, 0)
     checked_positive("refine.rate", rate)
     checked_word("refine.loss", loss, get_args(Loss))
+    if loss == "classes" and made.target.network.output_shape == (1,):
+        raise ValueError("refine.loss: 'classes' means nothing for one output: choose 'outputs'")
     check_images(images, made.target.network.input_shape)
     if len(images) < 2:
         raise ValueError(f"images: refinement needs 2 at least, some to judge by, got {len(images)}")

@@ -35,7 +35,7 @@ from slth.types import Batch, Mask, Params, Shape
 FORMAT = "slth ticket"
 PLAIN, CODED = 1, 2
 """Versions: the mask as it is, or coded."""
-MOST_EXPANSION = 1024
+MOST_EXPANSION = 64
 """Most bytes of a plain mask for each byte of its code: no small file asks for much memory."""
 ENTRY = "slth_ticket"
 ARRAY = "mask"
@@ -313,7 +313,7 @@ def from_bytes(content: bytes, where: str | Path = "ticket") -> Ticket:
     """
     try:
         return _read(content)
-    except ValueError as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         field, _, problem = str(error).partition(": ")
         raise TicketError(where, field, problem or "unusable") from error
 

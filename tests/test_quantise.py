@@ -83,6 +83,22 @@ def test_feedback_is_nearer_than_rounding_where_inputs_are_correlated():
     assert RIDGE < 0.1
 
 
+def test_channels_without_weights_stay_empty_and_dead_inputs_do_no_harm():
+    target = target_of(*NET)
+    target.params["a"]["kernel"] = np.asarray(target.params["a"]["kernel"]) * np.array([0, 1, 1, 1, 1])
+    x = np.zeros((32, 6, 6, 2), np.float32)
+    for rounding in ("nearest", "feedback"):
+        found = quantised(target, 8, rounding, x).target.params["a"]["kernel"]
+        assert not found[..., 0].any()
+        np.testing.assert_allclose(found[..., 1:], target.params["a"]["kernel"][..., 1:], atol=0.02)
+
+
+def test_factors_of_a_skip_are_counted():
+    block = nn.Residual("r", (nn.Dense("u", 6),), (nn.ChannelScale("s"),))
+    target = target_of(block, nn.Activation("relu"), nn.Dense("b", 3), shape=(6,))
+    assert quantised(target, 4).bits_per_weight == (4 * 54 + 32 * (6 + 6 + 6 + 3 + 3)) / 54
+
+
 WRONG = {
     "bits": ((0,), "bits: expected an integer in [1, 2^4), got 0"),
     "rounding": ((2, "up"), "rounding: expected one of nearest, feedback, got 'up'"),

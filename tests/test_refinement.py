@@ -116,6 +116,16 @@ def test_wrong_arguments_are_refused(options, message):
     assert str(caught.value) == message
 
 
+def test_classes_of_one_output_are_refused():
+    network = nn.Network((8,), (nn.Dense("a", 4), RELU, nn.Dense("b", 1)))
+    target = Target(network, nn.init(network, jax.random.key(0)))
+    made = construct(target, Source.of(target, 4), Robust(noise="fixed"))
+    with pytest.raises(
+        ValueError, match="^refine.loss: 'classes' means nothing for one output: choose 'outputs'$"
+    ):
+        refine(made, np.zeros((10, 8), np.float32))
+
+
 def test_images_that_do_not_fit_are_refused():
     made, x = made_of("dense")
     with pytest.raises(ValueError, match="images"):

@@ -290,6 +290,8 @@ def check_names(layers: tuple[Layer, ...], path: str = "") -> None:
             raise ValueError(
                 f"layer {index} of {path or 'the network'}: its name {name!r} is empty or holds a '/'"
             )
+        if name.encode("utf-8", "ignore").decode() != name:
+            raise ValueError(f"layer {index} of {path or 'the network'}: its name {name!r} is no text")
         if name in seen:
             raise ValueError(f"two layers are named {path + name!r}: names of one sequence must differ")
         seen.add(name)

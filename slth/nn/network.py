@@ -16,8 +16,8 @@ class Network:
     Args:
       input_shape: shape of one example, channels last: ``(h, w, c)``, ``(length, c)`` or ``(features,)``.
       layers: the layers in their order; residual blocks nest.
-    Raises: ValueError where two layers do not fit together, naming the layer and the shape it got, or where
-      two layers of one sequence have the same name.
+    Raises: ValueError where a length is below 1, where two layers do not fit together, naming the layer and
+      the shape it got, or where two layers of one sequence have the same name.
 
     Example:
       >>> from slth import nn
@@ -33,6 +33,8 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        if not self.input_shape or min(self.input_shape) < 1:
+            raise ValueError(f"network: input_shape must have lengths of at least 1, got {self.input_shape}")
         check_names(self.layers)
         _ = self.output_shape
 

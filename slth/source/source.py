@@ -6,6 +6,7 @@ the counter-based generator of `slth.random`: any layer or slice can be drawn ag
 """
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -16,7 +17,7 @@ import numpy as np
 
 from slth.nn import by_layer, parameter_shapes
 from slth.nn.graph import activations, is_homogeneous, linear_maps, named_layers
-from slth.nn.layers import BatchNorm
+from slth.nn.layers import BatchNorm, ChannelScale
 from slth.nn.network import Network
 from slth.source.agreement import layout_of
 from slth.source.defaults import defaults_of
@@ -94,10 +95,10 @@ class Source:
                 "slth.Source.of(target) makes a source that is wide enough for a target"
             )
         for path, layer in named_layers(self.network).items():
-            if isinstance(layer, BatchNorm):
+            if isinstance(layer, BatchNorm | ChannelScale):
                 raise ValueError(
-                    f"source.network: {path} is a BatchNorm, and a source has none: fold it with "
-                    "slth.nn.fold_batch_norm"
+                    f"source.network: {path} is a {type(layer).__name__}, and a source has none: fold it with"
+                    " slth.nn.fold_batch_norm"
                 )
         for name, low, high in (("seed", 0, 2**64), ("multiplicity", 1, math.inf)):
             number = checked_integer(f"source.{name}", getattr(self, name), low, high)
@@ -124,7 +125,7 @@ class Source:
         names = [path.removesuffix("/kernel") for path in parameter_shapes(self.network)] if given else []
         for pair in given:
             match pair:
-                case (str(pattern), int(factor) | float(factor)) if math.isfinite(factor) and factor > 0:
+                case (str(pattern), int(factor) | float(factor)) if 0 < factor <= sys.float_info.max:
                     if not any(_fits(name, pattern) for name in names):
                         listed = ", ".join(names)
                         raise ValueError(f"source.scales: {pattern!r} fits no layer; there are {listed}")

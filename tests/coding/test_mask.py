@@ -1,5 +1,7 @@
 """Codes of masks: every mask comes back, what holds nothing costs little, and damage is seen."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,6 +118,17 @@ def test_the_code_is_the_same_everywhere():
 
 
 LITERAL = "e5f8ffdf303ef9180d870800a56f2d1049ee7d4bf9e654038fc30000"
+
+
+def test_many_rows_need_little_memory_beside_the_mask():
+    shapes = {"a/kernel": (200_000, 4)}
+    arrays = {"a/kernel": np.random.default_rng(4).random((200_000, 4)) < 0.5}
+    tracemalloc.start()
+    code = coding.encode(shapes, arrays)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * len(code)
+    assert equal(coding.decode(shapes, code), arrays)
 
 
 @pytest.mark.parametrize("code", [b"", b"\xff" * 40, bytes(1)])
