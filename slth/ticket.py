@@ -26,6 +26,8 @@ from jaxtyping import Bool, Float
 from slth import coding, nn
 from slth.interop.files import write_whole
 from slth.nn import parameter_shapes
+from slth.nn.graph import named_layers
+from slth.nn.layers import ChannelScale
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
 from slth.source import Source, parameter
@@ -397,7 +399,11 @@ def _source(given: dict[str, Any]) -> Source:
     if not 0 <= given["seed"] < 2**64:
         raise ValueError(f"source.seed: expected 0 to 2^64 - 1, got {given['seed']}")
     plain = {name: _tuples(value) for name, value in given.items() if name != "network"}
-    return Source(_network("source.network", given["network"]), **plain)
+    network = _network("source.network", given["network"])
+    for path, layer in named_layers(network).items():
+        if isinstance(layer, ChannelScale):
+            raise ValueError(f"source.network: {path} is a ChannelScale, and a source has none")
+    return Source(network, **plain)
 
 
 def _network(field: str, value: Any) -> Network:

@@ -243,6 +243,10 @@ FORGED = {  # what was changed, with a checksum that fits: (change, the field th
     "presence true": (put("source", "presence", True), "source.presence: expected float"),
     "presence 0": (put("source", "presence", 0.0), "source.presence"),
     "unknown biases": (put("source", "biases", "some"), "source.biases"),
+    "factors by channel": (
+        lambda entry: entry["source"]["network"]["layers"].insert(1, {"type": "ChannelScale", "name": "s"}),
+        "source.network: s is a ChannelScale",
+    ),
     "no layers": (lambda entry: entry["source"]["network"].pop("layers"), "source.network: field 'layers'"),
     "unknown layer": (
         put("source", "network", "layers", 0, "type", "Eval"),
@@ -265,7 +269,7 @@ FORGED = {  # what was changed, with a checksum that fits: (change, the field th
         "source.network: .*is no text",
     ),
     "a factor without end": (put("source", "scales", [["conv1", 10**400]]), "source.scales"),
-    "scales nested deeply": (put("source", "scales", json.loads("[" * 900 + "]" * 900)), ""),
+    "scales nested deeply": (put("source", "scales", json.loads("[" * 900 + "]" * 900)), "unusable|expected"),
     "target of another kind": (put("target", 3), "target: expected an object"),
     "target layer": (put("target", "layers", 0, "features", 0), "target.layers"),
 }

@@ -17,7 +17,7 @@ import numpy as np
 
 from slth.nn import by_layer, parameter_shapes
 from slth.nn.graph import activations, is_homogeneous, linear_maps, named_layers
-from slth.nn.layers import BatchNorm, ChannelScale
+from slth.nn.layers import BatchNorm
 from slth.nn.network import Network
 from slth.source.agreement import layout_of
 from slth.source.defaults import defaults_of
@@ -95,9 +95,9 @@ class Source:
                 "slth.Source.of(target) makes a source that is wide enough for a target"
             )
         for path, layer in named_layers(self.network).items():
-            if isinstance(layer, BatchNorm | ChannelScale):
+            if isinstance(layer, BatchNorm):
                 raise ValueError(
-                    f"source.network: {path} is a {type(layer).__name__}, and a source has none: fold it with"
+                    f"source.network: {path} is a BatchNorm, and a source has none: fold it with"
                     " slth.nn.fold_batch_norm"
                 )
         for name, low, high in (("seed", 0, 2**64), ("multiplicity", 1, math.inf)):
