@@ -150,7 +150,7 @@ def encode(shapes: Shapes, arrays: Arrays) -> bytes:
         head.numbers(least, CLASS_BITS)
         head.numbers(width, WIDTH_BITS)
         head.numbers(classes - least, width)
-        for k in np.unique(classes):
+        for k in np.unique(classes).tolist():
             streams[k].append(block[classes == k].reshape(-1))
     plain.parts += streams[PLAIN]
     streams[PLAIN] = []
@@ -201,7 +201,7 @@ def decode(shapes: Shapes, code: bytes) -> dict[str, Bool[np.ndarray, "..."]]:
                     raise ValueError(f"mask: {path} has no row of a number in its code")
                 live[numbers[path], np.arange(live.shape[1])] = True
             else:
-                for k in np.unique(classes):
+                for k in np.unique(classes).tolist():
                     count = block.bits_of(k)
                     live[classes == k] = streams[k][taken[k] : taken[k] + count].reshape(-1, block.size)
                     taken[k] += count
