@@ -35,6 +35,7 @@ NUMBER = 32
 """Bits of a scale and of a bias."""
 
 Matrix = Float[np.ndarray, "inputs cout"]
+Gram = Float[np.ndarray, "inputs inputs"]
 
 
 class Quantised(NamedTuple):
@@ -112,7 +113,9 @@ def quantised(
     return Quantised(Target(target.network, nested(layers)), cost / count)
 
 
-def _rounded(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int) -> Matrix:
+def _rounded(
+    weight: Float[np.ndarray, "... cout"], scale: Float[np.ndarray, " cout"], bits: int
+) -> Float[np.ndarray, "... cout"]:
     """Every weight at its nearest level."""
     middle = (2**bits - 1) / 2
     level = np.round(weight / np.where(scale > 0, scale, 1) + middle)
@@ -127,7 +130,7 @@ def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
     return np.take_along_axis(tried, np.argmin(errors, 0)[None], 0)[0]
 
 
-def _feedback(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int, gram: Matrix) -> Matrix:
+def _feedback(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int, gram: Gram) -> Matrix:
     """Rounds one input after the other; what each misses is made up for by the inputs behind it."""
     inverse = np.linalg.cholesky(
         np.linalg.inv(gram)
@@ -140,7 +143,7 @@ def _feedback(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int, gram
     return done
 
 
-def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "n *shape"]) -> Matrix:
+def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "n *shape"]) -> Gram:
     """Second moments, with a ridge, of what a layer reads in the network as it is so far."""
     entry = linear_maps(target.network)[path]
     reads = _value(target.network, params, entry.reads, images)

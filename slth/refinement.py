@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from slth import nn
 from slth.compact import thinned
@@ -238,7 +238,7 @@ def _step(
     x: Batch,
     wanted: Array,
     lengths: dict[str, Array],
-    number: int,
+    number: Int[Array, ""] | int,
 ) -> State:
     """One step: gradients by the weights, debts, flips."""
 

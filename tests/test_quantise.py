@@ -109,6 +109,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError) as caught:

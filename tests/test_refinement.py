@@ -108,6 +108,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("options, message", WRONG.values(), ids=WRONG.keys())
 def test_wrong_arguments_are_refused(options, message):
     made, x = made_of("dense")
