@@ -125,6 +125,7 @@ def _draw(path: Path, means: list[Row], name: str, level: float, target: str) ->
         y_label=f"{name} on test images, %",
         title=f"What a bit buys: {target}",
         log_x=True,
+        ticks={2**power: f"{2**power}" for power in range(8)},
         level=("target", 100 * level),
     )
 

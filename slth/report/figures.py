@@ -209,5 +209,6 @@ def draw_curves(
         if names:
             _layer_axis(axes, names)
         if ticks is not None:
+            axes.minorticks_off()
             axes.set_xticks(list(ticks), list(ticks.values()))
         axes.legend(**BESIDE)
