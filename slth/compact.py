@@ -1,5 +1,6 @@
 """A masked network without the channels that its outputs do not depend on: smaller, the same function."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
-from slth.types import Mask, Params, Shape
+from slth.types import AnyArray, Mask, Params, Shape
 
 Held = Int[np.ndarray, " _"]
 """The channels of the whole network that the compact one holds at a place, in order."""
@@ -63,14 +64,7 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
       True
     """
     thin = thinned(network, mask)
-    layers: dict[str, Params] = {}
-    for path, own in by_layer(params).items():
-        kept = thin.mask.get(path, {})
-        values = {name: np.asarray(leaf, np.float32) for name, leaf in own.items()}
-        values |= {name: np.where(keep, values[name], 0) for name, keep in kept.items()}
-        layers[path] = {name: thin.cut(path, name, leaf) for name, leaf in values.items()}
-        if "bias" in kept and not thin.cut(path, "bias", kept["bias"]).any():
-            del layers[path]["bias"]
+    layers = {path: thin.layer(path, own) for path, own in by_layer(params).items()}
     return Compact(thin.network, nested(layers))
 
 
@@ -100,6 +94,23 @@ class Thinned(NamedTuple):
         if name == "kernel":
             return values[..., self.rows[path], :][..., self.columns[path]]
         return values[self.columns[path] if name == "bias" else self.rows[path]]
+
+    def layer(self, path: str, values: Mapping[str, AnyArray]) -> Params:
+        """A layer's masked parameters, without what is left out; a bias of which nothing is kept goes."""
+        kept = self.mask.get(path, {})
+        arrays = {name: np.asarray(leaf, np.float32) for name, leaf in values.items()}
+        arrays |= {name: np.where(keep, arrays[name], 0) for name, keep in kept.items()}
+        left = {name: self.cut(path, name, leaf) for name, leaf in arrays.items()}
+        if "bias" in kept and not self.cut(path, "bias", kept["bias"]).any():
+            del left["bias"]
+        return left
+
+    def whole(self, path: str, left: np.ndarray) -> np.ndarray:
+        """A layer's mask of its kernel in which what is left is replaced; the inverse of `cut`."""
+        kernel = np.array(self.mask[path]["kernel"])
+        taps = (np.arange(size) for size in kernel.shape[:-2])
+        kernel[np.ix_(*taps, self.rows[path], self.columns[path])] = left
+        return kernel
 
 
 def thinned(network: Network, mask: Mask) -> Thinned:

@@ -27,10 +27,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from slth import nn
-from slth.compact import thinned
+from slth.compact import Thinned, thinned
 from slth.construction import Construction
 from slth.construction.prune import prune
-from slth.nn.graph import by_layer, linear_maps, nested
+from slth.nn.forward import in_batches
+from slth.nn.graph import by_layer, nested
 from slth.nn.network import Network
 from slth.source import parameter
 from slth.target import check_images, checked_integer, checked_positive, checked_word
@@ -143,24 +144,16 @@ def refine(
     wanted = made.target(held)
 
     thin = thinned(made.source.network, made.mask)
-    chosen = [path for path in linear_maps(made.source.network) if path not in _univariate(made)]
-    values: dict[str, Params] = {}
-    for path, own in thin.mask.items():
-        values[path] = {}
-        for name, keep in own.items():
-            random = np.asarray(parameter(made.source, f"{path}/{name}"))
-            random = random if name == "kernel" and path in chosen else np.where(keep, random, 0)
-            if name == "kernel" or thin.cut(path, name, keep).any():
-                values[path][name] = jnp.asarray(thin.cut(path, name, random))
-    random = {path: values[path].pop("kernel") for path in chosen}
-    kept = {path: thin.cut(path, "kernel", thin.mask[path]["kernel"]) for path in chosen}
+    values, random = _parameters(made, thin)
+    kept = {path: thin.cut(path, "kernel", thin.mask[path]["kernel"]) for path in random}
     bits = {path: jnp.asarray(mask, jnp.float32) for path, mask in kept.items()}
     lengths = {path: rate * float(jnp.sqrt(jnp.mean(v**2))) for path, v in random.items()}
-    outputs = partial(_outputs, thin.network, values, np.float32(made.factor))
 
     def score(bits: Kernels) -> float:
-        found = [outputs(random, bits, held[i : i + batch]) for i in range(0, len(held), batch)]
-        return float(_loss(jnp.concatenate(found), jnp.asarray(wanted), loss))
+        found = in_batches(
+            partial(_outputs, thin.network, values, np.float32(made.factor), random, bits), held, batch
+        )
+        return float(_loss(jnp.asarray(found), jnp.asarray(wanted), loss))
 
     zeros = jax.tree.map(jnp.zeros_like, bits)
     state, best, before = State(bits, zeros, zeros, zeros), bits, score(bits)
@@ -188,22 +181,30 @@ def refine(
             now = score(state.bits)
             if now < least:
                 best, least = state.bits, now
-    new = {path: np.asarray(best[path]) > 0 for path in chosen}
-    changed = sum(int((new[path] != kept[path]).sum()) for path in chosen)
+    new = {path: np.asarray(best[path]) > 0 for path in random}
+    changed = sum(int((new[path] != kept[path]).sum()) for path in random)
     if changed:
         mask = {path: dict(own) for path, own in by_layer(made.mask).items()}
-        for path in chosen:
-            kernel = np.array(thin.mask[path]["kernel"])
-            taps = (np.arange(size) for size in kernel.shape[:-2])
-            kernel[np.ix_(*taps, thin.rows[path], thin.columns[path])] = new[path]
-            mask[path]["kernel"] = kernel
+        for path in random:
+            mask[path]["kernel"] = thin.whole(path, new[path])
         made = replace(made, mask=prune(made.source.network, nested(mask)))
     return Refined(made, before, least, changed, steps)
 
 
-def _univariate(made: Construction) -> set[str]:
-    """Paths of the univariate layers, which stay as they are."""
-    return {one.path for one in made.source.layout_for(made.target.network).univariate}
+def _parameters(made: Construction, thin: Thinned) -> tuple[dict[str, Params], Kernels]:
+    """By layer, what is left of the source: the masked parameters that stay, and kernels whose bits may flip.
+
+    Univariate layers and biases stay.
+    """
+    univariate = {one.path for one in made.source.layout_for(made.target.network).univariate}
+    values, random = {}, {}
+    for path, own in thin.mask.items():
+        drawn = {name: np.asarray(parameter(made.source, f"{path}/{name}")) for name in own}
+        values[path] = jax.tree.map(jnp.asarray, thin.layer(path, drawn))
+        if path not in univariate:
+            del values[path]["kernel"]
+            random[path] = jnp.asarray(thin.cut(path, "kernel", drawn["kernel"]))
+    return values, random
 
 
 @partial(jax.jit, static_argnums=0)
