@@ -20,7 +20,7 @@ from slth.train import augment
 
 def worth(data: Data, made: Construction) -> str:
     """What a ticket is worth on the test images, in words."""
-    accuracy = float((made.ticket(data.test_images).argmax(-1) == data.test_labels).mean())
+    accuracy = data.accuracy(made.ticket(data.test_images))
     error = made.error(data.test_images)
     found = report.ticket_metrics(made.ticket, accuracy, error, 0, made.target.params)
     return (

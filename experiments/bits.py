@@ -46,7 +46,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     report.write_csv(folder / "points.csv", rows)
     means = _means(rows)
     report.write_csv(folder / "bits.csv", means)
-    own = float((target(data.test_images).argmax(-1) == data.test_labels).mean())
+    own = data.accuracy(target(data.test_images))
     for name, level in (("accuracy", own), ("agreement", 1.0)):
         _draw(folder / f"bits_{name}.png", means, name, level, cfg.target.name)
     show(_table(means))
@@ -91,7 +91,7 @@ def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:
             yield {
                 **{"kind": f"rounded, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
                 "bits": found.bits_per_weight,
-                "accuracy": float((outputs.argmax(-1) == data.test_labels).mean()),
+                "accuracy": data.accuracy(outputs),
                 "agreement": evaluate.compare(goal, outputs).agreement,
             }
 

@@ -18,7 +18,6 @@ from experiments.run_folder import main
 from slth import Ticket, evaluate, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
-from slth.data import Data
 from slth.nn.graph import sums
 from slth.report.tables import show
 from slth.types import Params
@@ -69,12 +68,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     report.write_csv(folder / "layers.csv", rows)
     _draw(folder, made, params, rows, goal, outputs)
     metrics = {
-        "target": report.target_metrics(
-            cfg.target.name, target.network, target.params, _accuracy(goal, data)
-        ),
+        "target": report.target_metrics(cfg.target.name, target.network, target.params, data.accuracy(goal)),
         "source": report.source_metrics(ticket, knows_target=source.knows_target),
         "ticket": report.ticket_metrics(
-            ticket, _accuracy(outputs, data), comparison, (folder / FILE).stat().st_size, target.params
+            ticket, data.accuracy(outputs), comparison, (folder / FILE).stat().st_size, target.params
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "error": report.error_metrics(comparison, off),
@@ -104,10 +101,6 @@ def constructed(plan: Plan, folder: Path) -> Construction:
     if resumed:
         LOG.info("took over %d of %d layers from a run that was broken off", resumed, total)
     return finish(plan, nodes)
-
-
-def _accuracy(logits: np.ndarray, data: Data) -> float:
-    return float((logits.argmax(-1) == data.test_labels).mean())
 
 
 def _draw(

@@ -50,7 +50,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 f"data: images of shape {data.shape}, the ticket reads {kept.source.network.input_shape}"
             )
         found = _outputs(cfg, kept.source.network, kept.params, kept.factor, data)
-        accuracy = float((found.argmax(-1) == data.test_labels).mean())
+        accuracy = data.accuracy(found)
         target = _target(cfg, data, kept)
         comparison = None if target is None else evaluate.compare(target(data.test_images), found)
         seconds["evaluate"] = time.perf_counter() - begun

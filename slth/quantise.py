@@ -16,10 +16,9 @@ from jaxtyping import Float
 
 from slth import nn
 from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
-from slth.nn.graph import Apply, Sum, applied_before, by_layer, graph, linear_maps, nested, sums
-from slth.nn.layers import BatchNorm, ChannelScale
+from slth.nn.graph import behind, by_layer, graph, linear_maps, nested, sums
 from slth.nn.network import Network
-from slth.target import Target, check_images, checked_integer, checked_word
+from slth.target import Target, check_folded, check_images, checked_integer, checked_word
 from slth.types import Batch, Params, Values
 
 __all__ = ["Quantised", "quantised"]
@@ -89,11 +88,7 @@ def quantised(
     if images is not None:
         check_images(images, target.network.input_shape)
     for step in graph(target.network):
-        if isinstance(step, Apply) and isinstance(step.layer, BatchNorm | ChannelScale):
-            raise ValueError(
-                f"target: {step.path} is a {type(step.layer).__name__}, which is not folded: make the target"
-                " with slth.Target.of(network, params)"
-            )
+        check_folded(step)
     layers = {path: dict(own) for path, own in by_layer(target.params).items()}
     count = sum(int(np.count_nonzero(own["kernel"])) for own in layers.values() if "kernel" in own)
     if count == 0:
@@ -132,9 +127,8 @@ def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
 
 def _feedback(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int, gram: Gram) -> Matrix:
     """Rounds one input after the other; what each misses is made up for by the inputs behind it."""
-    inverse = np.linalg.cholesky(
-        np.linalg.inv(gram)
-    ).T  # upper: row i holds what input i tells the later ones
+    # Row i of the upper factor says what input i tells of the later ones, once the earlier ones are done.
+    inverse = np.linalg.cholesky(np.linalg.inv(gram)).T
     left, done = weight.copy(), np.empty_like(weight)
     for i, row in enumerate(inverse):
         done[i] = _rounded(left[i], scale, bits)
@@ -160,13 +154,10 @@ def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "
 
 def _value(network: Network, params: Params, value: int, images: Batch) -> Values:
     """A value of the network on all images."""
-    applied = applied_before(network, value)
-    first = applied[-1].value if applied else value
+    name, layers = behind(network, value)
     x = jnp.asarray(images, jnp.float32)
-    if first > 0:
-        made = graph(network)[first - 1]
-        assert isinstance(made, Sum)
-        x = nn.trace(network, params, x)[1][made.name]
-    for step in reversed(applied):
-        x = step.layer.apply({}, x)
+    if name:
+        x = nn.trace(network, params, x)[1][name]
+    for layer in layers:
+        x = layer.apply({}, x)
     return x

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from slth import nn
+from slth.nn.graph import Apply, Step
+from slth.nn.layers import BatchNorm, ChannelScale
 from slth.nn.network import Network
 from slth.types import Batch, Params, Shape
 
@@ -114,6 +116,19 @@ def check_images(images: object, shape: Shape) -> None:
         )
     if not np.isfinite(values).all():
         raise ValueError("images: they hold NaN or infinite numbers: remove those images")
+
+
+def check_folded(step: Step) -> None:
+    """Refuse a step of a target that `Target.of` would have folded.
+
+    Raises: ValueError, naming the layer and what to do.
+    """
+    if isinstance(step, Apply) and isinstance(step.layer, BatchNorm | ChannelScale):
+        raise ValueError(
+            f"target: {step.path or 'a layer'} is a {type(step.layer).__name__}, which is not folded:"
+            " make the target with slth.Target.of(network, params), or fold it with"
+            " slth.nn.fold_batch_norm"
+        )
 
 
 def checked_integer(name: str, value: object, low: int, high: float = math.inf) -> int:

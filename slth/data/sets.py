@@ -66,6 +66,10 @@ class Data(NamedTuple):
             )
         return self.train_images[:count]
 
+    def accuracy(self, outputs: Float[np.ndarray, "n classes"]) -> float:
+        """Share of the test images whose largest output is the label's, in [0, 1]."""
+        return float((outputs.argmax(-1) == self.test_labels).mean())
+
 
 def load(
     name: str,

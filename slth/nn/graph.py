@@ -229,7 +229,7 @@ class Behind(NamedTuple):
 
     name: str
     """Of the last sum before it; empty for the network's input."""
-    layers: tuple[object, ...]
+    layers: tuple[Pointwise, ...]
     """What is done to that sum, in order."""
 
 

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.graph import Apply, activations, flattening, graph, linear_maps, sums, value_shapes
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear
+from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Layer, Linear
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.source.layout import UNIVARIATE, Layout, Univariate, leading, made_layout, terms_of, unflattened
-from slth.target import checked_integer, checked_word
+from slth.target import check_folded, checked_integer, checked_word
 
 
 class Wide(NamedTuple):
@@ -95,12 +95,7 @@ def check_covered(target: Network, skip: str) -> None:
                     "target: it has a Subsample that is not the last layer of a block's skip: no source"
                     " carries that there, use a strided convolution"
                 )
-            if isinstance(step.layer, BatchNorm | ChannelScale):
-                raise ValueError(
-                    f"target: {step.path or 'a layer'} is a {type(step.layer).__name__}, which is not folded:"
-                    " make the target with slth.Target.of(network, params), or fold it with"
-                    " slth.nn.fold_batch_norm"
-                )
+            check_folded(step)
         elif "/skip/" in step.name:
             block = step.name.partition("/skip/")[0]
             raise ValueError(
