@@ -3,11 +3,13 @@ r"""Ticket files: a strong lottery ticket as the seed of its source and one bit 
     ticket(x) = lambda * apply(source.network, mask * source, x)
 
 The source is a function of its seed (`slth.source`), so the file holds no weight: neither the source's nor,
-above all, the target's. It is a safetensors file with one array, the coded mask (`slth.coding`), and one
-metadata entry, canonical JSON. There is one sequence of bytes for each ticket and version: a file that
-differs from what its content would be written as is refused. docs/ticket_format.md is the specification.
+above all, the target's. It is a safetensors file of two arrays, the coded mask (`slth.coding`) and the
+compressed specs of both networks, and one metadata entry, canonical JSON. There is one sequence of bytes for
+each ticket and version: a file that differs from what its content would be written as is refused.
+docs/ticket_format.md is the specification.
 """
 
+import bz2
 import hashlib
 import json
 import math
@@ -24,6 +26,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Bool, Float
 
 from slth import coding, nn
+from slth.coding.mask import Values
+from slth.coding.rounded import LARGEST_STEP
 from slth.interop.files import write_whole
 from slth.nn import parameter_shapes
 from slth.nn.graph import named_layers
@@ -36,12 +40,14 @@ from slth.types import Batch, Mask, Params, Shape
 
 FORMAT = "slth ticket"
 PLAIN, CODED = 1, 2
-"""Versions: the mask as it is, or coded."""
+"""Versions: mask and specs as they are, or coded."""
 MOST_EXPANSION = 64
 """Most bytes of a plain mask for each byte of its code: no small file asks for much memory."""
+MOST_TEXT = 1 << 20
+"""Most bytes of the specs before they are compressed."""
 ENTRY = "slth_ticket"
-ARRAY = "mask"
-FIELDS = {"format": str, "version": int, "source": dict, "target": object, "factor": float}
+ARRAY, NETWORKS = "mask", "networks"
+FIELDS = {"format": str, "version": int, "source": dict, "factor": float}
 HASHES = {"source_sha256": str, "checksum": str}
 SOURCE_FIELDS = {"seed": int, "multiplicity": int, "init": str, "scale": float, "bias_scale": float}
 # Written only where they differ from these, so that files older than such a field are still written alike.
@@ -76,8 +82,11 @@ class Ticket:
       factor: lambda > 0, by which the outputs are multiplied.
       source_sha256: `slth.source.sha256` of the source.
       target: spec of the network that the ticket computes, for information (None: not said).
-    Raises: ValueError for a mask of another length, unused bits that are set, or a factor that is not
-      positive.
+      steps: (path, D) of kernels whose target weights were rounded to multiples of D, in units of 2^-48 and
+        in the order of the parameters. Files of version 2 are smaller for it (`slth.coding.rounded`); what
+        the ticket computes is the same.
+    Raises: ValueError for a mask of another length, unused bits that are set, a factor that is not positive,
+      or steps of what is no kernel, in another order or not from 1 to 2^50.
 
     Example:
       >>> import numpy as np
@@ -93,6 +102,7 @@ class Ticket:
     factor: float
     source_sha256: str
     target: Network | None = None
+    steps: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         count = self.parameters
@@ -106,6 +116,13 @@ class Ticket:
             raise ValueError(f"factor: must be positive and finite, got {self.factor}")
         if len(self.source_sha256) != 64 or set(self.source_sha256) - set("0123456789abcdef"):
             raise ValueError(f"source_sha256: expected 64 hexadecimal digits, got {self.source_sha256!r}")
+        kernels = [path for path, shape in parameter_shapes(self.source.network).items() if len(shape) > 1]
+        paths = [path for path, _ in self.steps]
+        if paths != [path for path in kernels if path in paths]:
+            raise ValueError(f"steps: expected kernels in the order of the source's parameters, got {paths}")
+        for path, step in self.steps:
+            if type(step) is not int or not 1 <= step <= LARGEST_STEP:
+                raise ValueError(f"steps: {path}: expected an integer from 1 to 2^50, got {step!r}")
 
     @property
     def parameters(self) -> int:
@@ -165,12 +182,20 @@ BATCH = 64
 """Images that go through a wide source at a time."""
 
 
-def make(source: Source, mask: Mask, factor: float, target: Network | None = None) -> Ticket:
+def make(
+    source: Source,
+    mask: Mask,
+    factor: float,
+    target: Network | None = None,
+    steps: tuple[tuple[str, int], ...] = (),
+) -> Ticket:
     """The ticket of a source and a mask, with the source's hash computed.
 
     Args:
       mask: a tree of boolean arrays of the source's parameters (of `slth.Construction`).
-    Raises: ValueError if the mask's names, shapes or types are not those of the source's parameters.
+      steps: (path, D) of kernels whose target weights were rounded, see `Ticket`.
+    Raises: ValueError if the mask's names, shapes or types are not those of the source's parameters, or for
+      what `Ticket` refuses.
 
     Example:
       >>> import numpy as np
@@ -185,7 +210,7 @@ def make(source: Source, mask: Mask, factor: float, target: Network | None = Non
         found = (flat[path].shape, flat[path].dtype) if path in flat else None
         if found != (shapes.get(path), np.dtype(bool)):
             raise ValueError(f"mask {path}: expected boolean {shapes.get(path)}, got {found}")
-    return Ticket(source, _packed(shapes, flat), float(factor), sha256_of(source), target)
+    return Ticket(source, _packed(shapes, flat), float(factor), sha256_of(source), target, steps)
 
 
 def verify(ticket: Ticket, where: str | Path = "ticket") -> None:
@@ -261,11 +286,11 @@ def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
 
     The container is written here, not by the safetensors package, so that its bytes depend on no package's
     version: length of the header (8 bytes, little-endian), the header as JSON padded with spaces to a
-    multiple of 8, the array.
+    multiple of 8, the arrays.
 
     Args:
       version: 2 for a coded mask, which becomes 1 where it would be coded more than `MOST_EXPANSION` times
-        smaller; 1 for a plain one.
+        smaller or the specs are longer than `MOST_TEXT`; 1 for a plain one, without the ticket's steps.
 
     Example:
       >>> import numpy as np
@@ -273,31 +298,42 @@ def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
       >>> source = Source(nn.Network((2,), (nn.Dense("a", 3, use_bias=False),)), seed=0, multiplicity=1)
       >>> made = ticket.make(source, {"a": {"kernel": np.eye(2, 3, dtype=bool)}}, 2.0)
       >>> len(ticket.to_bytes(made)), len(made.bits)
-      (562, 1)
+      (619, 1)
     """
-    mask = ticket.bits
+    network = encode(ticket.source.network)
+    target = None if ticket.target is None else encode(ticket.target)
+    text = _json({"source": network, "target": target}).encode()
+    code = b""
     if version == CODED:
-        mask = coding.encode(parameter_shapes(ticket.source.network), ticket.arrays)
-        if MOST_EXPANSION * len(mask) < len(ticket.bits):
-            version, mask = PLAIN, ticket.bits
-    source = {name: kind(getattr(ticket.source, name)) for name, kind in SOURCE_FIELDS.items()}
-    source["network"] = encode(ticket.source.network)
+        shapes, values = parameter_shapes(ticket.source.network), _values(ticket.source)
+        code = coding.encode(shapes, ticket.arrays, dict(ticket.steps), values)
+        if MOST_EXPANSION * len(code) < len(ticket.bits) or len(text) > MOST_TEXT:
+            version = PLAIN
+    coded = version == CODED
+    arrays = {ARRAY: code, NETWORKS: bz2.compress(text)} if coded else {ARRAY: ticket.bits}
+    source: dict[str, Any] = {
+        name: kind(getattr(ticket.source, name)) for name, kind in SOURCE_FIELDS.items()
+    }
     for name, (_, default) in SOURCE_OPTIONS.items():
         if (value := getattr(ticket.source, name)) != default:
             source[name] = value
     entry = {
         "format": FORMAT,
         "version": version,
-        "source": source,
-        "target": None if ticket.target is None else encode(ticket.target),
+        "source": source if coded else source | {"network": network},
         "factor": ticket.factor,
         "source_sha256": ticket.source_sha256,
-    }
-    entry["checksum"] = _checksum(entry, mask)
-    array = {"dtype": "U8", "shape": [len(mask)], "data_offsets": [0, len(mask)]}
-    header = _json({"__metadata__": {ENTRY: _json(entry)}, ARRAY: array}).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + mask
+    } | ({} if coded else {"target": target})
+    data = b"".join(arrays.values())
+    entry["checksum"] = _checksum(entry, data)
+    header: dict[str, Any] = {"__metadata__": {ENTRY: _json(entry)}}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + len(array)
+        header[name] = {"dtype": "U8", "shape": [len(array)], "data_offsets": [start, end]}
+    written = _json(header).encode()
+    written += b" " * (-len(written) % 8)
+    return len(written).to_bytes(8, "little") + written + data
 
 
 def from_bytes(content: bytes, where: str | Path = "ticket") -> Ticket:
@@ -332,23 +368,53 @@ def _read(content: bytes) -> Ticket:
     text = (text.get("__metadata__") or {}).get(ENTRY)
     if text is None:
         raise ValueError(f"{ENTRY}: no such metadata: this is not a ticket file")
-    if list(arrays) != [ARRAY] or arrays[ARRAY]["dtype"] != "U8" or len(arrays[ARRAY]["shape"]) != 1:
-        raise ValueError(f"{ARRAY}: expected one array of bytes named {ARRAY!r}, got {', '.join(arrays)}")
-    mask, entry = bytes(arrays[ARRAY]["data"]), _entry(text)
-    if entry.pop("checksum") != _checksum(entry, mask):
+    entry = _entry(text)
+    names = [ARRAY] if entry["version"] == PLAIN else [ARRAY, NETWORKS]
+    bytewise = all(array["dtype"] == "U8" and len(array["shape"]) == 1 for array in arrays.values())
+    if sorted(arrays) != names or not bytewise:
+        raise ValueError(f"{ARRAY}: expected arrays of bytes {', '.join(names)}, got {', '.join(arrays)}")
+    data = {name: bytes(arrays[name]["data"]) for name in names}
+    if entry.pop("checksum") != _checksum(entry, b"".join(data.values())):
         raise ValueError("checksum: does not match the content: the file was altered or damaged")
+    mask, steps = data[ARRAY], {}
+    if entry["version"] == CODED:
+        specs = _specs(data[NETWORKS])
+        entry["source"]["network"], entry["target"] = specs["source"], specs["target"]
     target = None if entry["target"] is None else _network("target", entry["target"])
     source = _source(entry["source"])
     if entry["version"] == CODED:
-        mask = _decoded(source, mask)
-    ticket = Ticket(source, mask, entry["factor"], entry["source_sha256"], target)
+        mask, steps = _decoded(source, mask)
+    ticket = Ticket(source, mask, entry["factor"], entry["source_sha256"], target, tuple(steps.items()))
     if to_bytes(ticket, entry["version"]) != content:
         raise ValueError("file: not written as tickets are: the container was altered")
     return ticket
 
 
-def _decoded(source: Source, code: bytes) -> bytes:
-    """The packed mask of a code; how large it is, is known before anything of that size is made."""
+def _specs(packed: bytes) -> dict[str, Any]:
+    """The specs of both networks; no more than `MOST_TEXT` bytes of them are ever made."""
+    try:
+        unpacker = bz2.BZ2Decompressor()
+        text = unpacker.decompress(packed, MOST_TEXT + 1)
+        if len(text) > MOST_TEXT:
+            raise ValueError(f"more than {MOST_TEXT} bytes")
+        if not unpacker.eof:
+            raise ValueError("cut off")
+        specs = json.loads(text)
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{NETWORKS}: not specs compressed by bzip2 ({error})") from error
+    if not isinstance(specs, dict):
+        raise ValueError(f"{NETWORKS}: expected a JSON object")
+    _check(specs, {"source": dict, "target": object}, f"{NETWORKS}.")
+    return specs
+
+
+def _values(source: Source) -> Values:
+    """The source's parameters by path, drawn when they are asked for."""
+    return lambda path: np.asarray(parameter(source, path))
+
+
+def _decoded(source: Source, code: bytes) -> tuple[bytes, dict[str, int]]:
+    """The packed mask and the steps of a code; its size is known before anything of that size is made."""
     shapes = parameter_shapes(source.network)
     size = sum(math.prod(shape) for shape in shapes.values())
     if size > 8 * MOST_EXPANSION * len(code):
@@ -356,7 +422,8 @@ def _decoded(source: Source, code: bytes) -> bytes:
             f"{ARRAY}: {len(code)} bytes cannot code {size} parameters: a code is at most"
             f" {MOST_EXPANSION} times smaller"
         )
-    return _packed(shapes, coding.decode(shapes, code))
+    arrays, steps = coding.decode(shapes, code, _values(source))
+    return _packed(shapes, arrays), steps
 
 
 def _packed(shapes: dict[str, Shape], arrays: Mapping[str, Bool[np.ndarray, "..."]]) -> bytes:
@@ -377,7 +444,9 @@ def _entry(text: str) -> dict[str, Any]:
         raise ValueError(f"format: expected {FORMAT!r}, got {form!r}")
     if version not in (PLAIN, CODED):
         raise ValueError(f"version: this program reads versions 1 and 2, the file has {version!r}")
-    _check(entry, FIELDS | HASHES)
+    _check(entry, FIELDS | HASHES | ({"target": object} if version == PLAIN else {}))
+    if version == CODED and "network" in entry["source"]:
+        raise ValueError("source.network: unknown field")
     return entry
 
 
@@ -423,10 +492,10 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _checksum(entry: dict[str, Any], bits: bytes) -> str:
-    """SHA-256 over all other metadata and the mask."""
+def _checksum(entry: dict[str, Any], data: bytes) -> str:
+    """SHA-256 over all other metadata and the arrays."""
     try:
         text = _json(entry)
     except ValueError:  # NaN or infinity, which we never write
         return ""
-    return hashlib.sha256(text.encode() + b"\0" + bits).hexdigest()
+    return hashlib.sha256(text.encode() + b"\0" + data).hexdigest()

@@ -1,7 +1,11 @@
 """Ticket files: round trips, determinism, and the refusal of every alteration."""
 
+import bz2
 import json
+import re
 import struct
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,9 @@ from slth import coding, nn, ticket
 from slth.nn import parameter_shapes
 from slth.nn.serial import decode, encode
 from slth.nn.zoo import BUILDERS, build
-from slth.source import Source, parameters, sha256, source_network
+from slth.source import Source, parameter, parameters, sha256, source_network
 from slth.ticket import Ticket, TicketError
+from tests.coding.rounded_case import chosen
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +122,14 @@ def test_a_ticket_saves_and_loads_itself(made: Ticket, tmp_path: Path):
 def test_the_file_holds_the_mask_and_nothing_else(made: Ticket, content: bytes):
     arrays = safetensors.numpy.load(content)  # the format's own reader
     code = coding.encode(parameter_shapes(made.source.network), made.arrays)
-    mask = made.bits if _entry(content)["version"] == 1 else code
-    assert {name: a.tobytes() for name, a in arrays.items()} == {"mask": mask}
+    specs = json.dumps(
+        {"source": encode(made.source.network), "target": encode(made.target)},
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    coded = {"mask": code, "networks": bz2.compress(specs.encode())}
+    wanted = {"mask": made.bits} if _entry(content)["version"] == 1 else coded
+    assert {name: a.tobytes() for name, a in arrays.items()} == wanted
     assert len(code) < len(made.bits)
     floats = [v for v in _numbers(_entry(content)) if isinstance(v, float)]
     slopes = [0.01] * len(_activations(made.source.network.layers) + _activations(made.target.layers))
@@ -177,32 +188,51 @@ def test_a_truncated_or_longer_file_is_refused(content: bytes, tmp_path: Path, p
             ticket.load(path)
 
 
+def _arrays(content: bytes) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in sorted(safetensors.numpy.load(content).items())}
+
+
+def _text(content: bytes) -> str:
+    size = struct.unpack("<Q", content[:8])[0]
+    return json.loads(content[8 : 8 + size])["__metadata__"]["slth_ticket"]
+
+
 def _entry(content: bytes) -> dict[str, Any]:
-    size = struct.unpack("<Q", content[:8])[0]
-    return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["slth_ticket"])
+    """The metadata, with the specs at their places of version 1."""
+    entry = json.loads(_text(content))
+    if "networks" in (arrays := _arrays(content)):
+        specs = json.loads(bz2.decompress(arrays["networks"]))
+        entry["source"]["network"], entry["target"] = specs["source"], specs["target"]
+    return entry
 
 
-def _payload(content: bytes) -> bytes:
-    return content[8 + struct.unpack("<Q", content[:8])[0] :]
-
-
-def _rewritten(content: bytes, change, bits: bytes | None = None) -> bytes:
-    """The file with its metadata changed and its checksum made to fit: what a forger would write."""
-    size = struct.unpack("<Q", content[:8])[0]
-    entry, bits = _entry(content), content[8 + size :] if bits is None else bits
+def _rewritten(content: bytes, change, **replaced: bytes) -> bytes:
+    """The file with metadata and arrays changed and a checksum that fits: what a forger would write."""
+    entry, arrays = _entry(content), _arrays(content)
     change(entry)
+    if "networks" in arrays:
+        network = entry["source"].pop("network") if isinstance(entry["source"], dict) else None
+        specs = _json({"source": network, "target": entry.pop("target")})
+        arrays["networks"] = bz2.compress(specs.encode())
+    arrays |= replaced
     entry.pop("checksum", None)
-    entry["checksum"] = ticket._checksum(entry, bits)
-    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
-    return _container(text, bits)
+    entry["checksum"] = ticket._checksum(entry, b"".join(arrays.values()))
+    return _container(_json(entry), arrays)
 
 
-def _container(text: str, bits: bytes, **metadata: str) -> bytes:
-    array = {"dtype": "U8", "shape": [len(bits)], "data_offsets": [0, len(bits)]}
-    header = {"__metadata__": {"slth_ticket": text} | metadata, "mask": array}
-    raw = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _container(text: str, arrays: dict[str, bytes], **metadata: str) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"slth_ticket": text} | metadata}
+    end = 0
+    for name, array in arrays.items():
+        header[name] = {"dtype": "U8", "shape": [len(array)], "data_offsets": [end, end + len(array)]}
+        end += len(array)
+    raw = _json(header).encode()
     raw += b" " * (-len(raw) % 8)
-    return struct.pack("<Q", len(raw)) + raw + bits
+    return struct.pack("<Q", len(raw)) + raw + b"".join(arrays.values())
 
 
 def put(*path: Any):
@@ -298,28 +328,71 @@ def test_a_mask_of_another_shape_is_refused(made: Ticket):
     content = ticket.to_bytes(made, ticket.PLAIN)
     for bits in (made.bits + b"\0", made.bits[:-1], b""):
         with pytest.raises(TicketError, match="mask: .* bytes, expected"):
-            ticket.from_bytes(_rewritten(content, lambda entry: None, bits))
+            ticket.from_bytes(_rewritten(content, lambda entry: None, mask=bits))
 
 
 def test_unused_bits_must_be_zero(made: Ticket):
     bits = made.bits[:-1] + bytes([made.bits[-1] | 1])
     with pytest.raises(TicketError, match="mask: unused bits"):
-        ticket.from_bytes(_rewritten(ticket.to_bytes(made, ticket.PLAIN), lambda entry: None, bits))
+        ticket.from_bytes(_rewritten(ticket.to_bytes(made, ticket.PLAIN), lambda entry: None, mask=bits))
 
 
 def test_a_code_that_is_none_is_refused(made: Ticket):
     content = ticket.to_bytes(made)
-    code = _payload(content)
+    code = _arrays(content)["mask"]
     flipped = bytes([code[0] ^ 0x10]) + code[1:]
     for other in (code + b"\0\0", code[:-2], code[:100], b"", flipped):
         with pytest.raises(TicketError, match="ticket: (mask|file): .*"):
-            ticket.from_bytes(_rewritten(content, lambda entry: None, other))
+            ticket.from_bytes(_rewritten(content, lambda entry: None, mask=other))
 
 
 def test_a_plain_mask_is_not_taken_for_a_coded_one(made: Ticket):
-    for version, other in ((1, 2), (2, 1)):
+    plain, coded = ticket.to_bytes(made, ticket.PLAIN), ticket.to_bytes(made)
+    for content, mask in ((plain, _arrays(coded)["mask"]), (coded, made.bits)):
         with pytest.raises(TicketError, match="ticket: mask: "):
-            ticket.from_bytes(_rewritten(ticket.to_bytes(made, version), put("version", other)))
+            ticket.from_bytes(_rewritten(content, lambda entry: None, mask=mask))
+    for content, version in ((plain, 2), (coded, 1)):
+        with pytest.raises(TicketError, match="ticket: target: "):
+            ticket.from_bytes(_rewritten(content, put("version", version)))
+
+
+SPECS = {  # what stands in the place of the compressed specs: (bytes, message)
+    "nothing": (b"", "not specs compressed by bzip2 .cut off"),
+    "text": (b'{"source":{},"target":null}', "not specs compressed by bzip2 .Invalid data"),
+    "no JSON": (bz2.compress(b"{"), "not specs compressed by bzip2 .Expecting"),
+    "nested deeply": (bz2.compress(b"[" * 100_000), "not specs compressed by bzip2 "),
+    "a list": (bz2.compress(b"[]"), "expected a JSON object"),
+    "no source": (bz2.compress(b'{"target":null}'), "source: missing field"),
+    "another field": (bz2.compress(b'{"source":{},"target":null,"x":1}'), "x: unknown field"),
+}
+
+
+@pytest.mark.parametrize("packed, message", SPECS.values(), ids=SPECS.keys())
+def test_specs_that_are_none_are_refused(made: Ticket, packed: bytes, message: str):
+    with pytest.raises(TicketError, match=f"^ticket: networks.*{message}") as caught:
+        ticket.from_bytes(_rewritten(ticket.to_bytes(made), lambda entry: None, networks=packed))
+    assert "\n" not in str(caught.value)
+
+
+def test_specs_packed_in_another_way_are_refused(made: Ticket):
+    content = ticket.to_bytes(made)
+    packed = _arrays(content)["networks"]
+    for other in (packed[:-1], bz2.compress(bz2.decompress(packed), 1), packed + b"x"):
+        with pytest.raises(TicketError, match="ticket: (networks|file): "):
+            ticket.from_bytes(_rewritten(content, lambda entry: None, networks=other))
+
+
+def test_specs_of_many_bytes_are_refused_before_they_are_made(made: Ticket, monkeypatch):
+    bomb = _rewritten(ticket.to_bytes(made), lambda entry: None, networks=bz2.compress(b" " * 2**26))
+    assert len(bomb) < 10_000
+    tracemalloc.start()
+    with pytest.raises(TicketError, match="networks: .*more than 1048576 bytes"):
+        ticket.from_bytes(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23
+    monkeypatch.setattr(ticket, "MOST_TEXT", 1000)  # and they are never written
+    assert _entry(ticket.to_bytes(made))["version"] == 1
 
 
 def test_a_small_file_cannot_ask_for_much_memory(made: Ticket):
@@ -328,7 +401,7 @@ def test_a_small_file_cannot_ask_for_much_memory(made: Ticket):
     wide = nn.Network((10**5,), (nn.Dense("a", 10**10, use_bias=False),))
     message = r"ticket: mask: 1 bytes cannot code 1000000000000000 parameters: a code is at most 64 times"
     with pytest.raises(TicketError, match=message):
-        ticket.from_bytes(_rewritten(content, put("source", "network", encode(wide)), b"\0"))
+        ticket.from_bytes(_rewritten(content, put("source", "network", encode(wide)), mask=b"\0"))
 
 
 def test_a_mask_that_codes_too_well_is_written_plainly():
@@ -359,9 +432,9 @@ def test_a_source_that_is_not_the_one_of_the_hash_is_refused(made: Ticket, conte
 
 CONTAINERS = {  # a safetensors file that is no ticket, or one in another dress: (bytes, message)
     "foreign": (safetensors.numpy.save({"mask": np.zeros(3, np.uint8)}), "not a ticket file"),
-    "metadata not JSON": (_container("{", b"abc"), "slth_ticket: not JSON"),
-    "metadata a list": (_container("[]", b"abc"), "slth_ticket: expected a JSON object"),
-    "too deep": (_container("[" * 100_000, b"abc"), "slth_ticket: not JSON"),
+    "metadata not JSON": (_container("{", {"mask": b"abc"}), "slth_ticket: not JSON"),
+    "metadata a list": (_container("[]", {"mask": b"abc"}), "slth_ticket: expected a JSON object"),
+    "too deep": (_container("[" * 100_000, {"mask": b"abc"}), "slth_ticket: not JSON"),
     "not safetensors": (b"PK\x03\x04" + bytes(100), "file: not a whole"),
 }
 
@@ -373,17 +446,16 @@ def test_other_files_are_refused(content: bytes, message: str):
 
 
 def test_another_container_of_the_same_content_is_refused(content: bytes):
-    mask = _payload(content)
-    text = json.dumps(_entry(content), sort_keys=True, separators=(",", ":"))
-    assert _container(text, mask) == content
-    for altered in (_container(text, mask, note="x"), _container(text + " ", mask)):
+    arrays, text = _arrays(content), _text(content)
+    assert _container(text, arrays) == content
+    for altered in (_container(text, arrays, note="x"), _container(text + " ", arrays)):
         with pytest.raises(TicketError, match="file: not written as tickets are"):
             ticket.from_bytes(altered)
-    other = safetensors.numpy.save(
-        {"mask": np.frombuffer(mask, np.uint8), "weights": np.ones(3, np.float32)}, {"slth_ticket": text}
-    )
-    with pytest.raises(TicketError, match="mask: expected one array of bytes"):
-        ticket.from_bytes(other)
+    found = {name: np.frombuffer(array, np.uint8) for name, array in arrays.items()}
+    for more in ({"weights": np.ones(3, np.float32)}, {"mask": found["mask"].view(np.int8)}):
+        other = safetensors.numpy.save(found | more, {"slth_ticket": text})
+        with pytest.raises(TicketError, match="mask: expected arrays of bytes mask"):
+            ticket.from_bytes(other)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
@@ -422,3 +494,69 @@ def test_the_hash_is_that_of_all_parameters_in_the_order_of_the_layers(made: Tic
     for path in parameter_shapes(made.source.network):
         digest.update(np.asarray(values[path]).astype("<f4").tobytes())
     assert sha256(made.source) == digest.hexdigest() == made.source_sha256
+
+
+@pytest.fixture(scope="module")
+def rounded() -> Ticket:
+    """A ticket of a kernel of random integers, six channels an input."""
+    layers = (nn.Dense("u", 60, use_bias=False), nn.Activation("relu"), nn.Dense("a", 60, use_bias=False))
+    source = Source(nn.Network((5,), layers), seed=1, multiplicity=1, init="uniform")
+    weights = {
+        path: np.rint(np.asarray(parameter(source, path)) * 2.0**24) for path in ("u/kernel", "a/kernel")
+    }
+    front, kept, step = np.zeros((5, 60), bool), np.zeros((60, 60), bool), 2**47
+    draw = np.random.default_rng(0)
+    for i in range(5):
+        rows = np.flatnonzero(weights["u/kernel"][i] > 0)
+        rows = rows[~front[:, rows].any(0)][:6]
+        front[i, rows] = True
+        for column in range(60):
+            products = [int(weights["u/kernel"][i, r] * weights["a/kernel"][r, column]) for r in rows]
+            subsets = chosen(products, step)
+            number = subsets[draw.choice([q for q in (-1, 0, 0, 0, 1) if q in subsets])]
+            kept[rows, column] = number >> np.arange(len(rows)) & 1
+    return ticket.make(
+        source, {"u": {"kernel": front}, "a": {"kernel": kept}}, 1.0, None, (("a/kernel", step),)
+    )
+
+
+def test_steps_are_part_of_the_ticket_and_not_of_what_it_computes(rounded: Ticket):
+    content = ticket.to_bytes(rounded)
+    assert ticket.from_bytes(content) == rounded
+    plain = ticket.from_bytes(ticket.to_bytes(rounded, ticket.PLAIN))  # version 1 has none
+    assert plain == replace(rounded, steps=())
+    for steps in ((), (("a/kernel", 2**46),)):
+        other = replace(rounded, steps=steps)
+        assert ticket.from_bytes(ticket.to_bytes(other)) == other != rounded
+        assert len(_arrays(ticket.to_bytes(other))["mask"]) > len(_arrays(content)["mask"]) + 40
+
+
+def test_every_altered_byte_of_integers_is_seen(rounded: Ticket):
+    """Even under a checksum that fits: the file is refused, or holds another ticket."""
+    content = ticket.to_bytes(rounded)
+    code = _arrays(content)["mask"]
+    for place in range(0, len(code), 7):
+        altered = code[:place] + bytes([code[place] ^ 1 << place % 8]) + code[place + 1 :]
+        forged = _rewritten(content, lambda entry: None, mask=altered)
+        try:
+            assert ticket.from_bytes(forged) != rounded
+        except TicketError as error:
+            assert str(error).startswith(("ticket: mask: ", "ticket: file: "))  # noqa: PT017
+
+
+STEPS = {  # what is no tuple of steps: (steps, what is said)
+    "a bias": ((("conv1/bias", 4),), "expected kernels in the order"),
+    "no parameter": ((("a", 4),), "expected kernels in the order"),
+    "another order": ((("linear/kernel", 4), ("conv1/kernel", 4)), "expected kernels in the order"),
+    "twice": ((("conv1/kernel", 4), ("conv1/kernel", 4)), "expected kernels in the order"),
+    "zero": ((("conv1/kernel", 0),), "conv1/kernel: expected an integer from 1 to 2^50, got 0"),
+    "large": ((("conv1/kernel", 2**50 + 1),), "conv1/kernel: expected an integer from 1 to 2^50, got 1125"),
+    "a float": ((("conv1/kernel", 4.0),), "conv1/kernel: expected an integer from 1 to 2^50, got 4.0"),
+}
+
+
+@pytest.mark.parametrize("steps, message", STEPS.values(), ids=STEPS.keys())
+@pytest.mark.usefixtures("unchecked")
+def test_wrong_steps_are_refused(made: Ticket, steps, message: str):
+    with pytest.raises(ValueError, match=f"^steps: {re.escape(message)}"):
+        ticket.make(made.source, made.mask, 1.0, steps=steps)

@@ -1,30 +1,43 @@
 """A mask as few bytes: what holds no kept weight left out, the rest coded row by row with its density.
 
-The code of a mask has three parts, each filled with zeros to whole bytes: the *head* (which taps, rows and
-columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, and rows of density
-1/2) and the range code of all other rows (`slth.coding.rans`). docs/ticket_format.md specifies every bit.
+The code of a mask has three parts, the first two filled with zeros to whole bytes: the *head* (which taps,
+rows and columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, rows of
+density 1/2, signs) and the range code of all other rows (`slth.coding.rans`). A kernel that is *rounded*
+(`slth.coding.rounded`) is coded as its integers (`slth.coding.planes`). docs/ticket_format.md specifies every
+bit.
 """
 
 import math
-from collections.abc import Mapping
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Int64
+from jaxtyping import Bool, Float32, UInt8
 
-from slth.coding import rans
+from slth.coding import planes, rans, rounded
+from slth.coding.bits import Bits, Reader, Writer
+from slth.coding.rows import RowReader, RowWriter, read_classes, write_classes
 from slth.types import Shape
 
-PLAIN = 32
-"""The class of density 1/2, whose bits are written as they are."""
-CLASS_BITS, WIDTH_BITS = 6, 3
-# What a 1 costs in class k: -log2(k / 64), in units of 2^-16 bit. A 0 costs what a 1 does in class 64 - k.
-COSTS = np.array([round(-math.log2(k / 64) * 2**16) for k in range(1, rans.CLASSES)], np.int64)
+STEP_BITS = 50
+LANE_BITS, LENGTH_BITS = 13, 40
 
-Bits = Bool[np.ndarray, " bits"]
 Arrays = Mapping[str, Bool[np.ndarray, "..."]]
 Shapes = Mapping[str, Shape]
+Live = tuple[Bits, Bits, Bits]
+Values = Callable[[str], Float32[np.ndarray, "..."]]
+
+
+class Rounding(NamedTuple):
+    """How a kernel is rounded."""
+
+    front: str
+    """The layer whose channels are its rows."""
+    join: bool
+    """Whether groups have rows of both signs."""
+    shift: int
+    """Low bits of an integer that are plain."""
 
 
 class Block(NamedTuple):
@@ -33,9 +46,16 @@ class Block(NamedTuple):
     taps: Bits
     rows: Bits
     columns: Bits
-    classes: Int[np.ndarray, " live_rows"] | None
-    """Class of each row that holds a kept weight; None where each column keeps one weight, whose row is
+    classes: UInt8[np.ndarray, " live_rows"] | None = None
+    """Class of each row that holds a kept weight."""
+    rounding: Rounding | None = None
+    """Set where the kernel is rounded. Without this and classes, each column keeps one weight, whose row is
     written."""
+
+    @property
+    def live(self) -> Live:
+        """Which taps, rows and columns hold a kept weight."""
+        return self.taps, self.rows, self.columns
 
     @property
     def size(self) -> int:
@@ -47,88 +67,43 @@ class Block(NamedTuple):
         """Bits of the number of a row."""
         return int(self.rows.sum() - 1).bit_length()
 
-    def bits_of(self, k: int) -> int:
-        """Number of bits in rows of class k."""
-        return 0 if self.classes is None else int((self.classes == k).sum()) * self.size
 
-
-class Writer:
-    """Bits one after the other."""
-
-    def __init__(self) -> None:
-        self.parts: list[Bits] = []
-
-    def bits(self, values: Any) -> None:
-        """Booleans, in row-major order."""
-        self.parts.append(np.asarray(values, bool).reshape(-1))
-
-    def numbers(self, values: Any, width: int) -> None:
-        """Numbers of ``width`` bits each, the most significant bit first."""
-        self.bits(np.asarray(values)[..., None] >> np.arange(width - 1, -1, -1) & 1)
-
-    def packed(self) -> bytes:
-        """All of them, eight a byte, the first in the most significant bit."""
-        return np.packbits(np.concatenate(self.parts)).tobytes() if self.parts else b""
-
-
-class Reader:
-    """Bits of bytes, one after the other."""
-
-    def __init__(self, code: bytes, byte: int = 0) -> None:
-        self.code, self.position = code, 8 * byte
-
-    def bits(self, count: int) -> Bits:
-        """The next ``count`` booleans.
-
-        Raises: ValueError where there are no more.
-        """
-        first, last = self.position // 8, -(-(self.position + count) // 8)
-        if last > len(self.code):
-            raise ValueError("mask: its code is cut off")
-        found = np.unpackbits(np.frombuffer(self.code, np.uint8, last - first, first)).view(bool)
-        start = self.position - 8 * first
-        self.position += count
-        return found[start : start + count]
-
-    def numbers(self, count: int, width: int) -> Int64[np.ndarray, " count"]:
-        """The next ``count`` numbers of ``width`` bits each."""
-        return self.bits(count * width).reshape(count, width) @ (1 << np.arange(width - 1, -1, -1))
-
-    def end(self) -> int:
-        """Number of the byte behind what has been read.
-
-        Raises: ValueError where a bit that fills the last byte is set.
-        """
-        if self.bits(-self.position % 8).any():
-            raise ValueError("mask: a bit that fills a byte of its code is set")
-        return self.position // 8
-
-
-def encode(shapes: Shapes, arrays: Arrays) -> bytes:
+def encode(
+    shapes: Shapes, arrays: Arrays, steps: Mapping[str, int] | None = None, values: Values | None = None
+) -> bytes:
     """The code of a mask.
 
     Args:
       shapes: of every parameter of the source by path, in order (`slth.nn.parameter_shapes`).
       arrays: boolean, of these shapes.
-    Returns: the code; equal masks have equal codes, on every machine.
+      steps: of kernels whose weights are rounded, by path: D, in units of 2^-48 (`slth.coding.rounded`). One
+        whose mask is not that of integers is coded like the others.
+      values: the source's parameter of a path; asked for those with steps and for the layers that they read.
+    Returns: the code; equal masks and steps have equal codes, on every machine.
 
     Example:
       >>> import numpy as np
       >>> from slth import coding
       >>> mask = np.random.default_rng(0).random((1000, 80)) < 0.1      # 80,000 bits of 0.469 bits each
       >>> len(coding.encode({"a/kernel": mask.shape}, {"a/kernel": mask}))
-      4885
+      4892
     """
     head, plain = Writer(), Writer()
-    streams: list[list[Bits]] = [[] for _ in range(rans.CLASSES)]
-    rows_known = _Rows()
+    rows_out = RowWriter(plain)
+    known = _Channels()
+    roundings: dict[str, tuple[rounded.Kernel, rounded.Integers, int]] = {}
     for path, shape in shapes.items():
         mask = arrays[path].reshape(_view(shape))
         by_row = _any(mask, 2)
         taps, rows, columns = _any(by_row, 1), _any(by_row, 0), _any(mask, (0, 1))
+        step = (steps or {}).get(path)
+        if len(shape) > 1:
+            head.bits(step is not None)
+            if step is not None:
+                head.numbers(step - 1, STEP_BITS)
         head.bits(live := bool(rows.any()))
-        expected = rows_known.expected(path, len(rows))
-        rows_known.see(path, columns)
+        expected, front = known.before(path, len(rows))
+        known.see(path, columns)
         if not live:
             continue
         if len(taps) > 1:
@@ -138,30 +113,52 @@ def encode(shapes: Shapes, arrays: Arrays) -> bytes:
             head.bits(same := expected is not None and np.array_equal(expected, rows))
             if not same:
                 head.bits(rows)
+        if step is not None:
+            found = None
+            if f"{front}/kernel" in shapes.keys() - roundings.keys():
+                source = _given(values, path)
+                weights = source(path).reshape(mask.shape)
+                found = _rounded(_front(front, arrays, source), weights, mask, (taps, rows, columns), step)
+            head.bits(found is not None)
+            if found is not None:
+                join, kernel, integers = found
+                shift = planes.cheapest_shift(integers)
+                head.bits(join)
+                head.numbers(shift, planes.SHIFT_BITS)
+                roundings[path] = kernel, integers, shift
+                continue
         block = mask[taps][:, rows][:, :, columns].transpose(1, 0, 2).reshape(rows.sum(), -1)
         ones = block.sum(1, dtype=np.int64)
         if len(rows) > 1:
             single = taps.sum() == 1 and ones.sum() == columns.sum()
             head.bits(single)
             if single:
-                plain.numbers(block.argmax(0), Block(taps, rows, columns, None).number_bits)
+                plain.numbers(block.argmax(0), Block(taps, rows, columns).number_bits)
                 continue
-        least, width, classes = _classes(ones, block.shape[1])
-        head.numbers(least, CLASS_BITS)
-        head.numbers(width, WIDTH_BITS)
-        head.numbers(classes - least, width)
-        for k in np.unique(classes).tolist():
-            streams[k].append(block[classes == k].reshape(-1))
-    plain.parts += streams[PLAIN]
-    streams[PLAIN] = []
-    symbols = [np.packbits(np.concatenate(parts)) if parts else np.zeros(0, np.uint8) for parts in streams]
-    code = rans.encode(np.concatenate(symbols), _repeated([len(part) for part in symbols]))
-    return head.packed() + plain.packed() + code
+        rows_out.add(block, write_classes(ones, block.shape[1], head))
+    rows_out.close()
+    for path, (kernel, *_) in roundings.items():
+        if len(kernel.alone):
+            mask = arrays[path].reshape(_view(shapes[path]))
+            block = mask[np.ix_(kernel.taps, kernel.alone, kernel.columns)]
+            block = block.transpose(1, 0, 2).reshape(len(kernel.alone), -1)
+            rows_out.add(block, write_classes(block.sum(1, dtype=np.int64), kernel.entries, plain))
+    rows_out.close()
+    planes.encode([(integers, shift) for _, integers, shift in roundings.values()], plain, rows_out)
+    lanes, code = rows_out.code()
+    bits = plain.packed()
+    head.numbers(lanes, LANE_BITS)
+    head.numbers(len(bits), LENGTH_BITS)
+    return head.packed() + bits + code
 
 
-def decode(shapes: Shapes, code: bytes) -> dict[str, Bool[np.ndarray, "..."]]:
-    """The mask of a code.
+def decode(
+    shapes: Shapes, code: bytes, values: Values | None = None
+) -> tuple[dict[str, Bool[np.ndarray, "..."]], dict[str, int]]:
+    """The mask and the steps of a code.
 
+    Args:
+      values: as for `encode`; without it a code of rounded kernels is refused.
     Raises: ValueError, beginning with "mask: ", for a code of no mask. (Two codes of one mask are told
       apart by encoding it again.)
 
@@ -169,61 +166,68 @@ def decode(shapes: Shapes, code: bytes) -> dict[str, Bool[np.ndarray, "..."]]:
       >>> import numpy as np
       >>> from slth import coding
       >>> shapes, arrays = {"a/kernel": (3, 2)}, {"a/kernel": np.eye(3, 2, dtype=bool)}
-      >>> coding.decode(shapes, coding.encode(shapes, arrays))["a/kernel"].tolist()
+      >>> coding.decode(shapes, coding.encode(shapes, arrays))[0]["a/kernel"].tolist()
       [[True, False], [False, True], [False, False]]
     """
-    reader = Reader(code)
-    blocks = _blocks(shapes, reader)
-    plain = Reader(code, reader.end())
-    numbers = {
-        path: plain.numbers(int(block.columns.sum()), block.number_bits)
-        for path, block in blocks.items()
-        if block.classes is None
-    }
-    counts = [sum(block.bits_of(k) for block in blocks.values()) for k in range(rans.CLASSES)]
-    halves = plain.bits(counts[PLAIN])
-    lengths = [0 if k == PLAIN else -(-count // 8) for k, count in enumerate(counts)]
-    symbols = rans.decode(code[plain.end() :], _repeated(lengths))
-    ends = list(accumulate(lengths))
-    streams = [np.unpackbits(part).view(bool) for part in np.split(symbols, ends[:-1])]
-    streams[PLAIN] = halves
-    if any(stream[count:].any() for stream, count in zip(streams, counts, strict=True)):
-        raise ValueError("mask: a bit that fills a byte of its code is set")
-    taken = [0] * rans.CLASSES
-    arrays = {}
-    for path, shape in shapes.items():
-        arrays[path] = mask = np.zeros(_view(shape), bool)
-        if (block := blocks.get(path)) is not None:
-            taps, rows, columns, classes = block
-            live = np.zeros((int(rows.sum()), block.size), bool)
-            if classes is None:
-                if (numbers[path] >= len(live)).any():
-                    raise ValueError(f"mask: {path} has no row of a number in its code")
-                live[numbers[path], np.arange(live.shape[1])] = True
-            else:
-                for k in np.unique(classes).tolist():
-                    count = block.bits_of(k)
-                    live[classes == k] = streams[k][taken[k] : taken[k] + count].reshape(-1, block.size)
-                    taken[k] += count
-            mask[np.ix_(taps, rows, columns)] = live.reshape(len(live), taps.sum(), -1).transpose(1, 0, 2)
-        arrays[path] = mask.reshape(shape)
-    return arrays
+    head = Reader(code)
+    steps, blocks = _blocks(shapes, head)
+    lanes, length = head.number(LANE_BITS), head.number(LENGTH_BITS)
+    start = head.end()
+    plain = Reader(code[start : start + length])
+    symbols = rans.Decoder(code[start + length :], lanes)
+    rows_in = RowReader(plain, symbols)
+    arrays = {path: np.zeros(_view(shape), bool) for path, shape in shapes.items()}
+    direct = {}
+    for path, block in blocks.items():
+        if block.classes is not None:
+            direct[path] = block
+        elif block.rounding is None:
+            numbers = plain.numbers(int(block.columns.sum()), block.number_bits)
+            taps, rows, columns = (np.flatnonzero(live) for live in block.live)
+            if (numbers >= len(rows)).any():
+                raise ValueError(f"mask: {path} has no row of a number in its code")
+            arrays[path][taps[0], rows[numbers], columns] = True
+    found = rows_in.batch([(block.classes, block.size) for block in direct.values()])
+    for (path, block), bits in zip(direct.items(), found, strict=True):
+        _put(bits, np.ix_(*block.live), arrays[path])
+    kernels = {}
+    forms = []
+    for path, block in blocks.items():
+        if (rounding := block.rounding) is not None:
+            front = _front(rounding.front, arrays, _given(values, path))
+            with _refusal(path):
+                kernel = rounded.kernel_of(front, block.live, steps[path], join=rounding.join)
+            kernels[path] = kernel
+            forms.append(planes.Form(path, len(kernel.members), kernel.entries, rounding.shift))
+    alone = {path: kernel for path, kernel in kernels.items() if len(kernel.alone)}
+    batch = [(read_classes(path, len(one.alone), plain), one.entries) for path, one in alone.items()]
+    for (path, kernel), bits in zip(alone.items(), rows_in.batch(batch), strict=True):
+        _put(bits, np.ix_(kernel.taps, kernel.alone, kernel.columns), arrays[path])
+    for (path, kernel), integers in zip(kernels.items(), planes.decode(forms, plain, rows_in), strict=True):
+        weights = _given(values, path)(path).reshape(arrays[path].shape)
+        with _refusal(path):
+            rounded.keep(kernel, weights, integers, arrays[path])
+    if plain.end() != length:
+        raise ValueError("mask: its plain bits are longer than what they say")
+    symbols.end()
+    return {path: arrays[path].reshape(shape) for path, shape in shapes.items()}, steps
 
 
-def _blocks(shapes: Shapes, reader: Reader) -> dict[str, Block]:
-    """The head of a code: what of each parameter holds kept weights; one that holds none is left out."""
-    blocks = {}
-    rows_known = _Rows()
+def _blocks(shapes: Shapes, reader: Reader) -> tuple[dict[str, int], dict[str, Block]]:
+    """The head of a code: steps, and what of each parameter holds kept weights (left out where none is)."""
+    steps, blocks = {}, {}
+    known = _Channels()
     for path, shape in shapes.items():
         taps, rows, columns = (np.zeros(size, bool) for size in _view(shape))
-        expected = rows_known.expected(path, len(rows))
-        if reader.bits(1)[0]:
+        expected, front = known.before(path, len(rows))
+        if len(shape) > 1 and reader.flag():
+            steps[path] = reader.number(STEP_BITS) + 1
+        if reader.flag():
             taps = reader.bits(len(taps)) if len(taps) > 1 else ~taps
             columns = reader.bits(len(columns))
-            single = False
             if len(rows) == 1:
                 rows = ~rows
-            elif reader.bits(1)[0]:
+            elif reader.flag():
                 if expected is None:
                     raise ValueError(f"mask: {path} has no layer before it whose channels it could read")
                 rows = expected
@@ -231,66 +235,89 @@ def _blocks(shapes: Shapes, reader: Reader) -> dict[str, Block]:
                 rows = reader.bits(len(rows))
             if not (taps.any() and rows.any() and columns.any()):
                 raise ValueError(f"mask: {path} is said to keep weights, and in no place")
-            if len(rows) > 1:
-                single = bool(reader.bits(1)[0])
-            if single and taps.sum() > 1:
+            blocks[path] = Block(taps, rows, columns)
+            if path in steps and reader.flag():
+                before = blocks.get(f"{front}/kernel")
+                if before is None or before.rounding is not None:
+                    raise ValueError(f"mask: {path} is rounded, and no layer before it holds its inputs")
+                rounding = Rounding(front, reader.flag(), reader.number(planes.SHIFT_BITS))
+                blocks[path] = blocks[path]._replace(rounding=rounding)
+            elif not (len(rows) > 1 and reader.flag()):
+                classes = read_classes(path, int(rows.sum()), reader)
+                blocks[path] = blocks[path]._replace(classes=classes)
+            elif taps.sum() > 1:
                 raise ValueError(f"mask: {path} has several taps and one number for each column")
-            classes = None
-            if not single:
-                least, width = int(reader.numbers(1, CLASS_BITS)[0]), int(reader.numbers(1, WIDTH_BITS)[0])
-                classes = least + reader.numbers(int(rows.sum()), width)
-                if not (least > 0 and classes.max() < rans.CLASSES):
-                    raise ValueError(f"mask: {path} has a row of no class")
-            blocks[path] = Block(taps, rows, columns, classes)
-        rows_known.see(path, columns)
-    return blocks
+        known.see(path, columns)
+    return steps, blocks
 
 
-class _Rows:
-    """Which rows to expect of a kernel: the channels of the last layer before that has as many."""
+class _Channels:
+    """The layers before a kernel: the rows to expect are the channels of the last one that has as many."""
 
     def __init__(self) -> None:
-        self.by_size: dict[int, Bits] = {}
+        self.by_size: dict[int, tuple[Bits, str]] = {}
         self.layer, self.live = "", np.zeros(0, bool)
 
-    def expected(self, path: str, size: int) -> Bits | None:
-        """The channels of the last layer with so many, the path's own aside."""
+    def before(self, path: str, size: int) -> tuple[Bits | None, str]:
+        """Live channels and path of the last layer with so many, the path's own aside."""
         layer = path.rpartition("/")[0]
         if layer != self.layer:
-            self.by_size[len(self.live)] = self.live
+            self.by_size[len(self.live)] = self.live, self.layer
             self.layer, self.live = layer, np.zeros(0, bool)
-        return self.by_size.get(size)
+        return self.by_size.get(size, (None, ""))
 
     def see(self, path: str, columns: Bits) -> None:
         """A layer's channels hold something where its kernel or its bias keeps a parameter."""
         self.live = columns if not self.live.size else self.live | columns
 
 
-def _classes(ones: Int64[np.ndarray, " rows"], size: int) -> tuple[int, int, Int64[np.ndarray, " rows"]]:
-    """The cheapest code of rows' densities: least class, bits of each difference from it, and classes."""
-    found, rows, counts = np.unique(ones, return_inverse=True, return_counts=True)
-    costs = found[:, None] * COSTS + (size - found)[:, None] * COSTS[::-1]
-    best: tuple[int, int, int] | None = None
-    for width in range(CLASS_BITS + 1):
-        span = min(1 << width, len(COSTS))
-        views = np.lib.stride_tricks.sliding_window_view(costs, span, 1)
-        totals = counts @ views.min(-1) + (width * len(ones) << 16)
-        least = int(totals.argmin())
-        if best is None or totals[least] < best[0]:
-            best = int(totals[least]), least, width
-    assert best is not None
-    _, least, width = best
-    window = costs[:, least : least + (1 << width)]
-    return least + 1, width, least + 1 + window.argmin(1)[rows]
+def _rounded(
+    front: rounded.Front,
+    weights: rounded.Weights,
+    mask: rounded.View,
+    live: Live,
+    step: int,
+) -> tuple[bool, rounded.Kernel, rounded.Integers] | None:
+    """Whether groups join both signs, and the integers that a mask stands for; None where it does not."""
+    for join in (False, True):
+        with suppress(ValueError):
+            kernel = rounded.kernel_of(front, live, step, join=join)
+            return join, kernel, rounded.integers_of(kernel, weights, mask, planes.LARGEST)
+    return None
+
+
+def _front(layer: str, arrays: Arrays, values: Values) -> rounded.Front:
+    """The layer that a kernel reads."""
+    weights = values(f"{layer}/kernel")
+    weights = weights.reshape(_view(weights.shape))
+    biases = arrays.get(f"{layer}/bias", np.zeros(weights.shape[2], bool)).reshape(-1)
+    return rounded.Front(arrays[f"{layer}/kernel"].reshape(weights.shape), biases, weights)
+
+
+def _given(values: Values | None, path: str) -> Values:
+    """The source's parameters."""
+    if values is None:
+        raise ValueError(f"mask: {path} has a step: give the source's parameters (values)")
+    return values
+
+
+@contextmanager
+def _refusal(path: str) -> Iterator[None]:
+    """Say which kernel's integers are none."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"mask: {path} has {error}") from error
+
+
+def _put(bits: Bool[np.ndarray, "rows _"], place: tuple[np.ndarray, ...], mask: rounded.View) -> None:
+    """Write rows at a place of taps, rows and columns."""
+    taps = place[0].size
+    mask[place] = bits.reshape(len(bits), taps, -1).transpose(1, 0, 2)
 
 
 def _any(mask: Bool[np.ndarray, "..."], axes: int | tuple[int, ...]) -> Bool[np.ndarray, "..."]:
     return np.asarray(mask.any(axes))
-
-
-def _repeated(lengths: list[int]) -> np.ndarray:
-    """The class of every symbol, from the number of symbols of each class."""
-    return np.repeat(np.arange(rans.CLASSES, dtype=np.uint8), lengths)
 
 
 def _view(shape: Shape) -> tuple[int, int, int]:

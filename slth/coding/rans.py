@@ -70,7 +70,7 @@ def encode(symbols: Bytes, classes: Bytes) -> bytes:
     Args:
       symbols: the bytes.
       classes: the class of each, 1 to 63.
-    Returns: little-endian states of the lanes and words in the order in which `decode` reads them.
+    Returns: little-endian states of the lanes and words in the order in which `Decoder` reads them.
     """
     count = lanes(len(symbols))
     model = tables()
@@ -89,40 +89,56 @@ def encode(symbols: Bytes, classes: Bytes) -> bytes:
     return state.astype("<u4").tobytes() + b"".join(word.tobytes() for word in reversed(words))
 
 
-def decode(code: bytes, classes: Bytes) -> Bytes:
-    """The symbols of a code.
+class Decoder:
+    """The symbols of a code, taken part by part; what is taken may depend on what was."""
 
-    Args:
-      classes: the class of each symbol.
-    Raises: ValueError where the code is shorter or longer than its symbols, or is none that `encode` writes.
-    """
-    count = lanes(len(classes))
-    model = tables()
-    if len(code) < 4 * count or len(code) % 2:
-        raise ValueError("mask: its code is cut off")
-    state = np.frombuffer(code, "<u4", count).astype(np.uint32)
-    words = np.frombuffer(code, "<u2", offset=4 * count).astype(np.uint32)
-    out = np.zeros(len(classes), np.uint8)
-    symbol, frequency, start = model.symbol.reshape(-1), model.frequency.reshape(-1), model.start.reshape(-1)
-    offset = classes.astype(np.uint32)
-    read = 0
-    for first in range(0, len(classes), max(count, 1)):
-        at = offset[first : first + count]
-        x = state[: len(at)]
-        slot = x & np.uint32(TOTAL - 1)
-        found = symbol[(at << SCALE) | slot]
-        out[first : first + count] = found
-        index = (at << 8) | found
-        np.right_shift(x, SCALE, out=x)
-        x *= frequency[index]
-        x += slot
-        x -= start[index]
-        need = np.flatnonzero(x < TOTAL)
-        fresh = words[read : read + len(need)]
-        if len(fresh) < len(need):
+    def __init__(self, code: bytes, count: int) -> None:
+        """A code of so many lanes."""
+        if len(code) < 4 * count or len(code) % 2:
             raise ValueError("mask: its code is cut off")
-        x[need] = (x[need] << SCALE) | fresh
-        read += len(need)
-    if read != len(words) or (state != TOTAL).any():
-        raise ValueError("mask: its code is none that is written")
-    return out
+        self.state = np.frombuffer(code, "<u4", count).astype(np.uint32)
+        self.words = np.frombuffer(code, "<u2", offset=4 * count).astype(np.uint32)
+        self.lane = self.read = 0
+
+    def take(self, classes: Bytes) -> Bytes:
+        """The next symbols, of these classes.
+
+        Raises: ValueError where the code is too short.
+        """
+        count = len(self.state)
+        if len(classes) and not count:
+            raise ValueError("mask: its code is cut off")
+        model = tables()
+        symbol, frequency = model.symbol.reshape(-1), model.frequency.reshape(-1)
+        start = model.start.reshape(-1)
+        out = np.zeros(len(classes), np.uint8)
+        offset = classes.astype(np.uint32)
+        first = 0
+        while first < len(classes):
+            at = offset[first : first + count - self.lane]
+            x = self.state[self.lane : self.lane + len(at)]
+            slot = x & np.uint32(TOTAL - 1)
+            found = symbol[(at << SCALE) | slot]
+            out[first : first + len(at)] = found
+            index = (at << 8) | found
+            np.right_shift(x, SCALE, out=x)
+            x *= frequency[index]
+            x += slot
+            x -= start[index]
+            need = np.flatnonzero(x < TOTAL)
+            fresh = self.words[self.read : self.read + len(need)]
+            if len(fresh) < len(need):
+                raise ValueError("mask: its code is cut off")
+            x[need] = (x[need] << SCALE) | fresh
+            self.read += len(need)
+            first += len(at)
+            self.lane = (self.lane + len(at)) % count
+        return out
+
+    def end(self) -> None:
+        """Check that all is taken.
+
+        Raises: ValueError where the code is longer than its symbols, or is none that `encode` writes.
+        """
+        if self.read != len(self.words) or (self.state != TOTAL).any():
+            raise ValueError("mask: its code is none that is written")

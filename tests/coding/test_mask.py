@@ -50,7 +50,7 @@ def refusal_of(shapes, code):
 def test_any_mask_comes_back(case):
     shapes, arrays = case
     code = coding.encode(shapes, arrays)
-    assert equal(coding.decode(shapes, code), arrays)
+    assert equal(coding.decode(shapes, code)[0], arrays)
 
 
 @settings(max_examples=100)
@@ -64,7 +64,7 @@ def test_a_damaged_code_is_refused_or_is_another_mask(case, data):
     for damaged in (bytes(code), bytes(code[: place // 8]), bytes(code) + b"\0"):
         refusal = refusal_of(shapes, damaged)
         if refusal is None:
-            found = coding.decode(shapes, damaged)
+            found, _ = coding.decode(shapes, damaged)
             assert coding.encode(shapes, found) != damaged or not equal(found, arrays)
         else:
             assert refusal.startswith("mask: ")
@@ -107,7 +107,7 @@ def test_univariate_columns_cost_the_number_of_their_row():
     mask = np.zeros((16, 800), bool)
     mask[random.integers(0, 16, 800), np.arange(800)] = True
     code = coding.encode({"u/kernel": (16, 800)}, {"u/kernel": mask})
-    assert len(code) <= 100 + 400 + 4  # a flag for each column, four bits for its row
+    assert len(code) <= 100 + 400 + 11  # a flag for each column, four bits for its row
 
 
 def test_the_code_is_the_same_everywhere():
@@ -117,7 +117,7 @@ def test_the_code_is_the_same_everywhere():
     assert coding.encode(shapes, arrays).hex() == LITERAL
 
 
-LITERAL = "e5f8ffdf303ef9180d870800a56f2d1049ee7d4bf9e654038fc30000"
+LITERAL = "e5f87fef980fbe4600020000000004378067872100c96d0d1096ee784b54e77c9d"
 
 
 def test_many_rows_need_little_memory_beside_the_mask():
@@ -128,14 +128,14 @@ def test_many_rows_need_little_memory_beside_the_mask():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100 * len(code)
-    assert equal(coding.decode(shapes, code), arrays)
+    assert equal(coding.decode(shapes, code)[0], arrays)
 
 
-@pytest.mark.parametrize("code", [b"", b"\xff" * 40, bytes(1)])
+@pytest.mark.parametrize("code", [b"", b"\xff" * 40, bytes(7)])
 def test_foreign_bytes_are_refused_or_hold_nothing(code: bytes):
     shapes = {"a/kernel": (3, 4)}
-    if code == bytes(1):
-        assert not coding.decode(shapes, code)["a/kernel"].any()
+    if code == bytes(7):
+        assert not coding.decode(shapes, code)[0]["a/kernel"].any()
         return
     with pytest.raises(ValueError, match="^mask: "):
         coding.decode(shapes, code)

@@ -16,6 +16,14 @@ def draw(classes, seed=0):
     return np.packbits(bits, 1)[:, 0]
 
 
+def decoded(code, classes, part=1000):
+    """The symbols, taken in parts."""
+    decoder = rans.Decoder(code, rans.lanes(len(classes)))
+    parts = [decoder.take(classes[first : first + part]) for first in range(0, len(classes), part)]
+    decoder.end()
+    return np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
 def test_frequencies_are_those_of_independent_bits():
     """Recomputed with fractions; every byte can be coded, and each class adds up to 2^16."""
     found = rans.tables().frequency
@@ -34,7 +42,7 @@ def test_frequencies_are_those_of_independent_bits():
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(1, 63)), max_size=60))
 def test_any_symbols_come_back(pairs):
     symbols, classes = (np.array([pair[i] for pair in pairs], np.uint8) for i in (0, 1))
-    assert np.array_equal(rans.decode(rans.encode(symbols, classes), classes), symbols)
+    assert np.array_equal(decoded(rans.encode(symbols, classes), classes), symbols)
 
 
 @pytest.mark.parametrize("count", [1, 4096, 4097, 50_000])
@@ -42,7 +50,7 @@ def test_the_size_is_that_of_the_entropy(count: int):
     classes = np.sort(np.random.default_rng(count).integers(1, 64, count)).astype(np.uint8)
     symbols = draw(classes)
     code = rans.encode(symbols, classes)
-    assert np.array_equal(rans.decode(code, classes), symbols)
+    assert np.array_equal(decoded(code, classes), symbols)
     assert len(code) % 2 == 0
     p = classes / 64
     entropy = -8 * (p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum()
@@ -72,4 +80,4 @@ def test_a_code_of_other_length_or_state_is_refused():
         bytes(4 * rans.lanes(9000)) + code[12:],
     ):
         with pytest.raises(ValueError, match="^mask: its code is "):
-            rans.decode(other, classes)
+            decoded(other, classes)

@@ -5,10 +5,13 @@ import hashlib
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from slth import Compensated, Robust, Source, Target, construct, nn, ticket
 from slth.nn.zoo import build
+from slth.source import parameter
 from tests.coding import ticket_reader
+from tests.coding.rounded_case import Case
 
 RELU = nn.Activation("relu")
 NETWORKS = {
@@ -57,6 +60,22 @@ def test_a_reader_of_the_page_computes_the_same(name, options, solver, tmp_path)
             np.abs(ticket_reader.outputs(found, np.asarray(x[:8])) - wanted).max()
             < 1e-4 * np.abs(wanted).max()
         )
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_a_reader_of_the_page_reads_rounded_kernels(join: bool, tmp_path):
+    layers = (nn.Conv("u", 24, (1, 1)), RELU, nn.Conv("a", 5, (2, 1)), RELU, nn.Flatten(), nn.Dense("o", 2))
+    source = Source(nn.Network((3, 2, 3), layers), seed=4, multiplicity=1, init="uniform")
+    values = {path: np.asarray(parameter(source, path)) for path in nn.parameter_shapes(source.network)}
+    case = Case(0, 3, [0, 1, 2, -1, 2, 1, -2, 0] * 3, (2, 1), 5, 2**44, join=join, most=40, values=values)
+    arrays = case.arrays | {path: np.ones(values[path].shape, bool) for path in ("o/bias", "o/kernel")}
+    steps = (("a/kernel", 2**44), ("o/kernel", 2**40))
+    made = ticket.make(source, unflatten_dict(arrays, sep="/"), 1.0, steps=steps)
+    assert case.rounding(case.encode()).join == join
+    made.save(tmp_path / "t.ticket")
+    found = ticket_reader.read(tmp_path / "t.ticket")
+    assert found.version == 2
+    assert all(np.array_equal(found.mask[path], array) for path, array in arrays.items())
 
 
 def test_what_is_hashed_is_the_entry_without_its_checksum():

@@ -3,7 +3,9 @@
 A parameter's path is its layer's path, "/" and "bias" or "kernel".
 """
 
+import bz2
 import fnmatch
+import functools
 import hashlib
 import itertools
 import json
@@ -14,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-Shapes = dict[str, tuple[int, ...]]
-Arrays = dict[str, np.ndarray]
+from tests.coding.mask_reader import Arrays, Bits, Shapes, coded_mask
 
 
 @dataclass
@@ -34,23 +35,27 @@ def read(path: str | Path) -> Ticket:
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
-    first, last = header["mask"]["data_offsets"]
-    code = data[start + first : start + last]
     entry = json.loads(header["__metadata__"]["slth_ticket"])
     if entry["format"] != "slth ticket" or entry["version"] not in (1, 2):
         raise NotImplementedError(f"{entry['format']} of version {entry['version']}")
+    offsets = {name: array["data_offsets"] for name, array in header.items() if name != "__metadata__"}
     checksum = entry.pop("checksum")
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
-    if hashlib.sha256(text.encode() + b"\0" + code).hexdigest() != checksum:
+    if hashlib.sha256(text.encode() + b"\0" + data[start:]).hexdigest() != checksum:
         raise ValueError("the checksum is wrong")
+    arrays = {name: data[start + a : start + b] for name, (a, b) in offsets.items()}
     source = {"scales": [], "presence": 1.0, "biases": "random"} | entry["source"]
+    if entry["version"] == 2:
+        source["network"] = json.loads(bz2.decompress(arrays["networks"]))["source"]
+    ticket = Ticket(entry["version"], source, entry["factor"], entry["source_sha256"], {})
     shapes = _shapes(source["network"])
-    if entry["version"] == 1:  # section 5
-        bits = _Bits(code)
-        mask = {path: bits.take(math.prod(shape)).reshape(shape) for path, shape in shapes.items()}
+    if ticket.version == 1:  # section 6
+        bits = Bits(arrays["mask"])
+        ticket.mask = {path: bits.take(math.prod(shape)).reshape(shape) for path, shape in shapes.items()}
     else:
-        mask = _coded_mask(code, shapes)
-    return Ticket(entry["version"], source, entry["factor"], entry["source_sha256"], mask)
+        drawn = functools.cache(lambda: source_parameters(ticket))
+        ticket.mask = coded_mask(arrays["mask"], shapes, lambda path: drawn()[path])
+    return ticket
 
 
 # Section 2: networks. `parameter(path, shape)` gives the array of a parameter.
@@ -177,104 +182,3 @@ def sha256_of(parameters: Arrays) -> str:
     return hashlib.sha256(
         b"".join(array.astype("<f4").tobytes() for array in parameters.values())
     ).hexdigest()
-
-
-# Section 4: the coded mask.
-
-
-class _Bits:
-    """Bits of bytes, taken from the first on."""
-
-    def __init__(self, code: bytes) -> None:
-        self.bits = np.unpackbits(np.frombuffer(code, np.uint8)).astype(bool)
-        self.at = 0
-
-    def take(self, count: int) -> np.ndarray:
-        self.at += count
-        if self.at > len(self.bits):
-            raise ValueError("the mask is too short")
-        return self.bits[self.at - count : self.at]
-
-    def numbers(self, count: int, width: int) -> np.ndarray:
-        return self.take(count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])
-
-    def end_byte(self) -> None:
-        if self.take(-self.at % 8).any():
-            raise ValueError("the mask is not filled with zeros")
-
-
-def _heads(bits: _Bits, shapes: Shapes) -> dict[str, list]:
-    """Live taps, rows and columns of each live parameter, and its rows' classes (None where bit 5 is set)."""
-    heads = {}
-    channels: Arrays = {}  # of each layer so far, whether they are live
-    for path, shape in shapes.items():
-        tap_count, row_count, column_count = math.prod(shape[:-2]), (1, *shape)[-2], shape[-1]
-        layer = path.rpartition("/")[0]
-        earlier = [live for name, live in channels.items() if name != layer and len(live) == row_count]
-        channels.setdefault(layer, np.zeros(column_count, bool))
-        if not bits.take(1)[0]:
-            continue
-        taps = bits.take(tap_count) if tap_count > 1 else np.ones(1, bool)
-        columns = bits.take(column_count)
-        channels[layer] = channels[layer] | columns
-        rows, has_one_each = np.ones(1, bool), False
-        if row_count > 1:
-            rows = earlier[-1] if bits.take(1)[0] else bits.take(row_count)
-            has_one_each = bits.take(1)[0]
-        heads[path] = [np.flatnonzero(live) for live in (taps, rows, columns)] + [None]
-        if not has_one_each:
-            least, width = bits.numbers(1, 6), bits.numbers(1, 3)[0]
-            heads[path][3] = (least + bits.numbers(np.count_nonzero(rows), width)).tolist()
-    bits.end_byte()
-    return heads
-
-
-def _range_decode(code: bytes, counts: dict[int, int]) -> dict[int, bytes]:
-    """The bytes of every class, from how many each has."""
-    lanes = min(4096, -(-sum(counts.values()) // 4096))
-    states = np.frombuffer(code[: 4 * lanes], "<u4").tolist()
-    words = iter(np.frombuffer(code[4 * lanes :], "<u2").tolist())
-    lane = itertools.cycle(range(lanes))
-    decoded = {}
-    for k, count in counts.items():
-        ones = [byte.bit_count() for byte in range(256)]
-        f = np.array([max(1, k**o * (64 - k) ** (8 - o) >> 32) for o in ones])
-        f[0 if k <= 32 else 255] += 2**16 - f.sum()
-        frequency, below = f.tolist(), (f.cumsum() - f).tolist()
-        byte_at_slot = np.repeat(np.arange(256), f).tolist()
-        decoded[k] = bytearray()
-        for i in itertools.islice(lane, count):
-            slot = states[i] % 2**16
-            byte = byte_at_slot[slot]
-            x = frequency[byte] * (states[i] >> 16) + slot - below[byte]
-            states[i] = x if x >= 2**16 else 2**16 * x + next(words)
-            decoded[k].append(byte)
-    if any(x != 2**16 for x in states) or next(words, None) is not None:
-        raise ValueError("the range code does not end as it should")
-    return decoded
-
-
-def _coded_mask(code: bytes, shapes: Shapes) -> Arrays:
-    """The mask from its code."""
-    bits = _Bits(code)
-    heads = _heads(bits, shapes)
-    mask = {path: np.zeros((math.prod(s[:-2]), (1, *s)[-2], s[-1]), bool) for path, s in shapes.items()}
-    sizes = dict.fromkeys(range(1, 64), 0)  # number of bits of each class
-    for path, (taps, rows, columns, classes) in heads.items():
-        if classes is None:
-            number = bits.numbers(len(columns), (len(rows) - 1).bit_length())
-            mask[path][taps[0], rows[number], columns] = True
-        for k in classes or ():
-            sizes[k] += len(taps) * len(columns)
-    plain = bits.take(sizes.pop(32))
-    bits.end_byte()
-    counts = {k: -(-size // 8) for k, size in sizes.items()}
-    sequences = {k: _Bits(part) for k, part in _range_decode(code[bits.at // 8 :], counts).items()}
-    sequences[32] = _Bits(np.packbits(plain).tobytes())
-    for path, (taps, rows, columns, classes) in heads.items():
-        for row, k in zip(rows, classes or (), strict=classes is not None):
-            entries = sequences[k].take(len(taps) * len(columns))
-            mask[path][np.ix_(taps, [row], columns)] = entries.reshape(len(taps), 1, len(columns))
-    for sequence in sequences.values():
-        sequence.end_byte()
-    return {path: mask[path].reshape(shape) for path, shape in shapes.items()}

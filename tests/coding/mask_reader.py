@@ -1,0 +1,206 @@
+"""Coded masks for an independent reader: sections 4 and 5 of docs/ticket_format.md, written from it alone."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Shapes = dict[str, tuple[int, ...]]
+Arrays = dict[str, np.ndarray]
+
+
+class Bits:
+    """Bits of bytes, taken from the first on."""
+
+    def __init__(self, code: bytes) -> None:
+        self.bits = np.unpackbits(np.frombuffer(code, np.uint8)).astype(bool)
+        self.at = 0
+
+    def take(self, count: int) -> np.ndarray:
+        self.at += count
+        if self.at > len(self.bits):
+            raise ValueError("the mask is too short")
+        return self.bits[self.at - count : self.at]
+
+    def numbers(self, count: int, width: int) -> np.ndarray:
+        return self.take(count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])
+
+    def classes(self, rows: int) -> list[int]:
+        least, width = self.numbers(1, 6), self.numbers(1, 3)[0]
+        return (least + self.numbers(rows, width)).tolist()
+
+    def end_byte(self) -> int:
+        if self.take(-self.at % 8).any():
+            raise ValueError("the mask is not filled with zeros")
+        return self.at // 8
+
+
+@dataclass
+class _Head:
+    """What the head says of a live parameter."""
+
+    taps: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    front: str | None
+    step: int = 0
+    rounded: tuple[bool, int] | None = None  # join and s
+    classes: list[int] | None = None  # None where it is rounded, or where bit 6 is set
+
+
+def _heads(bits: Bits, shapes: Shapes) -> dict[str, _Head]:
+    heads = {}
+    channels: Arrays = {}  # of each layer so far, whether they are live
+    for path, shape in shapes.items():
+        tap_count, row_count, column_count = math.prod(shape[:-2]), (1, *shape)[-2], shape[-1]
+        layer = path.rpartition("/")[0]
+        fronts = [name for name, live in channels.items() if name != layer and len(live) == row_count]
+        channels.setdefault(layer, np.zeros(column_count, bool))
+        step = bits.numbers(1, 50)[0] + 1 if len(shape) > 1 and bits.take(1)[0] else None
+        if not bits.take(1)[0]:
+            continue
+        taps = bits.take(tap_count) if tap_count > 1 else np.ones(1, bool)
+        columns = bits.take(column_count)
+        channels[layer] = channels[layer] | columns
+        rows = np.ones(1, bool)
+        if row_count > 1:
+            rows = channels[fronts[-1]] if bits.take(1)[0] else bits.take(row_count)
+        live = (np.flatnonzero(which) for which in (taps, rows, columns))
+        heads[path] = head = _Head(*live, fronts[-1] if fronts else None, step)
+        if step is not None and bits.take(1)[0]:
+            head.rounded = bits.take(1)[0], bits.numbers(1, 3)[0]
+        elif row_count == 1 or not bits.take(1)[0]:
+            head.classes = bits.classes(len(head.rows))
+    return heads
+
+
+class _RangeCode:
+    """Symbols, taken from the first on."""
+
+    def __init__(self, code: bytes, lanes: int) -> None:
+        self.states = np.frombuffer(code[: 4 * lanes], "<u4").tolist()
+        self.words = iter(np.frombuffer(code[4 * lanes :], "<u2").tolist())
+        self.lane = itertools.cycle(range(lanes))
+
+    def take(self, k: int, count: int) -> bytes:
+        ones = [byte.bit_count() for byte in range(256)]
+        f = np.array([max(1, k**o * (64 - k) ** (8 - o) >> 32) for o in ones])
+        f[0 if k <= 32 else 255] += 2**16 - f.sum()
+        frequency, below = f.tolist(), (f.cumsum() - f).tolist()
+        byte_at_slot = np.repeat(np.arange(256), f).tolist()
+        decoded = bytearray()
+        for i in itertools.islice(self.lane, count):
+            slot = self.states[i] % 2**16
+            byte = byte_at_slot[slot]
+            x = frequency[byte] * (self.states[i] >> 16) + slot - below[byte]
+            self.states[i] = x if x >= 2**16 else 2**16 * x + next(self.words)
+            decoded.append(byte)
+        return bytes(decoded)
+
+    def batch(self, rows: list[tuple[int, int]], plain: Bits) -> list[np.ndarray]:
+        """The bits of rows of a class and size each."""
+        sizes = {k: sum(size for other, size in rows if other == k) for k in sorted({k for k, _ in rows})}
+        whole = {k: 0 if k == 32 else size // 8 for k, size in sizes.items()}
+        coded = {k: Bits(self.take(k, whole[k])).bits for k in sizes}
+        ends = {k: plain.take(sizes[k] - 8 * whole[k]) for k in sizes}
+        sequences = {k: iter(np.concatenate([coded[k], ends[k]])) for k in sizes}
+        return [np.fromiter(itertools.islice(sequences[k], size), bool, size) for k, size in rows]
+
+    def end(self) -> None:
+        if any(x != 2**16 for x in self.states) or next(self.words, None) is not None:
+            raise ValueError("the range code does not end as it should")
+
+
+def coded_mask(code: bytes, shapes: Shapes, parameter: Callable) -> Arrays:
+    """The mask from its code and the source's parameters."""
+    bits = Bits(code)
+    heads = _heads(bits, shapes)
+    lanes, size = bits.numbers(1, 13)[0], bits.numbers(1, 40)[0]
+    start = bits.end_byte()
+    plain, symbols = Bits(code[start : start + size]), _RangeCode(code[start + size :], lanes)
+    views = {path: (math.prod(s[:-2]), (1, *s)[-2], s[-1]) for path, s in shapes.items()}
+    mask = {path: np.zeros(view, bool) for path, view in views.items()}
+
+    def read_rows(batch: list[tuple[str, int, int]]) -> None:
+        """Rows as (path, row, class)."""
+        sizes = {path: len(head.taps) * len(head.columns) for path, head in heads.items()}
+        found = symbols.batch([(k, sizes[path]) for path, _, k in batch], plain)
+        for (path, row, _), entries in zip(batch, found, strict=True):
+            taps, columns = heads[path].taps, heads[path].columns
+            mask[path][np.ix_(taps, [row], columns)] = entries.reshape(len(taps), 1, len(columns))
+
+    for path, head in heads.items():
+        if head.classes is None and head.rounded is None:
+            number = plain.numbers(len(head.columns), (len(head.rows) - 1).bit_length())
+            mask[path][head.taps[0], head.rows[number], head.columns] = True
+    read_rows(
+        [(p, row, k) for p, h in heads.items() for row, k in zip(h.rows, h.classes or (), strict=False)]
+    )
+    groups, alone = {}, []
+    for path, head in heads.items():
+        if head.rounded:
+            groups[path], others = _groups(head, mask, lambda p: parameter(p).reshape(views[p]))
+            classes = plain.classes(len(others)) if others else []
+            alone += [(path, r, k) for r, k in zip(others, classes, strict=True)]
+    read_rows(alone)
+    for path, integers in _integers(heads, groups, symbols, plain).items():
+        head, weights = heads[path], parameter(path).reshape(views[path])
+        for (rows, alpha), values in zip(groups[path], integers, strict=True):
+            places = itertools.product(head.taps, head.columns)
+            for (tap, column), q in zip(places, values.tolist(), strict=True):
+                products = alpha * np.rint(weights[tap, rows, column].astype(float) * 2**24).astype(int)
+                mask[path][tap, rows, column] = _subset(products.tolist(), q, int(head.step))
+    symbols.end()
+    if plain.end_byte() != size:
+        raise ValueError("the plain bits are longer than they should be")
+    return {path: mask[path].reshape(shape) for path, shape in shapes.items()}
+
+
+def _groups(head: _Head, mask: Arrays, weights: Callable) -> tuple[list, list[int]]:
+    """Rows and alpha of each group of a rounded kernel, and the rows in none."""
+    kept, values = mask[f"{head.front}/kernel"], weights(f"{head.front}/kernel")
+    biases = mask.get(f"{head.front}/bias", np.zeros((1, 1, kept.shape[2]), bool))
+    found, others = {}, []
+    for row in head.rows:
+        if kept[:, :, row].sum() != 1 or biases[0, 0, row]:
+            others.append(row)
+            continue
+        tap, i = np.argwhere(kept[:, :, row])[0].tolist()
+        alpha = round(float(values[tap, i, row]) * 2**24)
+        found.setdefault((tap, i, alpha < 0 and not head.rounded[0]), []).append((row, alpha))
+    pairs = [zip(*members, strict=True) for _, members in sorted(found.items())]
+    return [(np.array(rows), np.array(alpha)) for rows, alpha in pairs], others
+
+
+def _integers(heads: dict[str, _Head], groups: dict, symbols: _RangeCode, plain: Bits) -> dict:
+    """The integers of the groups of all rounded kernels."""
+    high = {p: np.zeros((len(g), len(heads[p].taps) * len(heads[p].columns)), int) for p, g in groups.items()}
+    for plane in range(64):
+        batch = []
+        for path, h in high.items():
+            rows = [(path, n) for n in range(len(h)) if (h[n] >= plane).any()]
+            classes = plain.classes(len(rows)) if rows else []
+            batch += [(*row, k) for row, k in zip(rows, classes, strict=True)]
+        alive = [high[path][n] >= plane for path, n, _ in batch]
+        rows = [(k, np.count_nonzero(one)) for (*_, k), one in zip(batch, alive, strict=True)]
+        for (path, n, _), one, entries in zip(batch, alive, symbols.batch(rows, plain), strict=True):
+            high[path][n, one] += entries
+    for path, h in high.items():
+        s = int(heads[path].rounded[1])
+        h[:] = (h << s) + plain.numbers(h.size, s).reshape(h.shape)
+        h[h != 0] *= 1 - 2 * plain.take(np.count_nonzero(h))
+    return high
+
+
+def _subset(products: list[int], q: int, step: int) -> list[bool]:
+    """Which products an integer keeps."""
+    best = None
+    for n in range(2 ** len(products)):
+        total = sum(p for k, p in enumerate(products) if n >> k & 1)
+        if (2 * total + step) // (2 * step) == q and (best is None or abs(total - q * step) < best[0]):
+            best = abs(total - q * step), n
+    if best is None:
+        raise ValueError(f"no subset stands for {q}")
+    return [bool(best[1] >> k & 1) for k in range(len(products))]
