@@ -7,65 +7,22 @@ density 1/2, signs) and the range code of all other rows (`slth.coding.rans`). A
 bit.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32
 
 from slth.coding import planes, rans, rounded
-from slth.coding.bits import Bits, Reader, Writer
+from slth.coding.bits import Reader, Writer
+from slth.coding.head import STEP_BITS, Block, Channels, Shapes, read_head, view
+from slth.coding.rounded import Live
 from slth.coding.rows import RowReader, RowWriter, read_classes, write_classes
-from slth.types import Shape
 
-STEP_BITS = 50
 LANE_BITS, LENGTH_BITS = 13, 40
 
 Arrays = Mapping[str, Bool[np.ndarray, "..."]]
-Shapes = Mapping[str, Shape]
-Live = tuple[Bits, Bits, Bits]
 Values = Callable[[str], Float32[np.ndarray, "..."]]
-
-
-class Rounding(NamedTuple):
-    """How a kernel is rounded."""
-
-    front: str
-    """The layer whose channels are its rows."""
-    join: bool
-    """Whether groups have rows of both signs."""
-    shift: int
-    """Low bits of an integer that are plain."""
-
-
-class Block(NamedTuple):
-    """The part of a parameter's mask that holds kept weights; a kernel's rows are its inputs."""
-
-    taps: Bits
-    rows: Bits
-    columns: Bits
-    classes: UInt8[np.ndarray, " live_rows"] | None = None
-    """Class of each row that holds a kept weight."""
-    rounding: Rounding | None = None
-    """Set where the kernel is rounded. Without this and classes, each column keeps one weight, whose row is
-    written."""
-
-    @property
-    def live(self) -> Live:
-        """Which taps, rows and columns hold a kept weight."""
-        return self.taps, self.rows, self.columns
-
-    @property
-    def size(self) -> int:
-        """Bits of a row: taps times columns that hold kept weights."""
-        return int(self.taps.sum()) * int(self.columns.sum())
-
-    @property
-    def number_bits(self) -> int:
-        """Bits of the number of a row."""
-        return int(self.rows.sum() - 1).bit_length()
 
 
 def encode(
@@ -90,10 +47,10 @@ def encode(
     """
     head, plain = Writer(), Writer()
     rows_out = RowWriter(plain)
-    known = _Channels()
+    known = Channels()
     roundings: dict[str, tuple[rounded.Kernel, rounded.Integers, int]] = {}
     for path, shape in shapes.items():
-        mask = arrays[path].reshape(_view(shape))
+        mask = arrays[path].reshape(view(shape))
         by_row = _any(mask, 2)
         taps, rows, columns = _any(by_row, 1), _any(by_row, 0), _any(mask, (0, 1))
         step = (steps or {}).get(path)
@@ -139,7 +96,7 @@ def encode(
     rows_out.close()
     for path, (kernel, *_) in roundings.items():
         if len(kernel.alone):
-            mask = arrays[path].reshape(_view(shapes[path]))
+            mask = arrays[path].reshape(view(shapes[path]))
             block = mask[np.ix_(kernel.taps, kernel.alone, kernel.columns)]
             block = block.transpose(1, 0, 2).reshape(len(kernel.alone), -1)
             rows_out.add(block, write_classes(block.sum(1, dtype=np.int64), kernel.entries, plain))
@@ -170,13 +127,13 @@ def decode(
       [[True, False], [False, True], [False, False]]
     """
     head = Reader(code)
-    steps, blocks = _blocks(shapes, head)
+    steps, blocks = read_head(shapes, head)
     lanes, length = head.number(LANE_BITS), head.number(LENGTH_BITS)
     start = head.end()
     plain = Reader(code[start : start + length])
     symbols = rans.Decoder(code[start + length :], lanes)
     rows_in = RowReader(plain, symbols)
-    arrays = {path: np.zeros(_view(shape), bool) for path, shape in shapes.items()}
+    arrays = {path: np.zeros(view(shape), bool) for path, shape in shapes.items()}
     direct = {}
     for path, block in blocks.items():
         if block.classes is not None:
@@ -213,64 +170,6 @@ def decode(
     return {path: arrays[path].reshape(shape) for path, shape in shapes.items()}, steps
 
 
-def _blocks(shapes: Shapes, reader: Reader) -> tuple[dict[str, int], dict[str, Block]]:
-    """The head of a code: steps, and what of each parameter holds kept weights (left out where none is)."""
-    steps, blocks = {}, {}
-    known = _Channels()
-    for path, shape in shapes.items():
-        taps, rows, columns = (np.zeros(size, bool) for size in _view(shape))
-        expected, front = known.before(path, len(rows))
-        if len(shape) > 1 and reader.flag():
-            steps[path] = reader.number(STEP_BITS) + 1
-        if reader.flag():
-            taps = reader.bits(len(taps)) if len(taps) > 1 else ~taps
-            columns = reader.bits(len(columns))
-            if len(rows) == 1:
-                rows = ~rows
-            elif reader.flag():
-                if expected is None:
-                    raise ValueError(f"mask: {path} has no layer before it whose channels it could read")
-                rows = expected
-            else:
-                rows = reader.bits(len(rows))
-            if not (taps.any() and rows.any() and columns.any()):
-                raise ValueError(f"mask: {path} is said to keep weights, and in no place")
-            blocks[path] = Block(taps, rows, columns)
-            if path in steps and reader.flag():
-                before = blocks.get(f"{front}/kernel")
-                if before is None or before.rounding is not None:
-                    raise ValueError(f"mask: {path} is rounded, and no layer before it holds its inputs")
-                rounding = Rounding(front, reader.flag(), reader.number(planes.SHIFT_BITS))
-                blocks[path] = blocks[path]._replace(rounding=rounding)
-            elif not (len(rows) > 1 and reader.flag()):
-                classes = read_classes(path, int(rows.sum()), reader)
-                blocks[path] = blocks[path]._replace(classes=classes)
-            elif taps.sum() > 1:
-                raise ValueError(f"mask: {path} has several taps and one number for each column")
-        known.see(path, columns)
-    return steps, blocks
-
-
-class _Channels:
-    """The layers before a kernel: the rows to expect are the channels of the last one that has as many."""
-
-    def __init__(self) -> None:
-        self.by_size: dict[int, tuple[Bits, str]] = {}
-        self.layer, self.live = "", np.zeros(0, bool)
-
-    def before(self, path: str, size: int) -> tuple[Bits | None, str]:
-        """Live channels and path of the last layer with so many, the path's own aside."""
-        layer = path.rpartition("/")[0]
-        if layer != self.layer:
-            self.by_size[len(self.live)] = self.live, self.layer
-            self.layer, self.live = layer, np.zeros(0, bool)
-        return self.by_size.get(size, (None, ""))
-
-    def see(self, path: str, columns: Bits) -> None:
-        """A layer's channels hold something where its kernel or its bias keeps a parameter."""
-        self.live = columns if not self.live.size else self.live | columns
-
-
 def _rounded(
     front: rounded.Front,
     weights: rounded.Weights,
@@ -289,7 +188,7 @@ def _rounded(
 def _front(layer: str, arrays: Arrays, values: Values) -> rounded.Front:
     """The layer that a kernel reads."""
     weights = values(f"{layer}/kernel")
-    weights = weights.reshape(_view(weights.shape))
+    weights = weights.reshape(view(weights.shape))
     biases = arrays.get(f"{layer}/bias", np.zeros(weights.shape[2], bool)).reshape(-1)
     return rounded.Front(arrays[f"{layer}/kernel"].reshape(weights.shape), biases, weights)
 
@@ -310,7 +209,7 @@ def _refusal(path: str) -> Iterator[None]:
         raise ValueError(f"mask: {path} has {error}") from error
 
 
-def _put(bits: Bool[np.ndarray, "rows _"], place: tuple[np.ndarray, ...], mask: rounded.View) -> None:
+def _put(bits: Bool[np.ndarray, "live_rows _"], place: tuple[np.ndarray, ...], mask: rounded.View) -> None:
     """Write rows at a place of taps, rows and columns."""
     taps = place[0].size
     mask[place] = bits.reshape(len(bits), taps, -1).transpose(1, 0, 2)
@@ -318,9 +217,3 @@ def _put(bits: Bool[np.ndarray, "rows _"], place: tuple[np.ndarray, ...], mask: 
 
 def _any(mask: Bool[np.ndarray, "..."], axes: int | tuple[int, ...]) -> Bool[np.ndarray, "..."]:
     return np.asarray(mask.any(axes))
-
-
-def _view(shape: Shape) -> tuple[int, int, int]:
-    """(taps, rows, columns) of a parameter: a kernel's inputs are rows; a bias is one row."""
-    *taps, rows, columns = (1, 1, *shape) if len(shape) == 1 else shape
-    return math.prod(taps), rows, columns

@@ -42,7 +42,7 @@ def cheapest_shift(integers: Integers) -> int:
     return min(costs, key=lambda shift: costs[shift])
 
 
-def encode(arrays: list[tuple[Integers, int]], plain: Writer, rows: RowWriter) -> None:
+def encode(arrays: list[tuple[Int16[np.ndarray, "_ _"], int]], plain: Writer, rows: RowWriter) -> None:
     """Write arrays of integers, each with its shift."""
     planes = [_planes(np.abs(integers) >> shift) for integers, shift in arrays]
     while found := [plane for plane in (next(one, None) for one in planes) if plane]:
@@ -56,7 +56,7 @@ def encode(arrays: list[tuple[Integers, int]], plain: Writer, rows: RowWriter) -
         plain.bits(integers[integers != 0] < 0)
 
 
-def decode(forms: list[Form], plain: Reader, rows: RowReader) -> list[Integers]:
+def decode(forms: list[Form], plain: Reader, rows: RowReader) -> list[Int16[np.ndarray, "_ _"]]:
     """The integers that `encode` wrote."""
     found = [np.zeros(form.rows * form.entries, np.int16) for form in forms]
     sizes = [np.full(form.rows, form.entries) for form in forms]

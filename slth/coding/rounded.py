@@ -19,8 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int16, Int64
 
-from slth.coding.bits import Bits
-
 MOST_MEMBERS = 10
 """Most rows of a group."""
 LARGEST_STEP = 1 << 50
@@ -32,6 +30,8 @@ SUMS = 1 << 18
 """Sums that are held at a time."""
 
 Integers = Int16[np.ndarray, "groups entries"]
+Live = tuple[Bool[np.ndarray, " taps"], Bool[np.ndarray, " rows"], Bool[np.ndarray, " columns"]]
+"""Which taps, rows and columns of a parameter keep an entry."""
 View = Bool[np.ndarray, "taps rows columns"]
 Weights = Float32[np.ndarray, "taps rows columns"]
 
@@ -69,7 +69,7 @@ class Kernel(NamedTuple):
         return len(self.taps) * len(self.columns)
 
 
-def kernel_of(front: Front, live: tuple[Bits, Bits, Bits], step: int, *, join: bool) -> Kernel:
+def kernel_of(front: Front, live: Live, step: int, *, join: bool) -> Kernel:
     """The groups of a kernel's rows.
 
     Args:

@@ -61,7 +61,7 @@ class RowReader:
     def __init__(self, plain: Reader, symbols: rans.Decoder) -> None:
         self.plain, self.symbols = plain, symbols
 
-    def batch(self, rows: list[tuple[Classes, int]]) -> list[Bool[np.ndarray, "_ _"]]:
+    def batch(self, rows: list[tuple[UInt8[np.ndarray, "_"], int]]) -> list[Bool[np.ndarray, "_ _"]]:
         """The next batch.
 
         Args:

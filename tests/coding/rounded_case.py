@@ -6,7 +6,7 @@ import numpy as np
 
 from slth import coding
 from slth.coding.bits import Reader
-from slth.coding.mask import _blocks
+from slth.coding.head import read_head
 
 GRID = 2.0**-24
 
@@ -73,4 +73,4 @@ class Case:
         return coding.decode(self.shapes, code, self.values.__getitem__)
 
     def rounding(self, code):
-        return _blocks(self.shapes, Reader(code))[1]["a/kernel"].rounding
+        return read_head(self.shapes, Reader(code))[1]["a/kernel"].rounding

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from slth import coding
 from slth.coding import mask, planes, rounded
 from slth.coding.bits import Reader, Writer
+from slth.coding.head import read_head, view
 from tests.coding.rounded_case import GRID, Case
 
 
@@ -51,7 +52,7 @@ def test_any_rounded_mask_comes_back(case):
 @pytest.mark.parametrize("join", [False, True])
 def test_the_integers_are_those_of_the_mask(members: int, join: bool):
     case = Case(members, 3, [0, 1, 2, -1] * members, (2,), 3, 2**46, join=join)
-    weights = {path: case.values[path].reshape(mask._view(shape)) for path, shape in case.shapes.items()}
+    weights = {path: case.values[path].reshape(view(shape)) for path, shape in case.shapes.items()}
     kept = {path: case.arrays[path].reshape(weights[path].shape) for path in weights}
     live = tuple(kept["a/kernel"].any(axes) for axes in ((1, 2), (0, 2), (0, 1)))
     front = rounded.Front(kept["u/kernel"], case.arrays["u/bias"], weights["u/kernel"])
@@ -84,7 +85,7 @@ def test_steps_of_any_kernel_are_kept():
     arrays, steps = case.decode(code)
     assert equal(arrays, case.arrays)
     assert list(steps.items()) == list(case.steps.items())
-    blocks = mask._blocks(case.shapes, Reader(code))[1]
+    blocks = read_head(case.shapes, Reader(code))[1]
     assert {path for path, block in blocks.items() if block.rounding} == {"a/kernel"}
 
 
