@@ -84,7 +84,7 @@ def encode(
                 head.numbers(shift, planes.SHIFT_BITS)
                 roundings[path] = kernel, integers, shift
                 continue
-        block = mask[taps][:, rows][:, :, columns].transpose(1, 0, 2).reshape(rows.sum(), -1)
+        block = _rows_of(mask, (taps, rows, columns))
         ones = block.sum(1, dtype=np.int64)
         if len(rows) > 1:
             single = taps.sum() == 1 and ones.sum() == columns.sum()
@@ -95,10 +95,9 @@ def encode(
         rows_out.add(block, write_classes(ones, block.shape[1], head))
     rows_out.close()
     for path, (kernel, *_) in roundings.items():
-        if len(kernel.alone):
+        if kernel.alone.any():
             mask = arrays[path].reshape(view(shapes[path]))
-            block = mask[np.ix_(kernel.taps, kernel.alone, kernel.columns)]
-            block = block.transpose(1, 0, 2).reshape(len(kernel.alone), -1)
+            block = _rows_of(mask, (_any(mask, (1, 2)), kernel.alone, _any(mask, (0, 1))))
             rows_out.add(block, write_classes(block.sum(1, dtype=np.int64), kernel.entries, plain))
     rows_out.close()
     planes.encode([(integers, shift) for _, integers, shift in roundings.values()], plain, rows_out)
@@ -146,7 +145,7 @@ def decode(
             arrays[path][taps[0], rows[numbers], columns] = True
     found = rows_in.batch([(block.classes, block.size) for block in direct.values()])
     for (path, block), bits in zip(direct.items(), found, strict=True):
-        _put(bits, np.ix_(*block.live), arrays[path])
+        _put(bits, block.live, arrays[path])
     kernels = {}
     forms = []
     for path, block in blocks.items():
@@ -156,10 +155,10 @@ def decode(
                 kernel = rounded.kernel_of(front, block.live, steps[path], join=rounding.join)
             kernels[path] = kernel
             forms.append(planes.Form(path, len(kernel.members), kernel.entries, rounding.shift))
-    alone = {path: kernel for path, kernel in kernels.items() if len(kernel.alone)}
-    batch = [(read_classes(path, len(one.alone), plain), one.entries) for path, one in alone.items()]
+    alone = {path: kernel for path, kernel in kernels.items() if kernel.alone.any()}
+    batch = [(read_classes(path, int(one.alone.sum()), plain), one.entries) for path, one in alone.items()]
     for (path, kernel), bits in zip(alone.items(), rows_in.batch(batch), strict=True):
-        _put(bits, np.ix_(kernel.taps, kernel.alone, kernel.columns), arrays[path])
+        _put(bits, blocks[path]._replace(rows=kernel.alone).live, arrays[path])
     for (path, kernel), integers in zip(kernels.items(), planes.decode(forms, plain, rows_in), strict=True):
         weights = _given(values, path)(path).reshape(arrays[path].shape)
         with _refusal(path):
@@ -209,10 +208,16 @@ def _refusal(path: str) -> Iterator[None]:
         raise ValueError(f"mask: {path} has {error}") from error
 
 
-def _put(bits: Bool[np.ndarray, "live_rows _"], place: tuple[np.ndarray, ...], mask: rounded.View) -> None:
-    """Write rows at a place of taps, rows and columns."""
-    taps = place[0].size
-    mask[place] = bits.reshape(len(bits), taps, -1).transpose(1, 0, 2)
+def _rows_of(mask: rounded.View, live: Live) -> Bool[np.ndarray, "live_rows _"]:
+    """The rows of a mask at live taps and columns."""
+    taps, rows, columns = live
+    return np.compress(columns, mask[taps][:, rows].transpose(1, 0, 2), 2).reshape(rows.sum(), -1)
+
+
+def _put(bits: Bool[np.ndarray, "live_rows _"], live: Live, mask: rounded.View) -> None:
+    """The inverse of `_rows_of`."""
+    taps, rows, columns = live
+    mask.transpose(1, 0, 2)[rows[:, None, None] & taps[:, None] & columns] = bits.reshape(-1)
 
 
 def _any(mask: Bool[np.ndarray, "..."], axes: int | tuple[int, ...]) -> Bool[np.ndarray, "..."]:

@@ -96,8 +96,8 @@ class Decoder:
         """A code of so many lanes."""
         if len(code) < 4 * count or len(code) % 2:
             raise ValueError("mask: its code is cut off")
-        self.state = np.frombuffer(code, "<u4", count).astype(np.uint32)
-        self.words = np.frombuffer(code, "<u2", offset=4 * count).astype(np.uint32)
+        self.state = np.frombuffer(code, "<u4", count).astype(np.intp)
+        self.words = np.frombuffer(code, "<u2", offset=4 * count).astype(np.intp)
         self.lane = self.read = 0
 
     def take(self, classes: Bytes) -> Bytes:
@@ -109,27 +109,27 @@ class Decoder:
         if len(classes) and not count:
             raise ValueError("mask: its code is cut off")
         model = tables()
-        symbol, frequency = model.symbol.reshape(-1), model.frequency.reshape(-1)
-        start = model.start.reshape(-1)
+        symbol = model.symbol.reshape(-1)
+        frequency, start = (table.reshape(-1).astype(np.intp) for table in (model.frequency, model.start))
         out = np.zeros(len(classes), np.uint8)
-        offset = classes.astype(np.uint32)
         first = 0
         while first < len(classes):
-            at = offset[first : first + count - self.lane]
+            at = classes[first : first + count - self.lane].astype(np.intp)
             x = self.state[self.lane : self.lane + len(at)]
-            slot = x & np.uint32(TOTAL - 1)
-            found = symbol[(at << SCALE) | slot]
+            slot = x & (TOTAL - 1)
+            found = symbol.take((at << SCALE) | slot)
             out[first : first + len(at)] = found
-            index = (at << 8) | found
-            np.right_shift(x, SCALE, out=x)
-            x *= frequency[index]
+            at <<= 8
+            at |= found
+            x >>= SCALE
+            x *= frequency.take(at)
             x += slot
-            x -= start[index]
-            need = np.flatnonzero(x < TOTAL)
+            x -= start.take(at)
+            need = (x < TOTAL).nonzero()[0]
             fresh = self.words[self.read : self.read + len(need)]
             if len(fresh) < len(need):
                 raise ValueError("mask: its code is cut off")
-            x[need] = (x[need] << SCALE) | fresh
+            x[need] = (x.take(need) << SCALE) | fresh
             self.read += len(need)
             first += len(at)
             self.lane = (self.lane + len(at)) % count

@@ -51,8 +51,8 @@ class Kernel(NamedTuple):
 
     members: Int64[np.ndarray, "groups most"]
     """Rows of each group, ascending; -1 for none."""
-    alone: Int64[np.ndarray, " alone"]
-    """Live rows that are in no group."""
+    alone: Bool[np.ndarray, " rows"]
+    """Whether a row is live and in no group."""
     alpha: Float64[np.ndarray, " rows"]
     taps: Int64[np.ndarray, " live_taps"]
     columns: Int64[np.ndarray, " live_columns"]
@@ -82,7 +82,7 @@ def kernel_of(front: Front, live: Live, step: int, *, join: bool) -> Kernel:
     entry = kept.argmax(0)
     alpha = front.weights.reshape(kept.shape)[entry, np.arange(len(rows))].astype(np.float64)
     grouped = rows & (np.count_nonzero(kept, 0) == 1) & ~front.biases
-    alone, grouped = np.flatnonzero(rows & ~grouped), np.flatnonzero(grouped)
+    alone, grouped = rows & ~grouped, np.flatnonzero(grouped)
     key = 2 * entry[grouped] + (alpha[grouped] < 0) * (not join)
     _, group, counts = np.unique(key, return_inverse=True, return_counts=True)
     if not 0 < counts.max(initial=0) <= MOST_MEMBERS:

@@ -140,7 +140,7 @@ def test_a_kernel_without_groups_is_refused(monkeypatch):
     case = Case(0, 2, [-1, -1, -1], (), 4, 2**46, dead=0)
     case.arrays["u/kernel"][:, 0] = True  # two entries: no univariate channel
     forged = rounded.Kernel(
-        np.zeros((1, 1), int), np.zeros(0, int), np.ones(3), np.arange(1), np.arange(4), 2**46
+        np.zeros((1, 1), int), np.zeros(3, bool), np.ones(3), np.arange(1), np.arange(4), 2**46
     )
     with monkeypatch.context() as patched:
         patched.setattr(mask, "_rounded", lambda *_: (False, forged, np.ones((1, 4), np.int16)))
