@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from slth import Best, Compensated, Robust, Single, Source, Target, construct, nn
+from slth import Best, Compensated, Robust, Single, Target, construct, nn
 from slth.nn.graph import Sum, graph, linear_maps, sums, value_shapes
 from slth.nn.layers import Activation, Conv
 from slth.nn.network import Network
@@ -14,7 +14,7 @@ from slth.nn.pooling import Flatten, GlobalMean
 from slth.source import layer_scale, parameters, source_network
 from slth.source.ranges import input_ranges
 from slth.source.scales import alpha_factors
-from tests.construction.nets import PLAIN, RESIDUAL, images, target_of
+from tests.construction.nets import PLAIN, RESIDUAL, images, source_of, target_of
 from tests.construction.reference import forward, linear, masked, run
 
 M = 15
@@ -22,9 +22,7 @@ KINDS = tuple(nn.ACTIVATIONS)
 
 
 def doubled(target, *, copies=2 * M, constants=1, skip="carried", **options):
-    wide = source_network(target, M, copies_per_sign=copies, constants=constants, skip=skip, depth="2L")
-    options = {"init": "he_uniform", "bias_scale": 4.0, **options}
-    return Source(wide.network, 0, M, layout=wide.layout, **options)
+    return source_of(target, M, copies_per_sign=copies, constants=constants, skip=skip, depth="2L", **options)
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *RESIDUAL])
