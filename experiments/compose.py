@@ -57,6 +57,7 @@ CHOICES = {
     "source.init": get_args(Init),
     "source.biases": get_args(Biases),
     "source.skip": ("carried", "random"),
+    "source.univariate_signs": ("random", "positive"),
     "solver.method": tuple(SOLVERS),
     "solver.objective": tuple(SOLVERS["independent"]),
     "solver.noise": get_args(Noise),

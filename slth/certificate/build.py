@@ -20,7 +20,6 @@ from slth.nn import by_layer
 from slth.nn.graph import graph, is_nonnegative, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
-from slth.source import layout_of
 from slth.source.layout import terms_of
 from slth.types import Params, Shape
 
@@ -59,7 +58,7 @@ def build(made: Construction, *, signed: bool) -> Pair:
     Raises: ValueError for a source that is not of this target.
     """
     network = made.source.network
-    layout = layout_of(made.target.network, network, made.source.multiplicity)
+    layout = made.source.checked_layout(made.target.network)
     lead, steps = lower(made, made.target.params)
     targets = {step.path: step for step in steps if isinstance(step, Sum)}
     last = [*targets.values()][-1]

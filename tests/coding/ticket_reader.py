@@ -43,7 +43,7 @@ def read(path: str | Path) -> Ticket:
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
     if hashlib.sha256(text.encode() + b"\0" + code).hexdigest() != checksum:
         raise ValueError("the checksum is wrong")
-    source = {"scales": [], "presence": 1.0, "biases": "random"} | entry["source"]
+    source = {"scales": [], "presence": 1.0, "biases": "random", "positive": []} | entry["source"]
     shapes = _shapes(source["network"])
     if entry["version"] == 1:  # section 5
         bits = _Bits(code)
@@ -167,6 +167,8 @@ def source_parameters(ticket: Ticket) -> Arrays:
             scale *= math.sqrt(6 * (1 if is_first else source["multiplicity"]) / math.prod(shape[:-1]))
         numbers = np.float32(scale) * _uniform(source["seed"], layer, leaf, math.prod(shape))
         numbers = np.rint(numbers * np.float32(2**24)) * np.float32(2**-24)  # a -0 stays one
+        if layer in source["positive"] and not is_bias:
+            numbers = np.abs(numbers)
         all_zero = is_bias and source["biases"] == "zero"
         parameters[path] = np.zeros(shape, np.float32) if all_zero else numbers.reshape(shape)
     return parameters
