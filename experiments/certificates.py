@@ -48,14 +48,16 @@ def proofs_of(
         with field("certificate"):
             domain = domain_of(cfg, name, data)
             made = certify(construction, domain, cfg.certificate.method)
-            budgets = theorem(
-                construction,
-                domain,
-                epsilon=cfg.certificate.epsilon,
-                delta=cfg.certificate.delta,
-                calibration=calibration,
-                complete=not solver.solves_rows,
-            )
+            budgets = None
+            if cfg.construction.depth == "L+1":
+                budgets = theorem(
+                    construction,
+                    domain,
+                    epsilon=cfg.certificate.epsilon,
+                    delta=cfg.certificate.delta,
+                    calibration=calibration,
+                    complete=not solver.solves_rows,
+                )
         images = slice(cfg.certificate.images)
         seen, sets = off[images], np.arange(len(off[images]))
         if name != "data":

@@ -57,6 +57,7 @@ CHOICES = {
     "source.init": get_args(Init),
     "source.biases": get_args(Biases),
     "source.skip": ("carried", "random"),
+    "source.univariate_signs": ("random", "positive"),
     "solver.method": tuple(SOLVERS),
     "solver.objective": tuple(SOLVERS["independent"]),
     "solver.noise": get_args(Noise),
@@ -188,17 +189,11 @@ def inputs_of(data: Data) -> Inputs:
 
 
 def refuse_uncovered(cfg: DictConfig, target: Network, data: Data) -> None:
-    """Refuse a target that the theorem of the group ``construction`` does not cover, and certificates of 2L.
+    """Refuse a target that the theorem of the group ``construction`` does not cover.
 
     Raises: ValueError that names a construction which covers it.
     """
-    preset = preset_of(cfg.construction)
-    check_preset(preset, target, inputs_of(data))
-    if preset.depth == "2L" and cfg.certificate.name != "off":
-        raise ValueError(
-            f"certificate: {cfg.certificate.name} bounds tickets of L+1 layers: choose certificate=off, or"
-            " construction.depth=L+1"
-        )
+    check_preset(preset_of(cfg.construction), target, inputs_of(data))
 
 
 def _largest_input(data: Data) -> float:

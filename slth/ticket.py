@@ -51,7 +51,12 @@ FIELDS = {"format": str, "version": int, "source": dict, "factor": float}
 HASHES = {"source_sha256": str, "checksum": str}
 SOURCE_FIELDS = {"seed": int, "multiplicity": int, "init": str, "scale": float, "bias_scale": float}
 # Written only where they differ from these, so that files older than such a field are still written alike.
-SOURCE_OPTIONS = {"scales": (list, ()), "presence": (float, 1.0), "biases": (str, "random")}
+SOURCE_OPTIONS = {
+    "scales": (list, ()),
+    "presence": (float, 1.0),
+    "biases": (str, "random"),
+    "positive": (list, ()),
+}
 
 
 class TicketError(ValueError):

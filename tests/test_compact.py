@@ -201,6 +201,36 @@ def test_a_compact_ticket_gives_the_ticket_s_outputs(name, tmp_path):
     assert sum(int(np.count_nonzero(leaf)) for _, leaf in leaves(small.params)) == kept
 
 
+@pytest.mark.parametrize("name", ["pooled", "flat images", "dense block, projection"])
+def test_a_compact_ticket_of_two_layers_for_each_holds_no_dead_univariate_channel(name):
+    """Behind a ReLU phi(alpha x) with alpha < 0 is 0, as is phi(beta) with beta < 0: they are gone."""
+    network, skip = RESIDUAL.get(name, (PLAIN.get(name), "carried"))
+    target = Target(*target_of(network))
+    source = source_of(target.network, 5, skip=skip, copies_per_sign=10, depth="2L")
+    made = construct(target, source, Smallest())
+    small = compact(source.network, parameters(source), made.mask)
+    x = images(target.network, 6)
+    wanted = made.ticket(x)
+    np.testing.assert_allclose(
+        made.factor * apply(*small, x), wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max()
+    )
+    layers = nn.by_layer(small.params)
+    constants = 0
+    for one in source.layout.univariate:
+        own = layers[one.path]
+        alpha = own["kernel"].reshape(one.inputs, -1)
+        beta = own.get("bias", np.zeros(alpha.shape[1]))
+        assert ((alpha != 0).sum(0) + (beta != 0) == 1).all(), "an input or a constant, and nothing else"
+        assert (beta >= 0).all()
+        first = one.path == source.layout.univariate[0].path  # images are of either sign
+        assert (alpha < 0).any() == first
+        assert first or alpha.shape[1] <= one.width / 2
+        constants += int((beta != 0).sum())
+    assert count_channels(source.network, made.mask).constants == constants > 0
+    again = compact(*small, nonzero(small.params))
+    assert again.network == small.network, "each is read"
+
+
 def test_a_compact_ticket_of_a_smooth_target_with_biases_everywhere():
     act = Activation("softplus")
     layers = (*(Conv("a", 3, (3, 3), padding=PAD), act, Residual("r", (Conv("b", 3, (1, 1)),)), act),)

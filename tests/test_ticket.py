@@ -71,12 +71,14 @@ def test_files_of_the_first_version_are_read_and_written_as_they_were(root: Path
 
 def test_a_source_with_every_option_comes_back(made: Ticket, tmp_path: Path):
     options = {"scales": {"conv1": 0.3, "*/bias": 2}, "presence": 0.25, "biases": "zero"}
+    options |= {"positive": ("conv1", "linear")}
     source = Source(made.source.network, 7, 2, "glorot_normal", 1.5, 3.0, **options)
     ticket.save(tmp_path / "t.safetensors", one := ticket.make(source, made.mask, 1.0))
     read = ticket.load(tmp_path / "t.safetensors")
     assert read == one
     assert read.source.scales == (("conv1", 0.3), ("*/bias", 2.0))
     assert (read.source.presence, read.source.biases) == (0.25, "zero")
+    assert read.source.positive == ("conv1", "linear")
 
 
 def test_counts_and_mask_follow_the_bits(made: Ticket):
@@ -272,6 +274,8 @@ FORGED = {  # what was changed, with a checksum that fits: (change, the field th
     "presence 1": (put("source", "presence", 1.0), "file"),
     "presence true": (put("source", "presence", True), "source.presence: expected float"),
     "presence 0": (put("source", "presence", 0.0), "source.presence"),
+    "positive of no layer": (put("source", "positive", ["conv9"]), "source.positive"),
+    "positive in another order": (put("source", "positive", ["linear", "conv1"]), "file"),
     "unknown biases": (put("source", "biases", "some"), "source.biases"),
     "factors by channel": (
         lambda entry: entry["source"]["network"]["layers"].insert(1, {"type": "ChannelScale", "name": "s"}),

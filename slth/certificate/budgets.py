@@ -22,10 +22,10 @@ from slth.certificate.steps import Apply, Lowered, Sum, behind, between, follow,
 from slth.construction import Construction
 from slth.construction.plan import centred
 from slth.nn.activations import ActivationInfo
-from slth.nn.graph import linear_maps
+from slth.nn.graph import is_nonnegative, linear_maps
 from slth.nn.layers import Activation, Conv
 from slth.source import Source, layer_scale, parameter
-from slth.source.layout import Univariate
+from slth.source.layout import Univariate, leading
 from slth.source.widths import first_info
 
 GRID = 2.0**-24
@@ -146,7 +146,9 @@ def setting_of(made: Construction) -> Setting:
         )
     target, solved = lower(made, made.params), linear_maps(source.network)
     info, means = first_info(made.target.network), centred(made.target.network, source.network, layout)
-    signs = 1 if info.mu_plus == info.mu_minus or _nonnegative(target) else 2
+    # One sign is solved alone where the leading layers leave no number below 0.
+    alone = is_nonnegative(made.target.network, leading(made.target.network))
+    signs = 1 if info.mu_plus == info.mu_minus or alone else 2
     raw, nodes = {0}, []
     for number, step in enumerate(target.steps, start=1):
         if isinstance(step, Apply):
@@ -168,12 +170,6 @@ def setting_of(made: Construction) -> Setting:
         nodes.append(Node(step, maps, True))
     nodes[-1] = nodes[-1]._replace(copied=False)
     return Setting(target, tuple(nodes), source, first, largest_weight(source, first.path), info)
-
-
-def _nonnegative(target: Lowered) -> bool:
-    """Whether the leading layers leave no number below 0, so that one sign is solved alone."""
-    infos = [info_of(layer) for layer in target.lead if isinstance(layer, Activation)]
-    return bool(infos) and infos[-1].homogeneous and infos[-1].mu_plus >= 0 >= infos[-1].mu_minus
 
 
 def largest_weight(source: Source, path: str) -> float:

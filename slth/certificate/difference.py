@@ -25,14 +25,14 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, is_max, windows
-from slth.certificate.pair import Node, Pair, Place, points, unsplit
+from slth.certificate.pair import Node, Pair, Place, Univariate, points
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes
 from slth.certificate.steps import Fixed, Range, Sum, applied, between, summed
 from slth.nn.layers import Activation
 from slth.nn.pooling import Pool
 
 CELLS = 1024
-"""Arguments at which the remainder of the first activation is tabulated."""
+"""Arguments at which the remainder of a univariate layer's activation is tabulated."""
 Summary = Float[np.ndarray, "4 n"]
 """For each of n sets of inputs: largest and mean bound of a copy, largest |u|, share of unstable copies."""
 
@@ -44,13 +44,16 @@ def propagate(pair: Pair, values: Sequence[Range], *, signed: bool) -> list[Rang
       values: ranges of the target's values at every place.
       signed: whether signs are kept.
     """
-    deltas = [_start(pair, values[0], signed=signed)]
+    deltas = [Range(*(np.zeros_like(values[0].mid) for _ in Range._fields))]
     for step, place in zip(pair.steps, pair.places[1:], strict=True):
         if isinstance(step, Node):
             delta = missed(step, place, values) + amplified(step.kept, deltas)
         else:
             base = pair.places[step.reads].base(values[step.reads])
-            delta = _after(step.layer, base, deltas[step.reads], signed=signed).widened(step.rounding)
+            if isinstance(step, Univariate):
+                delta = _departed(step, base + deltas[step.reads], signed=signed)
+            else:
+                delta = _after(step.layer, base, deltas[step.reads], signed=signed).widened(step.rounding)
         deltas.append(delta if signed else Range(np.zeros_like(delta.mid), delta.size))
     return deltas
 
@@ -69,11 +72,11 @@ def amplified(kept: Sum, deltas: Sequence[Range]) -> Range:
     return summed(kept, deltas)
 
 
-def _start(pair: Pair, x: Range, *, signed: bool) -> Range:
-    """The errors at place 0, what phi(alpha x) departs from its two lines: at most r(|alpha| R); and with
-    signs, that at the middle of x, and how much it can change over the range of x."""
-    phi, alpha, index, rounding = pair.first
-    info, x = info_of(phi), unsplit(pair, x)
+def _departed(step: Univariate, x: Range, *, signed: bool) -> Range:
+    """What phi(alpha x) of the ticket's x departs from its two lines: at most r(|alpha| R); and with signs,
+    that at the middle of x, and how much it can change over the range of x."""
+    phi, alpha, index, rounding, *_ = step
+    info = info_of(phi)
     shape = (*x.mid.shape[:-1], len(alpha))
     if info.homogeneous:
         return Range(np.zeros(shape), np.broadcast_to(rounding, shape))
@@ -86,7 +89,7 @@ def _start(pair: Pair, x: Range, *, signed: bool) -> Range:
     whole = Range(np.zeros(shape), worst)
     if not signed:
         return whole
-    centre, straight = _departure(pair, x.mid)
+    centre, straight = _departure(step, x.mid)
     ends = alpha * (mid - rad), alpha * (mid + rad)
     least, largest = slopes(phi, np.minimum(*ends), np.maximum(*ends))
     lines = min(info.mu_plus, info.mu_minus), max(info.mu_plus, info.mu_minus)
@@ -95,12 +98,11 @@ def _start(pair: Pair, x: Range, *, signed: bool) -> Range:
     return _both(Range(centre, steep * np.abs(alpha) * rad + rounded), whole)
 
 
-def _departure(pair: Pair, x: Values) -> tuple[Values, Values]:
+def _departure(step: Univariate, x: Values) -> tuple[Values, Values]:
     """phi(alpha x) less phi(0) and the line on its side of 0, and what it is taken from."""
-    phi, alpha, index, _ = pair.first
-    info, argument = info_of(phi), alpha * x[..., index]
+    info, argument = info_of(step.layer), step.alpha * x[..., step.input]
     straight = np.where(argument >= 0, info.mu_plus, info.mu_minus) * argument + info.offset
-    return np.where(alpha == 0, 0.0, evaluate(phi, argument) - straight), straight
+    return np.where(step.alpha == 0, 0.0, evaluate(step.layer, argument) - straight), straight
 
 
 def _both(a: Range, b: Range) -> Range:
@@ -170,15 +172,18 @@ def _largest(layer: Pool, base: Range, delta: Range) -> Range:
 
 def at(pair: Pair, images: Values) -> tuple[list[Values], list[Values]]:
     """The target's values and delta at every place, for single inputs, without any bound of rounding."""
-    x, values = points(pair, images)
-    deltas = [_departure(pair, x)[0]]
+    values = points(pair, images)
+    deltas = [np.zeros_like(values[0])]
     for step in pair.steps:
         if isinstance(step, Node):
             deltas.append(summed(step.missed, values) + summed(step.kept, deltas))
+            continue
+        place, delta = pair.places[step.reads], deltas[step.reads]
+        base = place.carried(values[step.reads]) + place.constant
+        if isinstance(step, Univariate):
+            deltas.append(_departure(step, base + delta)[0])
         else:
-            place = pair.places[step.reads]
-            base = place.carried(values[step.reads]) + place.constant
-            deltas.append(applied(step.layer, base + deltas[step.reads]) - applied(step.layer, base))
+            deltas.append(applied(step.layer, base + delta) - applied(step.layer, base))
     return values, deltas
 
 
@@ -187,7 +192,7 @@ def summaries(pair: Pair, values: Sequence[Range], deltas: Sequence[Range]) -> d
     return {
         step.target.path: _summary(pair.places[number], values[number], deltas[number].size)
         for number, step in enumerate(pair.steps, start=1)
-        if isinstance(step, Node)
+        if isinstance(step, Node) and step.target.path  # none: x+ and x- of a univariate layer
     }
 
 

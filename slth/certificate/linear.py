@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.certificate.arithmetic import gamma, is_max, moved_transposed, transposed
-from slth.certificate.pair import Node, Pair, Place
+from slth.certificate.pair import Node, Pair, Place, Univariate
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, slopes
 from slth.certificate.steps import Apply, Range, Sum, between
 from slth.nn.layers import Activation
@@ -124,7 +124,9 @@ class _Backward:
             form = side.forms.pop(number + 1, None)
             if form is None:
                 continue
-            if isinstance(step, Apply):
+            if isinstance(step, Univariate):
+                side.total.add(form, *side.values[number + 1])
+            elif isinstance(step, Apply):
                 self.same(step, side, form, number + 1)
             elif side is self.ticket:
                 self.node(step, place, form)

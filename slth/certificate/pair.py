@@ -10,9 +10,12 @@ of each input, and with the target's weights w and bias b,
 
     delta_c' = sum_j (v~ - w)_jc' u_j + (sum of the constants - b)_c' + sum_c v_cc' delta_c.
 
-Place 0 stands behind the extra first layer. What that layer reads (the input, or what the target's leading
-layers make of it) is x alone where no such number is negative, else x+ = max(x, 0) and x- = max(-x, 0):
-phi(alpha x) is near phi(0) plus a multiple of each.
+Place 0 is what the first layer reads: the input, or what the target's leading layers make of it. Where a
+univariate layer reads x (place 0 in L + 1, the input of every linear layer in 2L), phi(alpha x) is phi(0),
+plus a multiple of x alone where no such number is negative, else of x+ = max(x, 0) and of x- = max(-x, 0),
+plus what phi departs from these lines. All channels of an input share its error: the layer behind passes on
+that of x (or of x+ and x-) with the sums v~, and delta of the channels themselves is the departure alone,
+which is 0 where phi is positively homogeneous.
 """
 
 from typing import NamedTuple
@@ -68,12 +71,22 @@ class Node(NamedTuple):
 
 
 class Univariate(NamedTuple):
-    """The extra first layer: channel c is phi(alpha_c x_input), or a constant where alpha is 0."""
+    """A univariate layer: channel c is phi(alpha_c x_input), or a constant where alpha is 0."""
 
     layer: Activation
     alpha: Float[np.ndarray, " channels"]
     input: Int[np.ndarray, " channels"]
+    """By channel, that of the ticket at the place of x."""
     rounding: Float[np.ndarray, " channels"]
+    reads: int
+    """The place of x."""
+    lines: int
+    """The place of x+ and x-, or again of x."""
+
+    @property
+    def target(self) -> Apply:
+        """The target's values stay what they are."""
+        return Apply(Activation("identity"), self.lines)
 
 
 class Pair(NamedTuple):
@@ -81,11 +94,8 @@ class Pair(NamedTuple):
 
     lead: tuple[Fixed, ...]
     """Leading layers, which stand before place 0."""
-    signed: bool
-    """Whether place 0 has the values x+ and x-, not x alone."""
-    first: Univariate
     places: tuple[Place, ...]
-    steps: tuple[Node | Apply, ...]
+    steps: tuple[Node | Univariate | Apply, ...]
     """A layer without parameters is the same in both."""
     factor: float
     """lambda."""
@@ -93,39 +103,24 @@ class Pair(NamedTuple):
     @property
     def target(self) -> tuple[Step, ...]:
         """The target's steps, scaled."""
-        return tuple(step.target if isinstance(step, Node) else step for step in self.steps)
-
-
-def _split(pair: Pair, low: Values, high: Values) -> Values:
-    """The least values at place 0 for numbers between low and high; the largest, if these two are swapped."""
-    return np.concatenate([np.maximum(low, 0.0), np.maximum(-high, 0.0)], -1) if pair.signed else low
+        return tuple(step if isinstance(step, Apply) else step.target for step in self.steps)
 
 
 def inputs(pair: Pair, low: Values, high: Values) -> Range:
     """Ranges at place 0 for inputs of the network between low and high."""
-    low, high = behind(pair.lead, low, high)
-    return between(_split(pair, low, high), _split(pair, high, low))
+    return between(*behind(pair.lead, low, high))
 
 
-def unsplit(pair: Pair, start: Range) -> Range:
-    """The range of x itself, from that at place 0."""
-    if not pair.signed:
-        return start
-    (above, below), (most, least) = (np.split(a, 2, -1) for a in (start.low, start.high))
-    return between(above - least, most - below)
-
-
-def points(pair: Pair, images: Values) -> tuple[Values, list[Values]]:
-    """What the extra first layer reads, and the (scaled) target's values at every place, for images."""
-    x = led(pair.lead, images)
-    return x, follow(pair.target, _split(pair, x, x))
+def points(pair: Pair, images: Values) -> list[Values]:
+    """The (scaled) target's values at every place, for images."""
+    return follow(pair.target, led(pair.lead, images))
 
 
 def hull(pair: Pair, images: Values, batch: int) -> list[Range]:
     """The smallest ranges that hold the values of all images at every place (n = 1), a `MARGIN` wider."""
     low, high = ([np.full(1, end)] * len(pair.places) for end in (np.inf, -np.inf))
     for start in range(0, len(images), batch):
-        _, values = points(pair, images[start : start + batch])
+        values = points(pair, images[start : start + batch])
         low = [np.minimum(a, x.min(0, keepdims=True)) for a, x in zip(low, values, strict=True)]
         high = [np.maximum(a, x.max(0, keepdims=True)) for a, x in zip(high, values, strict=True)]
     ranges = []

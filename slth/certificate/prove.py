@@ -114,7 +114,7 @@ def certify(
     and ``linear`` evaluates both networks in float64 at each.
 
     Args:
-      made: a construction of L + 1 (`slth.construct`).
+      made: a construction (`slth.construct`).
       domain: `box`, `ball` or `examples`, in the units that the network reads.
       method: "interval" or "linear"; the latter is never the looser one, and slower.
       slack: what float32 may add to the error of an output; None measures it as `SAFETY` times the largest
@@ -123,7 +123,7 @@ def certify(
       exact_output: certify the hidden layers of the ticket alone, below the target's own last linear layer,
         which reads of the copies of every value the one with the least bound.
     Returns: the bounds, in the units of the target's outputs, and what is known of each node.
-    Raises: ValueError for a domain or method that does not fit, or a source of 2L.
+    Raises: ValueError for a domain or method that does not fit, or a source that is not of the target.
 
     Example:
       >>> import jax, slth
@@ -200,10 +200,11 @@ def exact_node(pair: Pair, number: int, errors: list[Float[np.ndarray, "..."]]) 
     """
     node = pair.steps[number]
     assert isinstance(node, Node)
-    (entry,), (copied,) = node.target.maps, node.kept.maps  # a target ends in a linear layer
-    place = pair.places[entry.reads]
-    if len(place.owner) > 1 or not (place.gain[0][place.owned] == 1).all():
+    if not any(isinstance(step, Node) and step.target.path for step in pair.steps[:number]):
         raise ValueError("certificate: exact_output needs a linear layer before the last one")
+    # A target ends in a linear layer; behind a univariate layer its weights act on what that layer reads.
+    (entry,), copied = node.target.maps, node.kept.maps[-1]
+    place = pair.places[entry.reads]
     error = errors[entry.reads].reshape(-1, len(place.owner[0])).mean(0)
     order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
     best = np.full(place.shape[-1], -1)

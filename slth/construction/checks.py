@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from slth.construction.solvers import Solver
-from slth.source import Source, layer_scale, layout_of
+from slth.source import Source, layer_scale
 from slth.source.scales import missed_share
 from slth.source.widths import first_activation, first_info
 from slth.subset_sum.problem import MAX_ENUMERATED
@@ -72,7 +72,7 @@ def _check_source(target: Target, source: Source, solver: Solver) -> None:
             f"{source.multiplicity}: make the source of this multiplicity with "
             "slth.Source.of(target, copies=...)"
         )
-    layout = layout_of(target.network, source.network, source.multiplicity)
+    layout = source.checked_layout(target.network)
     if layout.depth == "L+1" and source.multiplicity > solver.most_copies:
         raise ValueError(
             f"source.multiplicity: {type(solver).__name__} solves problems of at most {solver.most_copies} "

@@ -21,6 +21,7 @@ from slth.nn.graph import (
     flattening,
     graph,
     is_homogeneous,
+    is_nonnegative,
     linear_maps,
     sums,
     value_shapes,
@@ -186,12 +187,8 @@ def _read(target: Network, value: int, *, nonnegative: bool) -> Read:
       nonnegative: whether the network's inputs cannot be.
     """
     before, flat = behind(target, value), flattening(target, value)
-    activations = [layer for layer in before.layers if isinstance(layer, Activation)]
-    if activations:
-        info = activation_info(activations[-1].kind, activations[-1].slope)
-        nonnegative = info.homogeneous and info.mu_plus >= 0 >= info.mu_minus
-    elif before.name:
-        nonnegative = False
+    if before.name or any(isinstance(layer, Activation) for layer in before.layers):
+        nonnegative = is_nonnegative(target, value)
     return Read(flat.shape if flat else value_shapes(target)[value], flat and flat.layer, nonnegative)
 
 

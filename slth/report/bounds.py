@@ -26,7 +26,7 @@ FIELDS = {"mean_bound": "mean", "budget": "tolerance", "budget_met": "met", "gai
 
 
 class Proof(NamedTuple):
-    """A certificate and Theorem 2 over one domain, held against the errors found on inputs of it.
+    """A certificate and Theorem 2 (of L + 1) over one domain, held against the errors found on inputs of it.
 
     Example:
       >>> from slth import report
@@ -36,7 +36,8 @@ class Proof(NamedTuple):
 
     name: str
     certificate: Certificate
-    theorem: Theorem
+    theorem: Theorem | None
+    """None of a ticket of 2L: the theorem is about L + 1."""
     error: float
     """Largest error found."""
     tried: int
@@ -71,7 +72,7 @@ def _section(proof: Proof) -> dict[str, Any]:
     found = proof._asdict()
     made = found.pop("certificate")
     return found | {
-        "theorem": {name: getattr(proof.theorem, name) for name in THEOREM + MORE_THEOREM},
+        "theorem": {name: getattr(proof.theorem, name, None) for name in THEOREM + MORE_THEOREM},
         "bound": float(made.bound.max()),
         "mean_bound": float(made.bound.mean()),
         "holds": proof.violations == 0,
@@ -112,12 +113,13 @@ def layer_bounds(proof: Proof | None) -> dict[str, dict[str, Any]]:
     """
     if proof is None:
         return {}
-    bounds = {layer.path: layer._asdict() for layer in proof.certificate.layers}
-    rows = {}
-    for budget in proof.theorem.layers:
-        found = bounds[budget.layer] | budget._asdict()
-        rows[budget.layer] = {column: found[FIELDS.get(column, column)] for column in LAYER_BOUNDS}
-    return rows
+    found = {layer.path: layer._asdict() for layer in proof.certificate.layers}
+    for budget in proof.theorem.layers if proof.theorem else ():
+        found[budget.layer] |= budget._asdict()
+    return {
+        path: {column: row.get(FIELDS.get(column, column)) for column in LAYER_BOUNDS}
+        for path, row in found.items()
+    }
 
 
 def error_metrics(comparison: Comparison, off: Float[np.ndarray, "n outputs"]) -> dict[str, Any]:

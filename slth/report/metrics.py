@@ -88,6 +88,7 @@ def source_metrics(ticket: Ticket, *, knows_target: bool = False) -> dict[str, A
         **{name: getattr(source, name) for name in plain},
         "univariate": _univariate(ticket),
         "scales": dict(source.scales),
+        "positive": list(source.positive),
         "present": present(source),
         "knows_target": knows_target,
         "sha256": ticket.source_sha256,

@@ -136,7 +136,8 @@ def _table(rows: Mapping[str, str]) -> Table:
 def _width(source: Mapping[str, Any]) -> str:
     if source["univariate"] is None:
         return f"{source['multiplicity']} copies a channel"
-    return f"{source['univariate']} univariate channels for each input and sign"
+    alone = ", positive ones alone behind a ReLU" if source.get("positive") else ""
+    return f"{source['univariate']} univariate channels for each input and sign{alone}"
 
 
 def _interval(interval: Sequence[float] | None) -> str:

@@ -1,6 +1,6 @@
 """Whether a source is one of a target: its settings are read off its widths, and its network compared."""
 
-from slth.nn.graph import behind, graph, linear_maps, sums, value_shapes
+from slth.nn.graph import behind, graph, is_nonnegative, linear_maps, sums, value_shapes
 from slth.nn.network import Network
 from slth.source.layout import MOST_CONSTANTS, SKIP, UNIVARIATE, Layout, made_layout
 from slth.source.widths import check_covered, widened
@@ -8,13 +8,14 @@ from slth.source.widths import check_covered, widened
 HINT = "make the source of this target and multiplicity with slth.Source.of(target, copies=...)"
 
 
-def layout_of(target: Network, network: Network, multiplicity: int) -> Layout:
+def layout_of(target: Network, network: Network, multiplicity: int, *, positive: bool = False) -> Layout:
     """The layout that a source's widths and names imply, for files that hold no more than its network.
 
     Args:
       target: spec of the target, without batch norm.
       network: spec of a source of L + 1 or 2L (`slth.source.source_network`).
       multiplicity: m.
+      positive: whether the source has layers of positive weights (`slth.Source`).
     Returns: the layout; `slth.Source.of` gives the one that its source was made with.
     Raises: ValueError where the source is not one of this target, naming the layer, what was expected and
       what to do.
@@ -43,20 +44,22 @@ def layout_of(target: Network, network: Network, multiplicity: int) -> Layout:
         if path not in wide:
             raise ValueError(f"source: it has no layer {path}, which a source of this target has: {HINT}")
     first, front = wide[hidden.path].layer, wide[front_path]
-    inputs = value_shapes(network)[front.reads][-1]
-    half = front.layer.features // 2  # N c + K
+    width, signs = front.layer.features, 1 if positive and is_nonnegative(network, front.reads) else 2
+    each = signs * value_shapes(network)[front.reads][-1]  # width = N each + 2 K
     if not front.layer.use_bias:
-        copies, constants = half // inputs, 0
+        copies, constants = width // each, 0
     elif depth == "2L":
-        few = 2 * half <= MOST_CONSTANTS * (inputs + 2)
-        copies, constants = half // (inputs + 2) if few else (half - MOST_CONSTANTS) // inputs, 1
+        few = 2 * width <= MOST_CONSTANTS * (each + 4)
+        copies, constants = width // (each + 4) if few else (width - 2 * MOST_CONSTANTS) // each, 1
     elif others:
         constants = first.features - multiplicity * hidden.features
-        copies = (half - constants) // inputs
+        copies = (width - 2 * constants) // each
     else:  # no hidden layer says how many constants there are
-        copies = (half - multiplicity) // inputs
-        constants = half - copies * inputs
-    layout = made_layout(target, multiplicity, max(copies, 1), max(constants, 0), skip, depth)
+        copies = (width - 2 * multiplicity) // each
+        constants = (width - copies * each) // 2
+    layout = made_layout(
+        target, multiplicity, max(copies, 1), max(constants, 0), skip, depth, positive=positive
+    )
     found = _described(network)
     expected = _described(widened(target, layout, own_biases=first.use_bias))
     for part in (*(f"layer {path}" for path in linear_maps(target)), *expected, *found):

@@ -35,6 +35,7 @@ def parameter(source: Source, path: str) -> Float32[Array, "..."]:
         return random.snap(np.float32(bias_scale(source, layer)) * random.uniform(key, shape))
     draw = random.normal if source.init.endswith("normal") else random.uniform
     values = random.snap(np.float32(layer_scale(source, layer)) * draw(key, shape))
+    values = jnp.abs(values) if layer in source.positive else values
     return values if source.presence == 1 else jnp.where(_edges(source, path), values, 0)
 
 

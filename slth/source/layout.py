@@ -11,6 +11,9 @@ The source of L + 1 mirrors its target and has one more layer, in front of the t
 The source of 2L has a univariate layer in front of *every* linear layer, and the layers themselves keep the
 target's widths. Univariate layers make constants afresh, so none is carried.
 
+Where what a univariate layer reads cannot be negative, its weights may be positive alone: N channels for each
+input are then enough.
+
 Source: Burkholz, ICML 2022, theorem on L + 1 layers (widths m (c + 1), which is K = m); Malach et al. 2020,
 Pensia et al. 2020 and da Cunha et al. 2022 for two layers for each.
 """
@@ -19,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
-from slth.nn.graph import Map, Skip, Sum, behind, flattening, graph, sums, value_shapes
+from slth.nn.graph import Map, Skip, Sum, behind, flattening, graph, is_nonnegative, sums, value_shapes
 from slth.nn.layers import ChannelScale
 from slth.nn.network import Network
 from slth.nn.spec import Stateless
@@ -35,7 +38,8 @@ MOST_CONSTANTS = 64
 
 @dataclass(frozen=True)
 class Univariate:
-    """A layer of univariate channels: 2 N c of them (signs are random: about N for each), then 2 K biases."""
+    """A layer of univariate channels: 2 N c of them (signs are random: about N for each), or N c of positive
+    weight, then 2 K biases."""
 
     path: str
     inputs: int
@@ -44,11 +48,13 @@ class Univariate:
     """N, channels for each input and sign."""
     constants: int
     """K, constants wanted: half of the 2 K channels with a bias are 0 behind a ReLU."""
+    positive: bool = False
+    """Whether its weights are positive."""
 
     @property
     def first_constant(self) -> int:
         """Number of the first channel with a bias."""
-        return 2 * self.copies * self.inputs
+        return (1 if self.positive else 2) * self.copies * self.inputs
 
     @property
     def width(self) -> int:
@@ -140,13 +146,20 @@ def unflattened(target: Network, value: int) -> Shape:
     return value_shapes(target)[value] if flat is None else flat.shape
 
 
-def made_layout(target: Network, m: int, copies: int, constants: int, skip: str, depth: str) -> Layout:
-    """The layout of the source with these settings (see `source_network`)."""
+def made_layout(
+    target: Network, m: int, copies: int, constants: int, skip: str, depth: str, *, positive: bool
+) -> Layout:
+    """The layout of the source with these settings (see `source_network`).
+
+    Args:
+      positive: whether univariate weights are positive where what they read cannot be below 0.
+    """
     doubled = depth == "2L"
     fresh = min(2 * copies, MOST_CONSTANTS) if doubled and constants else constants
 
     def univariate(path: str, value: int) -> Univariate:
-        return Univariate(path, unflattened(target, value)[-1], copies, fresh)
+        alone = positive and is_nonnegative(target, value)
+        return Univariate(path, unflattened(target, value)[-1], copies, fresh, alone)
 
     nodes = []
     for number, step in enumerate(graph(target)):

@@ -59,6 +59,7 @@ class Source:
       presence: p in (0, 1]; each weight is there with probability p and else exactly 0, so that no subset sum
         can use it (an Erdos-Renyi source). No scale is corrected for it.
       biases: "random" or "zero".
+      positive: paths of layers whose weights are the absolute values of those above, such as U[0, s].
       layout: which layers and channels stand for what of a target (`slth.source.layout`); None for a network
         that was made for no target, or read from a file.
       knows_target: whether a scale was read off the target or its activations; for the record only.
@@ -85,6 +86,7 @@ class Source:
     scales: Mapping[str, float] | Scales = ()
     presence: float = 1.0
     biases: Biases = "random"
+    positive: tuple[str, ...] = ()
     layout: Layout | None = field(default=None, compare=False, repr=False)
     knows_target: bool = field(default=False, compare=False, repr=False)
 
@@ -110,13 +112,21 @@ class Source:
         if not (isinstance(self.presence, int | float) and 0 < self.presence <= 1):
             raise ValueError(f"source.presence: expected a probability in (0, 1], got {self.presence!r}")
         object.__setattr__(self, "scales", self._checked_scales())
+        object.__setattr__(self, "positive", self._checked_positive())
 
     def layout_for(self, target: Network) -> Layout:
         """The layout that the source was made with, or the one that its names and widths imply for a target.
 
         Raises: ValueError if the source is not one of the target.
         """
-        return self.layout or layout_of(target, self.network, self.multiplicity)
+        return self.layout or self.checked_layout(target)
+
+    def checked_layout(self, target: Network) -> Layout:
+        """The layout that the source's names and widths imply for a target (`layout_of`).
+
+        Raises: ValueError if the source is not one of the target.
+        """
+        return layout_of(target, self.network, self.multiplicity, positive=bool(self.positive))
 
     def _checked_scales(self) -> Scales:
         given = self.scales.items() if isinstance(self.scales, Mapping) else self.scales
@@ -134,6 +144,17 @@ class Source:
                         f"source.scales: expected pairs of a pattern and a positive number, got {pair!r}"
                     )
         return tuple((pattern, float(factor)) for pattern, factor in given)
+
+    def _checked_positive(self) -> tuple[str, ...]:
+        """The paths in the order of the layers."""
+        given, known = self.positive, linear_maps(self.network)
+        wrong = [path for path in given if path not in known] if isinstance(given, tuple) else [given]
+        if wrong:
+            raise ValueError(
+                f"source.positive: expected a tuple of paths of layers, got {wrong[0]!r}; there are "
+                + ", ".join(known)
+            )
+        return tuple(path for path in known if path in given)
 
     @classmethod
     def of(
@@ -155,6 +176,7 @@ class Source:
         constants: int | None = None,
         own_biases: bool | None = None,
         skip: str = "carried",
+        univariate_signs: str = "random",
         target_scale: float | None = None,
     ) -> "Source":
         r"""A random network wide enough for a ticket of ``target``; it knows nothing of the target's weights.
@@ -181,6 +203,8 @@ class Source:
           constants: K of each hidden layer of L+1; 0: a source without biases.
           own_biases: whether hidden layers have biases too, from which they make constants afresh.
           skip: "carried" or "random" (see `slth.source.source_network`).
+          univariate_signs: "random", or "positive": where no input of a univariate layer can be below 0, as
+            behind a ReLU, its weights are positive, and N channels for each input do what 2N did.
           target_scale: makes every layer's scale this share of the target's largest weight there. Such a
             source has ``knows_target`` set.
         Raises: ValueError for a setting out of range, or a target that no construction covers.
@@ -222,6 +246,7 @@ class Source:
             skip=skip,
             own_biases=defaults.own_biases if own_biases is None else own_biases,
             depth=depth,
+            univariate_signs=univariate_signs,
         )
         source = cls(
             wide.network,
@@ -233,6 +258,7 @@ class Source:
             scales=scales,
             presence=presence,
             biases=biases,
+            positive=tuple(one.path for one in wide.layout.univariate if one.positive),
             layout=wide.layout,
         )
         return _fitted(source, target, images, reach, target_scale)

@@ -29,6 +29,7 @@ def source_network(
     skip: str = "carried",
     own_biases: bool = False,
     depth: str = "L+1",
+    univariate_signs: str = "random",
 ) -> Wide:
     """The spec of a source wide enough for ``target``, and its layout (see `slth.source.layout`).
 
@@ -43,6 +44,8 @@ def source_network(
       own_biases: whether every layer has random biases, so that constants are made afresh and a neuron's own
         bias is one more variable; else univariate layers alone have, and constants come from there.
       depth: "L+1" or "2L".
+      univariate_signs: "random", or "positive": univariate layers have N channels for each input, of positive
+        weight, where no input can be below 0 and phi has another slope there, as behind a ReLU.
     Returns: the spec and its layout. `slth.Source.of` calls this with widths that suit the target.
     Raises: ValueError for a number or word that is out of range, or a target that `check_covered` refuses.
 
@@ -61,8 +64,11 @@ def source_network(
         raise ValueError(f"source.own_biases: expected True or False, got {own_biases!r}")
     checked_word("source.skip", skip, ("carried", "random"))
     checked_word("source.depth", depth, ("L+1", "2L"))
+    checked_word("source.univariate_signs", univariate_signs, ("random", "positive"))
     check_covered(target, skip)
-    layout = made_layout(target, multiplicity, copies_per_sign, constants, skip, depth)
+    info = first_info(target)
+    positive = univariate_signs == "positive" and info.mu_plus != info.mu_minus
+    layout = made_layout(target, multiplicity, copies_per_sign, constants, skip, depth, positive=positive)
     return Wide(widened(target, layout, own_biases=own_biases), layout)
 
 

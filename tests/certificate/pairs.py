@@ -138,23 +138,23 @@ def drawn_target(rng, network):
     return Target(network, jax.tree.map(lambda a: draw(a).astype(np.float32), shapes))
 
 
-def random_ticket(rng, network, skip="carried", *, solved):
+def random_ticket(rng, network, skip="carried", *, solved, depth="L+1"):
     """Random parameters, a random source, and a mask: constructed, or drawn without a look at the target."""
     target = drawn_target(rng, network)
-    source = source_of(
-        network, M, seed=int(rng.integers(2**32)), skip=skip, constants=CONSTANTS, bias_scale=2.0
-    )
+    seed = int(rng.integers(2**32))
+    source = source_of(network, M, seed=seed, skip=skip, constants=CONSTANTS, bias_scale=2.0, depth=depth)
     if not solved:
         return drawn_ticket(rng, target, source)
     return ticket_of(construct(target, source, (Best, Smallest)[rng.integers(2)]()))
 
 
 def drawn_ticket(rng, target, source, factor=0.7, scales=None):
-    """A ticket whose mask is drawn: copy k of channel j is source channel j M + k."""
+    """A ticket whose mask is drawn: copy k of channel j is source channel j M + k; in 2L it is j."""
     nodes = sums(target.network)
+    m = 1 if source.layout.depth == "2L" else M
     ones = {step.path: np.ones(step.features) for step in nodes}
     columns = {
-        step.path: np.arange(step.features * (M if step is not nodes[-1] else 1)).reshape(step.features, -1)
+        step.path: np.arange(step.features * (m if step is not nodes[-1] else 1)).reshape(step.features, -1)
         for step in nodes
     }
     mask = _random_mask(rng, source)
@@ -167,12 +167,11 @@ def _random_mask(rng, source):
     for path, shape in nn.parameter_shapes(source.network).items():
         layer, _, leaf = path.rpartition("/")
         layers.setdefault(layer, {})[leaf] = rng.random(shape) < 0.5
-    first = layers["univariate"]
-    cin, width = first["kernel"].shape[-2:]
-    reads = rng.integers(-1, cin, width)
-    single = np.arange(cin)[:, None] == reads
-    first["kernel"] = np.broadcast_to(single, first["kernel"].shape).copy()
-    first["bias"] &= reads < 0
+    for one in source.layout.univariate:
+        kept = layers[one.path]
+        reads = rng.integers(-1, one.inputs, one.width)
+        kept["kernel"] = (np.arange(one.inputs)[:, None] == reads).reshape(kept["kernel"].shape)
+        kept["bias"] &= reads < 0
     return prune(source.network, nn.nested(layers))
 
 

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-import slth
 from slth import nn
 from slth.certificate import Certificate, ball, box, certify, difference, examples
 from slth.certificate.arithmetic import correlate
@@ -24,11 +23,11 @@ ABOVE = 1 + 1e-9  # what float64 adds to an error that reaches its bound
 apply = jax.jit(nn.apply, static_argnums=0)
 
 
-def shares(rng, kinds, draws, solved):
+def shares(rng, kinds, draws, solved, depth="L+1"):
     """By method the bounds, and the largest |error| / bound that search finds: random tickets of one random
     network, over boxes and balls."""
     network, skip = random_network(rng, *kinds)
-    tickets = [random_ticket(rng, network, skip, solved=i < solved) for i in range(draws)]
+    tickets = [random_ticket(rng, network, skip, solved=i < solved, depth=depth) for i in range(draws)]
     low, high = [], []
     bounds = {method: [] for method in METHODS}
     for ticket in tickets:
@@ -44,6 +43,7 @@ def shares(rng, kinds, draws, solved):
     return stacked, worst, network
 
 
+@pytest.mark.parametrize("depth", ["L+1", "2L"])
 @pytest.mark.parametrize(
     "seed, kinds",
     [
@@ -51,8 +51,8 @@ def shares(rng, kinds, draws, solved):
         (3, ["relu", "tanh"]),
     ],
 )
-def test_no_input_exceeds_the_bound(seed, kinds):
-    bounds, worst, network = shares(np.random.default_rng(seed), kinds, draws=6, solved=2)
+def test_no_input_exceeds_the_bound(seed, kinds, depth):
+    bounds, worst, network = shares(np.random.default_rng(seed), kinds, draws=6, solved=2, depth=depth)
     assert (worst <= ABOVE).all(), network
     assert worst.max() > 0.3, "the search for large errors finds some"
     assert (bounds[1] <= bounds[0] * ABOVE).all(), "linear is never the looser one"
@@ -95,6 +95,35 @@ def test_single_images_are_exact():
         assert (made.bound <= together.bound).all()
         ball_of_nothing = certify(ticket.made, ball(x, 0.0), "linear", slack=0.0)
         np.testing.assert_allclose(ball_of_nothing.bound, made.bound, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_single_images_are_exact_in_two_layers_for_each(seed):
+    rng = np.random.default_rng([1, seed])
+    kinds = [["relu"], ["leaky_relu", "relu"], ["tanh"], ["gelu", "relu"]][seed % 4]
+    network, skip = random_network(rng, *kinds)
+    ticket = random_ticket(rng, network, skip, solved=False, depth="2L")
+    x = rng.normal(size=(5, *network.input_shape))
+    single = certify(ticket.made, examples(x), "linear", slack=0.0)
+    np.testing.assert_allclose(single.bound, ticket.error(x), rtol=1e-9, atol=1e-11)
+    assert (single.bound <= certify(ticket.made, examples(x), slack=0.0).bound).all()
+
+
+def test_every_breakpoint_of_a_tiny_ticket_of_two_layers_is_below_the_bound():
+    """On one input both networks are piecewise linear: the largest error is at a kink or at an end."""
+    network = Network((1,), (Dense("a", 2), RELU, Dense("b", 2), RELU, Dense("c", 1)))
+    rng = np.random.default_rng(14)
+    grid = np.linspace(-1, 1, 200_001)[:, None]
+    for solved in (True, True, False, False):
+        ticket = random_ticket(rng, network, solved=solved, depth="2L")
+        largest = ticket.error(grid).max()
+        whole, signed = (certify(ticket.made, box(-1, 1), method, slack=0.0).bound for method in METHODS)
+        assert 0 < largest <= signed[0, 0] <= whole[0, 0]
+        parts = grid[:-1:2000, 0], grid[2000::2000, 0]
+        near = ball(np.mean(parts, 0)[:, None], 0.01)
+        split = certify(ticket.made, near, "linear", slack=0.0).bound.max()
+        assert largest <= split * ABOVE
+        assert split <= 1.2 * largest, "bounds of small intervals are nearly exact"
 
 
 def test_float32_stays_within_the_slack():
@@ -174,9 +203,6 @@ def test_errors_name_what_is_wrong():
         box(1, 0)
     with pytest.raises(ValueError, match="finite"):
         box(0, np.inf)
-    doubled = replace(ticket.made, source=slth.Source.of(ticket.target, 3, depth="2L"))
-    with pytest.raises(ValueError, match="certificate: it bounds tickets of L\\+1 layers"):
-        certify(doubled, box(0, 1))
 
 
 def test_small_balls_cost_little_more_than_the_error_at_their_middle():

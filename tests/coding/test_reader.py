@@ -32,6 +32,7 @@ CASES = {
     "dense, uniform": ("dense", {"init": "uniform", "biases": "zero"}, Robust()),
     "conv": pytest.param("conv", {}, Robust(), marks=SLOW),
     "conv, 2L": ("conv", {"depth": "2L"}, Robust()),
+    "conv, 2L, positive": ("conv", {"depth": "2L", "univariate_signs": "positive"}, Robust()),
     "residual": pytest.param(
         "residual", {"scale": 1.5, "scales": {"*conv1": 1.1, "univ*/bias": 0.9}}, Robust(), marks=SLOW
     ),

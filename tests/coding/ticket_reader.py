@@ -44,7 +44,7 @@ def read(path: str | Path) -> Ticket:
     if hashlib.sha256(text.encode() + b"\0" + data[start:]).hexdigest() != checksum:
         raise ValueError("the checksum is wrong")
     arrays = {name: data[start + a : start + b] for name, (a, b) in offsets.items()}
-    source = {"scales": [], "presence": 1.0, "biases": "random"} | entry["source"]
+    source = {"scales": [], "presence": 1.0, "biases": "random", "positive": []} | entry["source"]
     if entry["version"] == 2:
         source["network"] = json.loads(bz2.decompress(arrays["networks"]))["source"]
     ticket = Ticket(entry["version"], source, entry["factor"], entry["source_sha256"], {})
@@ -172,6 +172,8 @@ def source_parameters(ticket: Ticket) -> Arrays:
             scale *= math.sqrt(6 * (1 if is_first else source["multiplicity"]) / math.prod(shape[:-1]))
         numbers = np.float32(scale) * _uniform(source["seed"], layer, leaf, math.prod(shape))
         numbers = np.rint(numbers * np.float32(2**24)) * np.float32(2**-24)  # a -0 stays one
+        if layer in source["positive"] and not is_bias:
+            numbers = np.abs(numbers)
         all_zero = is_bias and source["biases"] == "zero"
         parameters[path] = np.zeros(shape, np.float32) if all_zero else numbers.reshape(shape)
     return parameters

@@ -136,13 +136,16 @@ def images(network, count, seed=0):
     return np.random.default_rng(seed + 1000).normal(size=(count, *network.input_shape)).astype(np.float32)
 
 
-def source_of(target, m, *, seed=0, skip="carried", constants=None, copies_per_sign=None, **options):
+def source_of(
+    target, m, *, seed=0, skip="carried", constants=None, copies_per_sign=None, depth="L+1", **options
+):
     wide = source_network(
         target,
         m,
         copies_per_sign=m if copies_per_sign is None else copies_per_sign,
         constants=m if constants is None else constants,
         skip=skip,
+        depth=depth,
     )
     options = {"init": "he_uniform", "bias_scale": 4.0, **options}
     return Source(wide.network, seed, m, layout=wide.layout, **options)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from slth import Best, Compensated, Robust, Single, Source, Target, construct, nn
+from slth.certificate import ball, certify
 from slth.nn.graph import Sum, graph, linear_maps, sums, value_shapes
 from slth.nn.layers import Activation, Conv
 from slth.nn.network import Network
@@ -14,7 +15,7 @@ from slth.nn.pooling import Flatten, GlobalMean
 from slth.source import layer_scale, parameters, source_network
 from slth.source.ranges import input_ranges
 from slth.source.scales import alpha_factors
-from tests.construction.nets import PLAIN, RESIDUAL, images, target_of
+from tests.construction.nets import PLAIN, RESIDUAL, images, source_of, target_of
 from tests.construction.reference import forward, linear, masked, run
 
 M = 15
@@ -22,9 +23,7 @@ KINDS = tuple(nn.ACTIVATIONS)
 
 
 def doubled(target, *, copies=2 * M, constants=1, skip="carried", **options):
-    wide = source_network(target, M, copies_per_sign=copies, constants=constants, skip=skip, depth="2L")
-    options = {"init": "he_uniform", "bias_scale": 4.0, **options}
-    return Source(wide.network, 0, M, layout=wide.layout, **options)
+    return source_of(target, M, copies_per_sign=copies, constants=constants, skip=skip, depth="2L", **options)
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *RESIDUAL])
@@ -75,6 +74,32 @@ def test_tickets_compute_their_targets(name):
     assert np.linalg.norm(ticket - y) < 0.02 * np.linalg.norm(y)
     for path, columns in made.columns.items():
         assert columns.shape[1] == 1, path
+
+
+@pytest.mark.parametrize("name", ["pooled", "dense block, projection"])
+def test_positive_weights_leave_no_channel_dead_behind_a_relu(name):
+    network, _ = RESIDUAL.get(name, (PLAIN.get(name), ""))
+    target = Target(*target_of(network))
+    x = images(target.network, 6)
+    y = forward(target.network, target.params, x)[""]
+    width = {}
+    for signs in ("random", "positive"):
+        source = Source.of(target, M, depth="2L", univariate_signs=signs)
+        made = construct(target, source, Best())
+        ticket = made.factor * forward(source.network, masked(made.mask, parameters(source)), x)[""]
+        assert np.linalg.norm(ticket - y) < 0.02 * np.linalg.norm(y)
+        proof = certify(made, ball(x, 0.01), "linear", slack=0.0)
+        assert (np.abs(y - ticket) <= proof.bound).all()
+        width[signs] = {one.path: one.first_constant for one in source.layout.univariate}
+    others = list(width["random"])[1:]  # the first layer reads images, of either sign
+    assert source.positive == tuple(others)
+    assert width["positive"] == width["random"] | {path: width["random"][path] // 2 for path in others}
+    kept = dict(nn.by_layer(made.mask))
+    for path in others:
+        alpha = np.asarray(kept[path]["kernel"])
+        alpha = alpha.reshape(-1, alpha.shape[-1])[:, : width["positive"][path]]
+        assert (alpha.sum(0) <= 1).all()
+        assert alpha.sum() > 0.7 * alpha.shape[1], "with random signs at most half have a use"
 
 
 @pytest.mark.parametrize("solver", [Robust(noise="measured"), Compensated(sweeps=2)], ids=["robust", "rows"])

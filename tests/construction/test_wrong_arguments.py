@@ -743,6 +743,10 @@ SETTINGS = {
         lambda: Source.of(TARGET, constants=1.5),
         "source.constants: expected an integer of at least 0, got 1.5",
     ),
+    "univariate signs": (
+        lambda: Source.of(TARGET, univariate_signs="negative"),
+        "source.univariate_signs: expected one of random, positive, got 'negative'",
+    ),
     "own biases a word": (
         lambda: Source.of(TARGET, own_biases="yes"),
         "source.own_biases: expected True or False, got 'yes'",

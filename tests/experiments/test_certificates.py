@@ -65,6 +65,20 @@ def test_a_run_says_what_is_proved_of_its_ticket(outputs: Path):
     }
 
 
+def test_a_run_with_two_layers_for_each_has_bounds_and_no_theorem(outputs: Path):
+    cfg = config("ticket", outputs, "certificate=data+box", "construction.depth=2L", "source.univariate=8")
+    folder = execute(ticket.run, cfg, "ticket")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for one in metrics["certificates"]:
+        assert one["holds"] is True
+        assert 0 < one["error"] <= one["bound"]
+        assert set(one["theorem"].values()) == {None}
+    with open(folder / "layers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["layer"] for row in rows] == ["conv1", "conv2", "linear"]
+    assert all(float(row["bound"]) > 0 and row["budget"] == "" for row in rows)
+
+
 def test_held_out_images_say_how_much_they_show(outputs: Path):
     folder = execute(ticket.run, config("ticket", outputs, "source.multiplicity=12"), "ticket")
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -37,6 +37,13 @@ def test_a_source_has_every_option_asked_for():
         assert (source.seed, source.multiplicity) == (3, 4)
 
 
+def test_univariate_layers_may_have_positive_weights():
+    source = built("construction.depth=2L", "source.univariate_signs=positive")
+    assert source.positive == tuple(one.path for one in source.layout.univariate[1:])
+    with pytest.raises(ValueError, match="source.univariate_signs: 'some' is unknown: choose one of random,"):
+        built("source.univariate_signs=some")
+
+
 @pytest.mark.parametrize("name", ["he_uniform", "uniform"])
 def test_sources_are_whole_unless_asked(name: str):
     source = built(f"source={name}")

@@ -55,12 +55,6 @@ def test_constants_of_two_layers_cannot_be_asked_for():
         source_of(cfg, spec, data)
 
 
-def test_certificates_of_two_layers_are_refused():
-    cfg, spec, data = composed("target=mlp", "construction.depth=2L", "certificate=box")
-    with pytest.raises(ValueError, match="certificate: box bounds tickets of L\\+1 layers"):
-        settings.refuse_uncovered(cfg, spec, data)
-
-
 @pytest.mark.parametrize("kind, exact", [("sigmoid", True), ("gelu", False)])
 def test_small_alpha_of_each_layer_fits_the_range_of_its_inputs(kind: str, exact: bool):
     cfg, spec, data = composed("target=digits_cnn", f"target.activation={kind}", "construction.depth=2L")

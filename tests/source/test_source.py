@@ -112,6 +112,24 @@ def test_weights_of_a_sparse_source_are_there_or_exactly_zero():
     assert abs(np.corrcoef(first, before[: first.size])[0, 1]) < 5 / math.sqrt(first.size)
 
 
+@pytest.mark.parametrize("init, law", [("he_uniform", "uniform"), ("he_normal", "halfnorm")])
+def test_positive_weights_are_the_absolute_values(init, law):
+    plain = Source(WIDE, 3, 2, init=init)
+    source = Source(WIDE, 3, 2, init=init, positive=("second",))
+    values = np.asarray(parameter(source, "second/kernel"), np.float64).reshape(-1)
+    assert values.size == 24_000
+    assert np.array_equal(values, np.abs(parameter(plain, "second/kernel")).reshape(-1))
+    assert kstest(values / layer_scale(source, "second"), law).pvalue > 1e-3, "U[0, s], or |N(0, s^2)|"
+    for path in ("first/kernel", "first/bias"):
+        assert np.array_equal(parameter(source, path), parameter(plain, path))
+    assert sha256(source) != sha256(plain)
+    assert sha256(Source(WIDE, 3, 2, init=init, positive=())) == sha256(plain)
+    half = Source(WIDE, 3, 2, init=init, positive=("second",), presence=0.5)
+    kept = np.asarray(parameter(half, "second/kernel")).reshape(-1)
+    assert np.array_equal(kept[kept != 0], values[kept != 0])
+    assert 0.45 < (kept != 0).mean() < 0.55
+
+
 def test_biases_may_be_zero():
     source = Source(NETWORK, 0, 2, biases="zero", bias_scale=3.0)
     assert bias_scale(source, "z") == 0
@@ -239,6 +257,11 @@ REFUSED = {
         {"scales": {"e": 2.0}},
         "source.scales: 'e' fits no layer; there are z/bias, z, a/branch/y/bias",
     ),
+    "positive of no layer": (
+        {"positive": ("z", "e")},
+        "source.positive: expected a tuple of paths of layers, got 'e'; there are z, a/branch/y",
+    ),
+    "positive a word": ({"positive": "z"}, "source.positive: expected a tuple of paths of layers, got 'z'"),
     "no such bias": ({"scales": {"d/bias": 2.0}}, "source.scales: 'd/bias' fits no layer"),
     "negative factor": ({"scales": {"d": -1}}, r"pattern and a positive number, got \('d', -1\)"),
     "infinite factor": ({"scales": (("d", math.inf),)}, r"and a positive number, got \('d', inf\)"),
