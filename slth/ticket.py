@@ -26,7 +26,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Bool, Float
 
 from slth import coding, nn
-from slth.coding.mask import Values
+from slth.coding.dealing import Candidates
+from slth.coding.head import Values
 from slth.coding.rounded import LARGEST_STEP
 from slth.interop.files import write_whole
 from slth.nn import parameter_shapes
@@ -311,7 +312,7 @@ def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
     code = b""
     if version == CODED:
         shapes, values = parameter_shapes(ticket.source.network), _values(ticket.source)
-        code = coding.encode(shapes, ticket.arrays, dict(ticket.steps), values)
+        code = coding.encode(shapes, ticket.arrays, dict(ticket.steps), values, _candidates(ticket))
         if MOST_EXPANSION * len(code) < len(ticket.bits) or len(text) > MOST_TEXT:
             version = PLAIN
     coded = version == CODED
@@ -411,6 +412,18 @@ def _specs(packed: bytes) -> dict[str, Any]:
         raise ValueError(f"{NETWORKS}: expected a JSON object")
     _check(specs, {"source": dict, "target": object}, f"{NETWORKS}.")
     return specs
+
+
+def _candidates(ticket: Ticket) -> Candidates:
+    """The univariate layers, where the source is one of the ticket's target; whoever reads the file finds the
+    same ones."""
+    if ticket.target is None:
+        return {}
+    try:
+        layers = ticket.source.checked_layout(ticket.target).univariate
+    except ValueError:
+        return {}
+    return {f"{layer.path}/kernel": (layer.first_constant, layer.copies) for layer in layers}
 
 
 def _values(source: Source) -> Values:

@@ -4,12 +4,13 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Int
 
-from slth.coding import planes
+from slth.coding import dealing, planes
 from slth.coding.bits import Bits, Reader
 from slth.coding.rounded import Live
 from slth.coding.rows import Classes, read_classes
@@ -18,6 +19,7 @@ from slth.types import Shape
 STEP_BITS = 50
 
 Shapes = Mapping[str, Shape]
+Values = Callable[[str], Float32[np.ndarray, "..."]]
 
 
 class Rounding(NamedTuple):
@@ -40,8 +42,9 @@ class Block(NamedTuple):
     classes: Classes | None = None
     """Class of each row that holds a kept weight."""
     rounding: Rounding | None = None
-    """Set where the kernel is rounded. Without this and classes, each column keeps one weight, whose row is
-    written."""
+    """Set where the kernel is rounded. Without this and classes, each column keeps one weight."""
+    inputs: Int[np.ndarray, " live_columns"] | None = None
+    """The row of the one weight of each column, where the head says it; else plain bits do."""
 
     @property
     def live(self) -> Live:
@@ -59,10 +62,13 @@ class Block(NamedTuple):
         return int(self.rows.sum() - 1).bit_length()
 
 
-def read_head(shapes: Shapes, reader: Reader) -> tuple[dict[str, int], dict[str, Block]]:
+def read_head(
+    shapes: Shapes, reader: Reader, values: Values | None = None
+) -> tuple[dict[str, int], dict[str, Block]]:
     """The head of a code: steps, and what of each parameter holds kept weights (left out where none is)."""
     steps, blocks = {}, {}
     known = Channels()
+    left = dealing.MOST_DEALT
     for path, shape in shapes.items():
         taps, rows, columns = (np.zeros(size, bool) for size in view(shape))
         expected, front = known.before(path, len(rows))
@@ -70,7 +76,12 @@ def read_head(shapes: Shapes, reader: Reader) -> tuple[dict[str, int], dict[str,
             steps[path] = reader.number(STEP_BITS) + 1
         if reader.flag():
             taps = reader.bits(len(taps)) if len(taps) > 1 else ~taps
-            columns = reader.bits(len(columns))
+            dealt = may_be_dealt(shape, path in steps) and reader.flag()
+            first = reader.number(len(columns).bit_length()) if len(shape) == 1 else 0
+            if first > len(columns):
+                raise ValueError(f"mask: {path} has no column {first}")
+            if not dealt:
+                columns[first:] = reader.bits(len(columns) - first)
             if len(rows) == 1:
                 rows = ~rows
             elif reader.flag():
@@ -79,16 +90,28 @@ def read_head(shapes: Shapes, reader: Reader) -> tuple[dict[str, int], dict[str,
                 rows = expected
             else:
                 rows = reader.bits(len(rows))
+            inputs = None
+            if dealt:
+                found, missing = dealing.read(path, len(columns), reader)
+                left -= found.channels
+                if left < 0:
+                    raise ValueError(f"mask: more than {dealing.MOST_DEALT} channels are dealt, as of {path}")
+                inputs = dealing.inputs_of(given(values, path)(path).reshape(-1, len(columns)), found)
+                if (inputs[missing] < 0).any():
+                    raise ValueError(f"mask: {path} lacks a column that is not dealt")
+                inputs[missing] = -1
+                columns = (inputs >= 0) & rows[inputs]
+                inputs = inputs[columns]
             if not (taps.any() and rows.any() and columns.any()):
                 raise ValueError(f"mask: {path} is said to keep weights, and in no place")
-            blocks[path] = Block(taps, rows, columns)
+            blocks[path] = Block(taps, rows, columns, inputs=inputs)
             if path in steps and reader.flag():
                 before = blocks.get(f"{front}/kernel")
                 if before is None or before.rounding is not None:
                     raise ValueError(f"mask: {path} is rounded, and no layer before it holds its inputs")
                 rounding = Rounding(front, reader.flag(), reader.number(planes.SHIFT_BITS))
                 blocks[path] = blocks[path]._replace(rounding=rounding)
-            elif not (len(rows) > 1 and reader.flag()):
+            elif not (dealt or (len(rows) > 1 and reader.flag())):
                 classes = read_classes(path, int(rows.sum()), reader)
                 blocks[path] = blocks[path]._replace(classes=classes)
             elif taps.sum() > 1:
@@ -121,3 +144,15 @@ def view(shape: Shape) -> tuple[int, int, int]:
     """(taps, rows, columns) of a parameter: a kernel's inputs are rows; a bias is one row."""
     *taps, rows, columns = (1, 1, *shape) if len(shape) == 1 else shape
     return math.prod(taps), rows, columns
+
+
+def may_be_dealt(shape: Shape, step: bool) -> bool:
+    """Whether the head says of a parameter, with a step or none, whether its channels are dealt."""
+    return len(shape) > 1 and not step and math.prod(shape[:-2]) == 1
+
+
+def given(values: Values | None, path: str) -> Values:
+    """The source's parameters."""
+    if values is None:
+        raise ValueError(f"mask: {path} is coded by the source's parameters: give them (values)")
+    return values

@@ -3,30 +3,44 @@
 The code of a mask has three parts, the first two filled with zeros to whole bytes: the *head* (which taps,
 rows and columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, rows of
 density 1/2, signs) and the range code of all other rows (`slth.coding.rans`). A kernel that is *rounded*
-(`slth.coding.rounded`) is coded as its integers (`slth.coding.planes`). docs/ticket_format.md specifies every
+(`slth.coding.rounded`) is coded as its integers (`slth.coding.planes`), one that is *dealt*
+(`slth.coding.dealing`) as a few numbers of the head. docs/ticket_format.md specifies every
 bit.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Int
 
-from slth.coding import planes, rans, rounded
+from slth.coding import dealing, planes, rans, rounded
 from slth.coding.bits import Reader, Writer
-from slth.coding.head import STEP_BITS, Block, Channels, Shapes, read_head, view
+from slth.coding.head import (
+    STEP_BITS,
+    Block,
+    Channels,
+    Shapes,
+    Values,
+    given,
+    may_be_dealt,
+    read_head,
+    view,
+)
 from slth.coding.rounded import Live
 from slth.coding.rows import RowReader, RowWriter, read_classes, write_classes
 
 LANE_BITS, LENGTH_BITS = 13, 40
 
 Arrays = Mapping[str, Bool[np.ndarray, "..."]]
-Values = Callable[[str], Float32[np.ndarray, "..."]]
 
 
 def encode(
-    shapes: Shapes, arrays: Arrays, steps: Mapping[str, int] | None = None, values: Values | None = None
+    shapes: Shapes,
+    arrays: Arrays,
+    steps: Mapping[str, int] | None = None,
+    values: Values | None = None,
+    candidates: dealing.Candidates | None = None,
 ) -> bytes:
     """The code of a mask.
 
@@ -35,8 +49,10 @@ def encode(
       arrays: boolean, of these shapes.
       steps: of kernels whose weights are rounded, by path: D, in units of 2^-48 (`slth.coding.rounded`). One
         whose mask is not that of integers is coded like the others.
-      values: the source's parameter of a path; asked for those with steps and for the layers that they read.
-    Returns: the code; equal masks and steps have equal codes, on every machine.
+      values: the source's parameter of a path; asked for those with steps, for the layers that they read, and
+        for candidates.
+      candidates: kernels of one tap that may be dealt (`slth.coding.dealing`).
+    Returns: the code; equal arguments have equal codes, on every machine.
 
     Example:
       >>> import numpy as np
@@ -48,6 +64,7 @@ def encode(
     head, plain = Writer(), Writer()
     rows_out = RowWriter(plain)
     known = Channels()
+    left = dealing.MOST_DEALT
     roundings: dict[str, tuple[rounded.Kernel, rounded.Integers, int]] = {}
     for path, shape in shapes.items():
         mask = arrays[path].reshape(view(shape))
@@ -65,15 +82,29 @@ def encode(
             continue
         if len(taps) > 1:
             head.bits(taps)
-        head.bits(columns)
+        dealt = None
+        if may_be_dealt(shape, step is not None):
+            candidate = (candidates or {}).get(path)
+            if candidate and candidate[0] <= left:
+                dealt = _dealt(given(values, path)(path).reshape(mask.shape)[0], mask[0], candidate)
+            head.bits(dealt is not None)
+        first = int(columns.argmax()) if len(shape) == 1 else 0
+        if len(shape) == 1:
+            head.numbers(first, len(columns).bit_length())
+        if dealt is None:
+            head.bits(columns[first:])
         if len(rows) > 1:
             head.bits(same := expected is not None and np.array_equal(expected, rows))
             if not same:
                 head.bits(rows)
+        if dealt is not None:
+            left -= dealt[0].channels
+            dealing.write(*dealt, len(columns), head)
+            continue
         if step is not None:
             found = None
             if f"{front}/kernel" in shapes.keys() - roundings.keys():
-                source = _given(values, path)
+                source = given(values, path)
                 weights = source(path).reshape(mask.shape)
                 found = _rounded(_front(front, arrays, source), weights, mask, (taps, rows, columns), step)
             head.bits(found is not None)
@@ -97,8 +128,10 @@ def encode(
     for path, (kernel, *_) in roundings.items():
         if kernel.alone.any():
             mask = arrays[path].reshape(view(shapes[path]))
-            block = _rows_of(mask, (_any(mask, (1, 2)), kernel.alone, _any(mask, (0, 1))))
-            rows_out.add(block, write_classes(block.sum(1, dtype=np.int64), kernel.entries, plain))
+            taps = _any(mask[:, kernel.alone], (1, 2))
+            plain.bits(taps[kernel.taps])
+            block = _rows_of(mask, (taps, kernel.alone, _any(mask, (0, 1))))
+            rows_out.add(block, write_classes(block.sum(1, dtype=np.int64), block.shape[1], plain))
     rows_out.close()
     planes.encode([(integers, shift) for _, integers, shift in roundings.values()], plain, rows_out)
     lanes, code = rows_out.code()
@@ -114,7 +147,7 @@ def decode(
     """The mask and the steps of a code.
 
     Args:
-      values: as for `encode`; without it a code of rounded kernels is refused.
+      values: as for `encode`; without it a code of rounded or dealt kernels is refused.
     Raises: ValueError, beginning with "mask: ", for a code of no mask. (Two codes of one mask are told
       apart by encoding it again.)
 
@@ -126,7 +159,7 @@ def decode(
       [[True, False], [False, True], [False, False]]
     """
     head = Reader(code)
-    steps, blocks = read_head(shapes, head)
+    steps, blocks = read_head(shapes, head, values)
     lanes, length = head.number(LANE_BITS), head.number(LENGTH_BITS)
     start = head.end()
     plain = Reader(code[start : start + length])
@@ -138,11 +171,14 @@ def decode(
         if block.classes is not None:
             direct[path] = block
         elif block.rounding is None:
-            numbers = plain.numbers(int(block.columns.sum()), block.number_bits)
             taps, rows, columns = (np.flatnonzero(live) for live in block.live)
-            if (numbers >= len(rows)).any():
-                raise ValueError(f"mask: {path} has no row of a number in its code")
-            arrays[path][taps[0], rows[numbers], columns] = True
+            inputs = block.inputs
+            if inputs is None:
+                numbers = plain.numbers(len(columns), block.number_bits)
+                if (numbers >= len(rows)).any():
+                    raise ValueError(f"mask: {path} has no row of a number in its code")
+                inputs = rows[numbers]
+            arrays[path][taps[0], inputs, columns] = True
     found = rows_in.batch([(block.classes, block.size) for block in direct.values()])
     for (path, block), bits in zip(direct.items(), found, strict=True):
         _put(bits, block.live, arrays[path])
@@ -150,17 +186,21 @@ def decode(
     forms = []
     for path, block in blocks.items():
         if (rounding := block.rounding) is not None:
-            front = _front(rounding.front, arrays, _given(values, path))
+            front = _front(rounding.front, arrays, given(values, path))
             with _refusal(path):
                 kernel = rounded.kernel_of(front, block.live, steps[path], join=rounding.join)
             kernels[path] = kernel
             forms.append(planes.Form(path, len(kernel.members), kernel.entries, rounding.shift))
-    alone = {path: kernel for path, kernel in kernels.items() if kernel.alone.any()}
-    batch = [(read_classes(path, int(one.alone.sum()), plain), one.entries) for path, one in alone.items()]
-    for (path, kernel), bits in zip(alone.items(), rows_in.batch(batch), strict=True):
-        _put(bits, blocks[path]._replace(rows=kernel.alone).live, arrays[path])
+    batch, places = [], []
+    for path, kernel in kernels.items():
+        if kernel.alone.any():
+            block = _alone(path, blocks[path], kernel, plain)
+            places.append((path, block.live))
+            batch.append((read_classes(path, int(kernel.alone.sum()), plain), block.size))
+    for (path, live), bits in zip(places, rows_in.batch(batch), strict=True):
+        _put(bits, live, arrays[path])
     for (path, kernel), integers in zip(kernels.items(), planes.decode(forms, plain, rows_in), strict=True):
-        weights = _given(values, path)(path).reshape(arrays[path].shape)
+        weights = given(values, path)(path).reshape(arrays[path].shape)
         with _refusal(path):
             rounded.keep(kernel, weights, integers, arrays[path])
     if plain.end() != length:
@@ -184,19 +224,31 @@ def _rounded(
     return None
 
 
+def _alone(path: str, block: Block, kernel: rounded.Kernel, plain: Reader) -> Block:
+    """The rows of a rounded kernel that are in no group, and the taps at which they keep something."""
+    taps = np.zeros_like(block.taps)
+    taps[kernel.taps] = plain.bits(len(kernel.taps))
+    if not taps.any():
+        raise ValueError(f"mask: {path} is said to keep weights of no group, and at no tap")
+    return block._replace(taps=taps, rows=kernel.alone)
+
+
+def _dealt(
+    weights: dealing.Weights, mask: Bool[np.ndarray, "rows columns"], candidate: tuple[int, int]
+) -> tuple[dealing.Dealing, Int[np.ndarray, " missing"]] | None:
+    """What a dealt kernel is written as; None where it is none or costs fewer bits otherwise."""
+    found = dealing.find(weights, mask, *candidate)
+    live = Block(np.ones(1, bool), _any(mask, 1), _any(mask, 0))
+    cost = mask.shape[1] + live.columns.sum() * live.number_bits
+    return found if found and dealing.bits(len(found[1]), mask.shape[1]) < cost else None
+
+
 def _front(layer: str, arrays: Arrays, values: Values) -> rounded.Front:
     """The layer that a kernel reads."""
     weights = values(f"{layer}/kernel")
     weights = weights.reshape(view(weights.shape))
     biases = arrays.get(f"{layer}/bias", np.zeros(weights.shape[2], bool)).reshape(-1)
     return rounded.Front(arrays[f"{layer}/kernel"].reshape(weights.shape), biases, weights)
-
-
-def _given(values: Values | None, path: str) -> Values:
-    """The source's parameters."""
-    if values is None:
-        raise ValueError(f"mask: {path} has a step: give the source's parameters (values)")
-    return values
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from slth.coding.dealing import deal
 from slth.nn.activations import ActivationInfo
 from slth.nn.layers import Linear
 from slth.nn.pooling import Flatten
@@ -70,15 +71,11 @@ def univariate_slots(
     sign = np.tile(np.array(signs), cin)
     members = np.zeros((len(channel), per_slot), int)
     gain = np.zeros(members.shape)
-    have = np.zeros(len(channel), int)
-    for n, slopes in enumerate(alpha.T):
-        value = slopes[channel]
-        fits = (have < per_slot) & (value != 0) & (sign * value >= 0)
-        s = int(np.argmin(np.where(fits, have, per_slot)))
-        if fits[s]:
-            members[s, have[s]] = n
-            gain[s, have[s]] = value[s] * (sign[s] or 1)
-            have[s] += 1
+    slot = deal(alpha, per_slot, signs)
+    for s in range(len(channel)):
+        own = np.flatnonzero(slot == s)
+        members[s, : len(own)] = own
+        gain[s, : len(own)] = alpha[channel[s], own] * (sign[s] or 1)
     mu = info.mu_plus + (info.mu_minus if len(signs) == 2 else 0)
     factor = np.where(sign == 0, 1, sign) / mu
     return Slots(members, gain, channel, factor, sign, gain != 0, info.offset)

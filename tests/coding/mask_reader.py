@@ -1,4 +1,4 @@
-"""Coded masks for an independent reader: sections 4 and 5 of docs/ticket_format.md, written from it alone."""
+"""Coded masks for an independent reader: sections 4 to 6 of docs/ticket_format.md, written from it alone."""
 
 import itertools
 import math
@@ -47,10 +47,11 @@ class _Head:
     front: str | None
     step: int = 0
     rounded: tuple[bool, int] | None = None  # join and s
-    classes: list[int] | None = None  # None where it is rounded, or where bit 6 is set
+    classes: list[int] | None = None  # None where it is rounded, dealt or single
+    dealt_rows: np.ndarray | None = None  # of a dealt kernel, the row of each live column's entry
 
 
-def _heads(bits: Bits, shapes: Shapes) -> dict[str, _Head]:
+def _heads(bits: Bits, shapes: Shapes, parameter: Callable) -> dict[str, _Head]:
     heads = {}
     channels: Arrays = {}  # of each layer so far, whether they are live
     for path, shape in shapes.items():
@@ -62,18 +63,46 @@ def _heads(bits: Bits, shapes: Shapes) -> dict[str, _Head]:
         if not bits.take(1)[0]:
             continue
         taps = bits.take(tap_count) if tap_count > 1 else np.ones(1, bool)
-        columns = bits.take(column_count)
-        channels[layer] = channels[layer] | columns
+        dealt = len(shape) > 1 and tap_count == 1 and step is None and bits.take(1)[0]
+        w = column_count.bit_length()
+        if not dealt:
+            c = bits.numbers(1, w)[0] if len(shape) == 1 else 0
+            columns = np.append(np.zeros(c, bool), bits.take(column_count - c))
         rows = np.ones(1, bool)
         if row_count > 1:
             rows = channels[fronts[-1]] if bits.take(1)[0] else bits.take(row_count)
+        dealt_rows = None
+        if dealt:
+            numbers, signs = bits.numbers(3, w).tolist(), bits.numbers(1, 2)[0]
+            missing = bits.numbers(bits.numbers(1, w)[0], w)
+            row_of = _dealt(parameter(path).reshape(row_count, column_count), *numbers, signs)
+            row_of = {j: r for j, r in sorted(row_of.items()) if j not in missing and rows[r]}
+            columns, dealt_rows = (
+                np.isin(np.arange(column_count), list(row_of)),
+                np.array(list(row_of.values())),
+            )
+        channels[layer] = channels[layer] | columns
         live = (np.flatnonzero(which) for which in (taps, rows, columns))
-        heads[path] = head = _Head(*live, fronts[-1] if fronts else None, step)
+        heads[path] = head = _Head(*live, fronts[-1] if fronts else None, step, dealt_rows=dealt_rows)
+        if dealt:
+            continue
         if step is not None and bits.take(1)[0]:
             head.rounded = bits.take(1)[0], bits.numbers(1, 3)[0]
         elif row_count == 1 or not bits.take(1)[0]:
             head.classes = bits.classes(len(head.rows))
     return heads
+
+
+def _dealt(weights: np.ndarray, c: int, m: int, n: int, signs: int) -> dict[int, int]:
+    """The row of each column that dealing keeps."""
+    fits = [(lambda x: x > 0,), (lambda x: x > 0, lambda x: x < 0), (lambda x: x != 0,)][signs]
+    slots = [(row, fit, []) for row in range(len(weights)) for fit in fits]
+    for j in range(c):
+        open_to_it = [slot for slot in slots if len(slot[2]) < m and slot[1](weights[slot[0], j])]
+        if open_to_it:
+            min(open_to_it, key=lambda slot: len(slot[2]))[2].append(j)
+    kept = ((row, sorted(own, key=lambda j: -abs(weights[row, j]))[:n]) for row, _, own in slots)
+    return {j: row for row, own in kept for j in own}
 
 
 class _RangeCode:
@@ -116,34 +145,43 @@ class _RangeCode:
 def coded_mask(code: bytes, shapes: Shapes, parameter: Callable) -> Arrays:
     """The mask from its code and the source's parameters."""
     bits = Bits(code)
-    heads = _heads(bits, shapes)
+    heads = _heads(bits, shapes, parameter)
     lanes, size = bits.numbers(1, 13)[0], bits.numbers(1, 40)[0]
     start = bits.end_byte()
     plain, symbols = Bits(code[start : start + size]), _RangeCode(code[start + size :], lanes)
     views = {path: (math.prod(s[:-2]), (1, *s)[-2], s[-1]) for path, s in shapes.items()}
     mask = {path: np.zeros(view, bool) for path, view in views.items()}
 
-    def read_rows(batch: list[tuple[str, int, int]]) -> None:
-        """Rows as (path, row, class)."""
-        sizes = {path: len(head.taps) * len(head.columns) for path, head in heads.items()}
-        found = symbols.batch([(k, sizes[path]) for path, _, k in batch], plain)
-        for (path, row, _), entries in zip(batch, found, strict=True):
-            taps, columns = heads[path].taps, heads[path].columns
+    def read_rows(batch: list[tuple[str, np.ndarray, int, int]]) -> None:
+        """Rows as (path, taps, row, class)."""
+        found = symbols.batch(
+            [(k, len(taps) * len(heads[path].columns)) for path, taps, _, k in batch], plain
+        )
+        for (path, taps, row, _), entries in zip(batch, found, strict=True):
+            columns = heads[path].columns
             mask[path][np.ix_(taps, [row], columns)] = entries.reshape(len(taps), 1, len(columns))
 
     for path, head in heads.items():
-        if head.classes is None and head.rounded is None:
+        if head.dealt_rows is not None:
+            mask[path][0, head.dealt_rows, head.columns] = True
+        elif head.classes is None and head.rounded is None:
             number = plain.numbers(len(head.columns), (len(head.rows) - 1).bit_length())
             mask[path][head.taps[0], head.rows[number], head.columns] = True
     read_rows(
-        [(p, row, k) for p, h in heads.items() for row, k in zip(h.rows, h.classes or (), strict=False)]
+        [
+            (p, h.taps, row, k)
+            for p, h in heads.items()
+            for row, k in zip(h.rows, h.classes or (), strict=False)
+        ]
     )
     groups, alone = {}, []
     for path, head in heads.items():
         if head.rounded:
             groups[path], others = _groups(head, mask, lambda p: parameter(p).reshape(views[p]))
-            classes = plain.classes(len(others)) if others else []
-            alone += [(path, r, k) for r, k in zip(others, classes, strict=True)]
+            if others:
+                taps = head.taps[plain.take(len(head.taps))]
+                classes = plain.classes(len(others))
+                alone += [(path, taps, r, k) for r, k in zip(others, classes, strict=True)]
     read_rows(alone)
     for path, integers in _integers(heads, groups, symbols, plain).items():
         head, weights = heads[path], parameter(path).reshape(views[path])

@@ -154,7 +154,7 @@ def test_a_front_that_is_missing_or_rounded_is_refused(layers: str):
     for layer in layers:
         head.bits(layer != "u")
         head.numbers(2**40, 50 * (layer != "u"))
-        head.bits([1, 1, 1])  # live, in both columns
+        head.bits([1, 0, 1, 1] if layer == "u" else [1, 1, 1])  # live, not dealt, in both columns
         head.bits([1] if layer in "ab" and layers != "a" else [0, 1, 1])  # rows
         head.bits([1, 0, 0, 0, 0] if layer != "u" else [0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     shapes = {f"{layer}/kernel": (2, 2) for layer in layers}
@@ -162,6 +162,34 @@ def test_a_front_that_is_missing_or_rounded_is_refused(layers: str):
         ValueError, match=f"^mask: {layers[-1]}/kernel is rounded, and no layer before it holds"
     ):
         coding.decode(shapes, head.packed() + bytes(100))
+
+
+def test_rows_of_no_group_at_no_tap_are_refused():
+    case = Case(0, 2, [0, 1, -1] * 3, (), 4, 2**46, dead=0)
+    code = case.encode()
+    assert case.rounding(code) is not None
+    damaged = (bytearray(code) for _ in range(8 * len(code)))
+    said = set()
+    for place, one in enumerate(damaged):
+        one[place // 8] ^= 1 << place % 8
+        said.add(refusal_of(case, bytes(one)))
+    assert "mask: a/kernel is said to keep weights of no group, and at no tap" in said
+
+
+def test_rows_of_no_group_cost_nothing_at_other_taps():
+    """Constants of a padded convolution are read at its middle tap alone."""
+    sizes = []
+    for taps in ([4], [1, 4, 7], list(range(9))):
+        case = Case(1, 2, [0, 1] * 6 + [-1] * 40, (3, 3), 32, 2**46, dead=0)
+        kept = case.arrays["a/kernel"].reshape(9, -1, 32)
+        kept[:, 12:] = False
+        kept[np.ix_(taps, range(12, 52))] = np.random.default_rng(2).random((len(taps), 40, 32)) < 0.5
+        code = case.encode()
+        assert case.rounding(code) is not None
+        assert equal(case.decode(code)[0], case.arrays)
+        sizes.append(len(code))
+    assert abs(sizes[1] - sizes[0] - 2 * 160) < 16
+    assert abs(sizes[2] - sizes[0] - 8 * 160) < 16
 
 
 def test_integers_that_no_subset_stands_for_are_refused():
@@ -174,7 +202,7 @@ def test_integers_that_no_subset_stands_for_are_refused():
 
 def test_a_reader_without_the_weights_says_so():
     case = Case(4, 2, [0, 1] * 5, (), 6, 2**46)
-    message = "^mask: a/kernel has a step: give the source's parameters"
+    message = "^mask: a/kernel is coded by the source's parameters: give them"
     with pytest.raises(ValueError, match=message):
         coding.decode(case.shapes, case.encode())
     with pytest.raises(ValueError, match=message):

@@ -49,7 +49,7 @@ def read(path: str | Path) -> Ticket:
         source["network"] = json.loads(bz2.decompress(arrays["networks"]))["source"]
     ticket = Ticket(entry["version"], source, entry["factor"], entry["source_sha256"], {})
     shapes = _shapes(source["network"])
-    if ticket.version == 1:  # section 6
+    if ticket.version == 1:  # section 7
         bits = Bits(arrays["mask"])
         ticket.mask = {path: bits.take(math.prod(shape)).reshape(shape) for path, shape in shapes.items()}
     else:
