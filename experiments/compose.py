@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from slth import Best, Compensated, Robust, Single, Smallest, Solver, Source, Target
+from slth import Best, Compensated, Robust, Rounded, Single, Smallest, Solver, Source, Target
 from slth.certificate.prove import Method
+from slth.coding.rounded import MOST_MEMBERS
 from slth.construction.presets import Depth, Inputs, Preset, Subset
 from slth.construction.presets import check as check_preset
 from slth.construction.solvers import Noise
@@ -32,8 +33,14 @@ IMAGES = 256
 ROW_IMAGES = 512
 """The same for a solver of whole rows."""
 INDEPENDENT: dict[str, type] = {"smallest": Smallest, "best": Best, "robust": Robust, "single": Single}
-SOLVERS = {"independent": INDEPENDENT, "compensated": dict.fromkeys(INDEPENDENT, Compensated)}
+SOLVERS = {
+    "independent": INDEPENDENT,
+    "compensated": dict.fromkeys(INDEPENDENT, Compensated),
+    "rounded": dict.fromkeys(INDEPENDENT, Rounded),
+}
 """By ``solver.method`` and ``solver.objective``."""
+GROUPS = ("compensation", "rounding")
+"""Groups of options within ``solver``."""
 
 # Least and largest value of the numbers in a config; a None is allowed where the YAML files have one.
 INTEGERS = {
@@ -48,7 +55,11 @@ INTEGERS = {
     "solver.compensation.sweeps": (1, math.inf),
     "solver.compensation.block": (1, MAX_ENUMERATED),
     "solver.compensation.positions": (1, math.inf),
+    "solver.rounding.variables": (1, MOST_MEMBERS),
     "train.seed": (0, 2**32 - 1),
+    "refine.steps": (0, math.inf),
+    "refine.batch": (1, math.inf),
+    "refine.images": (2, math.inf),
     "evaluation.batch": (1, math.inf),
     "evaluation.layers": (1, math.inf),
     "certificate.images": (1, math.inf),
@@ -74,7 +85,9 @@ NUMBERS = (
     "source.presence",
     "solver.tolerance",
     "solver.price",
+    "solver.bits",
     "solver.fit",
+    "refine.rate",
     "certificate.radius",
     "certificate.epsilon",
     "certificate.delta",
@@ -235,8 +248,8 @@ def solver_kind(solver: Mapping[str, Any]) -> type:
 
 def options_of(solver: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a solver that are not null, by their names in the config."""
-    given = {name: solver[name] for name in ("tolerance", "noise", "price", "size")}
-    given |= {f"compensation.{name}": value for name, value in solver["compensation"].items()}
+    given = {name: solver[name] for name in ("tolerance", "noise", "price", "size", "bits")}
+    given |= {f"{group}.{name}": value for group in GROUPS for name, value in solver[group].items()}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -254,7 +267,7 @@ def solver_of(cfg: DictConfig) -> Solver:
     known = [field.name for field in fields(kind)]
     options = {}
     for name, value in options_of(asked).items():
-        option = name.removeprefix("compensation.")
+        option = name.rpartition(".")[2]
         if option not in known:
             raise ValueError(
                 f"solver.{name}: means nothing to {kind.__name__}, whose options are {', '.join(known)}:"

@@ -43,10 +43,10 @@ def point(cfg: DictConfig, solver: str, seed: int, multiplicity: int, tolerance:
 def _foreign(solver: Mapping[str, Any]) -> dict[str, Any]:
     """Options that a sweep's config sets for its other solvers, as null."""
     known = {field.name for field in fields(solver_kind(solver))}
-    foreign = [name for name in options_of(solver) if name.removeprefix("compensation.") not in known]
+    foreign = [name for name in options_of(solver) if name.rpartition(".")[2] not in known]
     nulls: dict[str, Any] = {name: None for name in foreign if "." not in name}
-    if len(nulls) < len(foreign):
-        nulls["compensation"] = dict.fromkeys(solver["compensation"])
+    for group in {name.partition(".")[0] for name in foreign if "." in name}:
+        nulls[group] = dict.fromkeys(solver[group])
     return nulls
 
 

@@ -9,7 +9,17 @@ outputs = slth.Ticket.load("net.ticket")(images)
 
 from slth import compact, evaluate, interop, nn, subset_sum, ticket
 from slth.certificate import ball, box, certify, examples
-from slth.construction import Best, Compensated, Construction, Robust, Single, Smallest, Solver, construct
+from slth.construction import (
+    Best,
+    Compensated,
+    Construction,
+    Robust,
+    Rounded,
+    Single,
+    Smallest,
+    Solver,
+    construct,
+)
 from slth.interop import load_target as load
 from slth.refinement import refine
 from slth.source import Source
@@ -21,6 +31,7 @@ __all__ = [
     "Compensated",
     "Construction",
     "Robust",
+    "Rounded",
     "Single",
     "Smallest",
     "Solver",

@@ -99,7 +99,8 @@ def refine(
     the smallest loss on held-out images is returned, the given mask among them.
 
     Args:
-      made: of `slth.construct`.
+      made: of `slth.construct`. A mask of `slth.Rounded` is not rounded any more when bits have changed, and
+        its file holds all bits.
       images: shape (n, *input_shape), of the kind that the target was trained on, never test images. One in
         eight, 512 at most, only judge.
       steps: gradient steps.
@@ -187,7 +188,8 @@ def refine(
         mask = {path: dict(own) for path, own in by_layer(made.mask).items()}
         for path in random:
             mask[path]["kernel"] = thin.whole(path, new[path])
-        made = replace(made, mask=prune(made.source.network, nested(mask)))
+        # A flipped bit leaves its weight no multiple of a step any more.
+        made = replace(made, mask=prune(made.source.network, nested(mask)), steps=())
     return Refined(made, before, least, changed, steps)
 
 

@@ -6,6 +6,7 @@ from slth.construction.fold import Construction, construct, finish, nodes_of
 from slth.construction.plan import Plan, plan_of
 from slth.construction.prune import prune
 from slth.construction.realise import LayerRecord, Node
+from slth.construction.rounded import Rounded
 from slth.construction.solvers import Best, Robust, Single, Smallest, Solver
 from slth.construction.state import Stats
 
@@ -17,6 +18,7 @@ __all__ = [
     "Node",
     "Plan",
     "Robust",
+    "Rounded",
     "Single",
     "Smallest",
     "Solver",

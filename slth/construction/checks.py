@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slth.construction.rounded import Rounded
 from slth.construction.solvers import Solver
 from slth.source import Source, layer_scale
 from slth.source.scales import missed_share
@@ -73,6 +74,11 @@ def _check_source(target: Target, source: Source, solver: Solver) -> None:
             "slth.Source.of(target, copies=...)"
         )
     layout = source.checked_layout(target.network)
+    if layout.depth == "L+1" and isinstance(solver, Rounded):
+        raise ValueError(
+            "solver: Rounded chooses among univariate channels, which a source of L+1 has in front of its "
+            "first layer only: make it with slth.Source.of(target, depth='2L') (construction.depth=2L)"
+        )
     if layout.depth == "L+1" and source.multiplicity > solver.most_copies:
         raise ValueError(
             f"source.multiplicity: {type(solver).__name__} solves problems of at most {solver.most_copies} "

@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.independent import Independent, check_number, deviations
-from slth.construction.moments import GROUP, HIGHEST, columns_of, draw_samples, moments
+from slth.construction.moments import GROUP, HIGHEST, columns_of, draw_samples, moments, share_weights
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream
 from slth.nn.layers import Conv
 from slth.subset_sum import Objective
@@ -94,10 +94,10 @@ class Compensated:
         parts = tuple(zip(problem.parts, masks, strict=True))
         stats = sum((deviations(*part, rows.columns, self.tolerance) for part in parts), Stats())
         if problem.center and skip is not None:
-            problem = problem._replace(rows=rows._replace(extra=_mean_error(skip, rows)))
+            problem = problem._replace(rows=rows._replace(extra=mean_error(skip, rows)))
         filling = fill(problem, self.tolerance, masks)
         if problem.center:
-            offsets = [_mean_missed(*part, rows) for part in parts]
+            offsets = [mean_missed(*part, rows) for part in parts]
             stats += solve_constant_terms(filling, offsets, Objective.BEST)[1]
         none, everything = np.zeros(rows.columns.shape), np.ones(rows.columns.shape, bool)
         return finish(filling, none, everything, stats)
@@ -236,12 +236,13 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
     diagonal = jnp.diagonal(found.gram)
     used = (columns.place < len(random) - 1).sum()
     gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / used))
-    share_weights = np.concatenate([*(_share_weights(part) for part in parts), rows.bias[None]])
+    by_slot = (share_weights(part).transpose(1, 0, 2) for part in parts)
+    weights = np.concatenate([*(a.reshape(-1, a.shape[2]) for a in by_slot), rows.bias[None]])
     kept = solve_rows(
         gram,
         jnp.asarray(random[at]),
         found.inputs,
-        jnp.asarray(np.repeat(share_weights, rows.columns.shape[1], 1), jnp.float32),
+        jnp.asarray(np.repeat(weights, rows.columns.shape[1], 1), jnp.float32),
         jnp.zeros((len(gram), outputs.size)) if skip is None else found.skip,
         jnp.asarray(columns.share),
         block=columns.block,
@@ -279,13 +280,13 @@ def _centered_problem(problem: Problem) -> Problem:
     return problem._replace(parts=parts, rows=rows, carried=problem.carried and _centered(problem.carried))
 
 
-def _mean_error(skip: Stream, rows: Rows) -> Float[np.ndarray, " rows"]:
+def mean_error(skip: Stream, rows: Rows) -> Float[np.ndarray, " rows"]:
     """What a carried skip's copies miss in the mean."""
     x, ticket = _means(skip)
     return (x[:, None] - ticket[rows.columns]).reshape(-1)
 
 
-def _mean_missed(
+def mean_missed(
     part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"], rows: Rows
 ) -> Float[np.ndarray, "taps rows"]:
     """Mean contribution of the target's channels at each tap less that of the chosen ones."""
@@ -294,10 +295,3 @@ def _mean_missed(
     kept = np.where(mask[:, :, columns], part.random[:, :, columns], 0)
     wanted = np.repeat(part.weight.transpose(0, 2, 1) @ x, rows.columns.shape[1], 1)
     return wanted - kept.transpose(0, 2, 1) @ ticket
-
-
-def _share_weights(part: Part) -> Float[np.ndarray, "shares cout"]:
-    """Weights of the (slot, tap) inputs: w for a channel or its positive part, -w for its negative part."""
-    slots = part.stream.slots
-    signed = np.where(slots.sign == 0, 1, slots.sign)[:, None] * part.weight[:, slots.channel]
-    return signed.transpose(1, 0, 2).reshape(-1, part.weight.shape[2])

@@ -23,6 +23,7 @@ from slth.construction.realise import LayerRecord, Node, State, realise_apply, r
 from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
+from slth.nn.forward import parameter_shapes
 from slth.nn.graph import Sum, graph, last_reads
 from slth.source import Source
 from slth.target import Target
@@ -62,6 +63,8 @@ class Construction:
     columns: dict[str, np.ndarray] = field(repr=False)
     """Source channels (cout, copies) of the copies of each node's outputs; a sum is named as its
     branch's last layer."""
+    steps: tuple[tuple[str, int], ...] = ()
+    """Kernels whose weights are rounded, and their steps (`slth.Ticket.steps`)."""
 
     @property
     def stats(self) -> Stats:
@@ -76,7 +79,7 @@ class Construction:
     @cached_property
     def ticket(self) -> Ticket:
         """The ticket: seed, mask and lambda, with the source's hash; `Ticket.save` writes its file."""
-        return ticket_of.make(self.source, self.mask, self.factor, self.target.network)
+        return ticket_of.make(self.source, self.mask, self.factor, self.target.network, self.steps)
 
     def error(self, images: Batch) -> evaluate.Comparison:
         """The ticket's outputs against the target's: agreement, largest, mean and relative error.
@@ -203,7 +206,13 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
     records = tuple(node.record for node in nodes)
     columns = {node.record.path: node.columns for node in nodes}
     params, factor, scales = plan.balanced
-    return Construction(plan.target, plan.source, mask, factor, records, params, scales, columns)
+    found = {
+        f"{entry.path}/kernel": step
+        for node in nodes
+        for entry, step in zip(plan.nodes[node.number].maps, node.solved.steps, strict=False)
+    }
+    steps = tuple((path, found[path]) for path in parameter_shapes(plan.source.network) if path in found)
+    return Construction(plan.target, plan.source, mask, factor, records, params, scales, columns, steps)
 
 
 def _input(plan: Plan) -> Stream:

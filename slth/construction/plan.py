@@ -11,6 +11,7 @@ from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
+from slth.construction.steps import sensitivities, steps
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.graph import (
     Map,
@@ -32,7 +33,7 @@ from slth.source import Source, layer_scale
 from slth.source.layout import Layout, LinearLayout, Univariate
 from slth.source.widths import first_activation
 from slth.target import Target
-from slth.types import Params
+from slth.types import Batch, Params
 
 
 class MapPlan(NamedTuple):
@@ -49,6 +50,8 @@ class MapPlan(NamedTuple):
     reads the input."""
     scale: float
     """The unit of its weights (`weight_scale`)."""
+    step: float
+    """What its weights are rounded to multiples of; 0 where they are not."""
 
 
 class NodePlan(NamedTuple):
@@ -152,6 +155,8 @@ def plan_of(
     balanced = balance(network, target.params, scales, fit=fit)
     layers = by_layer(balanced.params)
     needs = _needs(layout, layers, scales)
+    bits = getattr(solver, "bits", None)  # of a solver that rounds
+    fine = {} if bits is None or images is None else _steps(network, balanced, layers, bits, images)
     carries = {step.name: step.skips for step in sums(source.network)}
 
     def mapped(entry: LinearLayout, term: Map | Skip) -> MapPlan:
@@ -165,7 +170,8 @@ def plan_of(
             values = {"kernel": np.expand_dims(kernel, tuple(range(len(space))))}
         front = layout.front_of(network, entry, term)
         read = _read(network, term.reads, nonnegative=nonnegative)
-        return MapPlan(entry.path, layer, values, term.reads, read, front, scales[entry.path])
+        own = fine.get(entry.path, max(fine.values(), default=0.0))
+        return MapPlan(entry.path, layer, values, term.reads, read, front, scales[entry.path], own)
 
     nodes = {}
     for node in layout.nodes:
@@ -178,6 +184,15 @@ def plan_of(
         nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, needs[step.path])
     x = None if images is None else jnp.asarray(images, jnp.float32)
     return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x)
+
+
+def _steps(
+    network: Network, balanced: Balanced, layers: dict[str, Params], bits: float, images: Batch
+) -> dict[str, float]:
+    """What the weights of each layer are rounded to multiples of."""
+    kernels = {path: np.asarray(layers[path]["kernel"]) for path in linear_maps(network)}
+    found = sensitivities(network, balanced.params, balanced.factor, images)
+    return steps(kernels, found, bits)
 
 
 def _read(target: Network, value: int, *, nonnegative: bool) -> Read:

@@ -160,7 +160,10 @@ def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
         rms, mean = noise_of.slot_size(stream.x, stream.slots, center=center)
     weight, random = _weights(plan, entry)
     safe = safe_taps(entry.layer, entry.read)
-    return Part(entry.path, entry.layer, weight, random, entry.read, stream, safe, rms, mean, entry.scale)
+    step = entry.step * abs(float(stream.slots.factor[0]))
+    return Part(
+        entry.path, entry.layer, weight, random, entry.read, stream, safe, rms, mean, entry.scale, step
+    )
 
 
 def _weights(plan: Plan, entry: MapPlan) -> tuple[np.ndarray, np.ndarray]:

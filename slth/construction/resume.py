@@ -46,7 +46,7 @@ def save_node(folder: Path, node: Node, identity: str) -> None:
     if solved.own is not None:
         arrays["own"] = solved.own
     record = node.record._asdict() | {"stats": node.record.stats._asdict()}
-    text = {"shapes": [mask.shape for mask in solved.masks], "record": record}
+    text = {"shapes": [mask.shape for mask in solved.masks], "record": record, "steps": solved.steps}
     as_json = json.dumps(text, default=np.generic.item)  # NumPy's numbers as Python's
     metadata = {"format": FORMAT, "identity": identity, "node": as_json}
     content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata)
@@ -72,7 +72,8 @@ def load_node(folder: Path, number: int, identity: str) -> Node | None:
     )
     found = text["record"]["stats"]
     stats = Stats(**found | {"sizes": tuple(found["sizes"])})
-    solved = Solved(masks, arrays["constants"], arrays["noise"], arrays["usable"], stats, arrays.get("own"))
+    constants, noise, usable = (arrays[name] for name in ("constants", "noise", "usable"))
+    solved = Solved(masks, constants, noise, usable, stats, arrays.get("own"), tuple(text["steps"]))
     record = LayerRecord(**text["record"] | {"stats": stats})
     return Node(number, record, {}, arrays["columns"], solved, resumed=True)
 

@@ -160,6 +160,8 @@ class Part(NamedTuple):
     """Mean of the target's channels that constants are to absorb, tap by tap; 0 where nothing is centred."""
     scale: float
     """The source's scale of this layer's weights."""
+    step: float = 0.0
+    """What its weights are rounded to multiples of; 0 where they are not."""
 
     @property
     def goal(self) -> Float[np.ndarray, "taps slots cout"]:
@@ -214,6 +216,8 @@ class Solved(NamedTuple):
     stats: "Stats"
     own: Bool[np.ndarray, " source_cout"] | None = None
     """Mask of the source's own biases, if the layer has any."""
+    steps: tuple[int, ...] = ()
+    """Of each part the step whose multiples its subsets stand for, in units of 2^-48; none if they do not."""
 
 
 class Stats(NamedTuple):

@@ -1,0 +1,257 @@
+r"""Weights rounded to multiples of a step, each realised by the subset that stands for its multiple.
+
+In a source of two layers for each of the target's, N univariate channels carry :math:`\alpha_k z` of one
+input z, so a subset S of them is a weight :math:`u = \sum_{k \in S} v_k \alpha_k` of that input. Of the 2^N
+weights that a place of the network can have, `slth.subset_sum.cells` names one for each multiple q D of a
+step. Choosing among those alone costs little accuracy, and the mask then says no more than the whole numbers
+q: a ticket's file holds these, and its reader finds the subsets again (docs/ticket_format.md).
+
+The numbers of a row are chosen against calibration data, one after the other, with feedback: with G the
+covariance of the inputs as the ticket makes them, u* the row that suits the data best and
+:math:`\lambda r(q)` the price of the bits of q,
+
+    minimise  (u - u*)^T G (u - u*) + lambda sum r(q)
+
+first greedily, in the order of falling variances, each error made up for by the weights that are still free;
+then by sweeps over single weights.
+
+Source: this project; the feedback is that of GPTQ (Frantar et al., ICLR 2023), the price of the bits
+entropy-constrained quantisation (Chou, Lookabaugh and Gray 1989).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from slth.coding.rounded import LARGEST_STEP, MOST_MEMBERS
+from slth.construction.biases import fill, finish, solve_constant_terms
+from slth.construction.compensated import mean_error, mean_missed
+from slth.construction.independent import check_number, deviations
+from slth.construction.moments import Regression, draw_samples, regression
+from slth.construction.state import Part, Problem, Solved, Stats
+from slth.nn.layers import Conv
+from slth.random import GRID
+from slth.subset_sum import Objective
+from slth.subset_sum.cells import NONE, cells
+
+UNIT = GRID**2
+"""Products of two random parameters are whole multiples of this."""
+MOST_INTEGER = 2**12
+"""Largest |q| that a weight may have."""
+MOST_VALUES = 2**24
+"""Weights that are held at a time."""
+SMOOTHING = 0.3
+"""Added to how often each q is counted, so that none costs more than can be paid."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    r"""Weights rounded to few bits with error feedback, each by the subset that stands for it; for 2L.
+
+    Args:
+      bits: entropy of the rounded weights, on average over all layers; layers whose errors matter more get
+        more (`slth.construction.steps`).
+      variables: univariate channels that a weight uses, 1 to 10: those of largest weight among the source's.
+        More of them realise rounded weights more nearly, and reach further; they cost time, but no bits.
+      rate: lambda, in units of D² and the mean conditional variance of an input: what a bit is worth.
+      sweeps: passes over single weights after the first.
+      tolerance: only decides what counts as unsolved or deviating.
+      positions: most (image, position) pairs looked at in one node.
+      ridge: pulls rows towards the target's, in units of the mean variance of an input.
+      dense_ridge: the same for dense layers, which see one position an image.
+    Raises: ValueError for a number out of range.
+
+    Example:
+      >>> import slth
+      >>> slth.Rounded(bits=3).needs_images
+      True
+
+    Source: this project (docs/bits.md).
+    """
+
+    bits: float = 2.0
+    variables: int = 10
+    rate: float = 0.02
+    sweeps: int = 2
+    tolerance: float = 0.01
+    positions: int = 16384
+    ridge: float = 1e-2
+    dense_ridge: float = 1e-1
+
+    needs_images = True
+    runs_ticket = True
+    solves_rows = True
+    most_copies = MOST_MEMBERS
+
+    def __post_init__(self) -> None:
+        check_number("bits", self.bits, float, 0, 16, above=True)
+        check_number("variables", self.variables, int, 1, MOST_MEMBERS)
+        check_number("rate", self.rate, float, 0, math.inf)
+        check_number("sweeps", self.sweeps, int, 0, math.inf)
+        check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
+        check_number("positions", self.positions, int, 1, math.inf)
+        check_number("ridge", self.ridge, float, 0, math.inf, above=True)
+        check_number("dense_ridge", self.dense_ridge, float, 0, math.inf, above=True)
+
+    def solve(self, problem: Problem) -> Solved:
+        """The rounded rows of a node, and biases that make up for what they miss in the mean."""
+        parts, rows = problem.parts, problem.rows
+        columns = rows.columns.reshape(-1)
+        conv = isinstance(parts[0].layer, Conv)
+        samples = draw_samples(parts[0].layer, parts[0].read.shape, _images(parts[0]), self.positions)
+        found = regression(parts, samples, problem.carried, rows)
+        ridge = self.ridge if conv else self.dense_ridge
+        masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
+        weights = np.zeros((len(found.gram), len(columns)))
+        # Rows do not depend on each other: some at a time, so that all weights they can have fit into memory.
+        count = max(1, MOST_VALUES // (len(weights) * sum(map(_cells, parts))))
+        for start in range(0, len(columns), count):
+            some = slice(start, start + count)
+            levels = tuple(_levels(part, columns, some, self.variables) for part in parts)
+            chosen = _rounded_rows(found._replace(cross=found.cross[:, some]), levels, self, ridge)
+            weights[:, some] = chosen.weights
+            ends = np.cumsum([len(level.goal) for level in levels])[:-1]
+            for part, level, cell, mask in zip(
+                parts, levels, np.split(chosen.cell, ends), masks, strict=True
+            ):
+                _keep(level, cell, part.goal.shape[:2], columns[some], mask)
+        filled = tuple(zip(parts, masks, strict=True))
+        stats = sum((deviations(*pair, rows.columns, self.tolerance) for pair in filled), Stats())
+        if problem.center:
+            if problem.carried is not None:
+                problem = problem._replace(rows=rows._replace(extra=mean_error(problem.carried, rows)))
+            offsets = [mean_missed(*pair, rows) for pair in filled]
+        else:
+            missed = found.mean_output - found.mean_input @ weights
+            extra = missed - np.repeat(rows.bias, rows.columns.shape[1])
+            problem = problem._replace(rows=rows._replace(extra=extra))
+            offsets = [np.zeros((len(part.safe), len(columns))) for part in parts]
+        filling = fill(problem, self.tolerance, masks)
+        stats += solve_constant_terms(filling, offsets, Objective.BEST)[1]
+        none, everything = np.zeros(rows.columns.shape), np.ones(rows.columns.shape, bool)
+        return finish(filling, none, everything, stats)._replace(steps=tuple(map(_step, parts)))
+
+
+class Levels(NamedTuple):
+    """The weights that one linear map can have at every place, whole numbers in units of 2^-48."""
+
+    goal: Float[np.ndarray, "n rows"]
+    """What the members of each (tap, slot) should sum to."""
+    members: Int[np.ndarray, "slots N"]
+    """The univariate channels used of each slot, in order."""
+    step: int
+    """D."""
+    values: Float[np.ndarray, "cells n rows"]
+    """The weight that stands for q = -Q, ..., Q; infinite where none does."""
+    subsets: Int[np.ndarray, "cells n rows"]
+    bits: Float[np.ndarray, " cells"]
+    """r(q), what each q costs."""
+
+
+class Chosen(NamedTuple):
+    """Rows of rounded weights."""
+
+    weights: Float[np.ndarray, "n rows"]
+    cell: Int[np.ndarray, "n rows"]
+    """q + Q."""
+
+
+def _images(part: Part) -> int:
+    assert part.stream.x is not None
+    return len(part.stream.x)
+
+
+def _step(part: Part) -> int:
+    """D in units of 2^-48."""
+    return min(max(1, round(part.step / UNIT)), LARGEST_STEP)
+
+
+def _most(part: Part) -> int:
+    """Q, the largest |q| that a weight may have: one more than any weight of the target needs."""
+    return min(MOST_INTEGER, math.ceil(np.abs(part.goal).max(initial=0) / (_step(part) * UNIT)) + 1)
+
+
+def _cells(part: Part) -> int:
+    return 2 * _most(part) + 1
+
+
+def _levels(part: Part, columns: Int[np.ndarray, " rows"], some: slice, variables: int) -> Levels:
+    """The weights that some of the rows can have."""
+    slots, step, most = part.stream.slots, _step(part), _most(part)
+    # The largest gains of each slot; channels in order, so that the subset numbers are those of the file.
+    largest = np.argsort(-np.abs(slots.gain), 1, kind="stable")[:, :variables]
+    largest = np.sort(largest, 1)
+    members, gain = (np.take_along_axis(a, largest, 1) for a in (slots.members, slots.gain))
+    goal = np.repeat(part.goal, len(columns) // part.goal.shape[2], 2)[..., some].astype(np.float64)
+    random = part.random[:, members][..., columns[some]]
+    variable = (_whole(random) * _whole(gain)[:, :, None]).transpose(2, 0, 1, 3)
+    found = cells(variable.reshape(len(variable), -1), step, most)
+    shape = (2 * most + 1, goal[..., 0].size, goal.shape[2])
+    values = np.where(found.sums == NONE, np.inf, found.sums * UNIT).reshape(shape)
+    nearest = np.clip(np.rint(part.goal / (step * UNIT)), -most, most).astype(int)
+    counts = np.bincount(nearest.reshape(-1) + most, minlength=len(values)) + SMOOTHING
+    shares = (counts + counts[::-1]) / (2 * counts.sum())
+    goal = goal.reshape(shape[1:])
+    return Levels(goal, members, step, values, found.subsets.reshape(shape), -np.log2(shares))
+
+
+def _whole(values: np.ndarray) -> Int[np.ndarray, "..."]:
+    """Random parameters as whole multiples of 2^-24."""
+    return np.rint(values.astype(np.float64) / GRID).astype(np.int64)
+
+
+def _rounded_rows(found: Regression, levels: tuple[Levels, ...], solver: Rounded, ridge: float) -> Chosen:
+    """All rows of a node, side by side."""
+    goal = np.concatenate([level.goal for level in levels])
+    n, rows = goal.shape
+    size = ridge * max(float(np.trace(found.gram)) / n, 1e-30)
+    gram = found.gram + size * np.eye(n)
+    wanted = found.cross + size * goal
+    free = np.linalg.solve(gram, wanted)
+    order = np.argsort(-np.diagonal(gram), kind="stable")
+    factor = np.linalg.cholesky(np.linalg.inv(gram[np.ix_(order, order)])).T
+    conditional = 1 / np.diagonal(factor) ** 2
+    places = [(level, place) for level in levels for place in range(len(level.goal))]
+    prices = {
+        id(level): solver.rate * (level.step * UNIT) ** 2 * conditional.mean() * level.bits[:, None]
+        for level in levels
+    }
+    weights, cell, each = np.zeros_like(goal), np.zeros(goal.shape, int), np.arange(rows)
+
+    def nearest(number: int, centre: Float[np.ndarray, " rows"], weight: float) -> None:
+        level, place = places[number]
+        values = level.values[:, place]
+        best = ((values - centre) ** 2 * weight + prices[id(level)]).argmin(0)
+        cell[number], weights[number] = best, values[best, each]
+
+    left = free[order]
+    for k, number in enumerate(order.tolist()):
+        nearest(number, left[k], conditional[k])
+        error = (left[k] - weights[number]) / factor[k, k]
+        left[k + 1 :] -= factor[k, k + 1 :, None] * error
+    missed = wanted - gram @ weights
+    for _ in range(solver.sweeps):
+        for number in order.tolist():
+            before, own = weights[number].copy(), gram[number, number]
+            nearest(number, before + missed[number] / own, own)
+            change = weights[number] - before
+            moved = np.flatnonzero(change)
+            if len(moved):
+                missed[:, moved] -= gram[:, number, None] * change[moved]
+    return Chosen(weights, cell)
+
+
+def _keep(
+    level: Levels,
+    cell: Int[np.ndarray, "n rows"],
+    shape: tuple[int, int],
+    columns: Int[np.ndarray, " rows"],
+    mask: Bool[np.ndarray, "taps source_cin source_cout"],
+) -> None:
+    """Keep the variables that stand for the chosen numbers; ``shape``: taps and slots."""
+    subset = np.take_along_axis(level.subsets, cell[None], 0)[0].reshape(*shape, len(columns))
+    for number, members in enumerate(level.members.T):
+        mask[:, members[:, None], columns] |= (subset >> number & 1).astype(bool)
