@@ -4,7 +4,7 @@ python -m experiments.bits
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,28 +55,44 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _tickets(cfg: DictConfig) -> Iterator[Row]:
     """One run for each source and seed."""
-    for label, points in cfg.tickets.items():
-        for point in points:
-            changes = OmegaConf.to_container(point, resolve=True)
-            assert isinstance(changes, dict)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    for name, curve in plain["tickets"].items():
+        shared = {group: values for group, values in curve.items() if group not in ("label", "points")}
+        for point in curve["points"]:
+            groups = {group: {**shared.get(group, {}), **point.get(group, {})} for group in {*shared, *point}}
+            for group, values in groups.items():
+                unknown = sorted(set(values) - set(cfg.get(group) or {}))
+                if unknown:
+                    raise ValueError(f"tickets.{name}: {group}.{unknown[0]}: there is no such setting")
             for seed in cfg.seeds:
-                LOG.info("%s, %s, seed %d", label, changes, seed)
-                construction = {"depth": changes.get("depth", "L+1")}
-                source = {str(k): v for k, v in changes.items() if k != "depth"} | {"seed": seed}
-                where = ticket_run(cfg, construction=construction, source=source)
+                LOG.info("%s, %s, seed %d", curve["label"], point, seed)
+                source = groups.get("source", {}) | {"seed": seed}
+                where = ticket_run(cfg, **groups | {"source": source})
                 metrics = metrics_of(where)
-                ticket, wide = metrics["ticket"], metrics["source"]
-                size = f"N = {wide['univariate']}" if wide["univariate"] else f"m = {wide['multiplicity']}"
-                scale = f", scale {changes['scale']:g}" if "scale" in changes else ""
+                ticket, seconds = metrics["ticket"], metrics["seconds"]
                 yield {
-                    **{"kind": str(label), "label": f"{label}, {size}{scale}", "seed": seed},
+                    **{
+                        "kind": curve["label"],
+                        "label": _label(curve["label"], metrics, groups),
+                        "seed": seed,
+                    },
                     "bits": ticket["coded_bits_per_weight"],
                     "mask_bits": ticket["bits_per_weight"],
                     "accuracy": ticket["accuracy"],
                     "agreement": ticket["agreement"],
-                    "seconds": metrics["seconds"]["construct"],
+                    "seconds": seconds["construct"] + (seconds["refine"] or 0.0),
                     "run": where.name,
                 }
+
+
+def _label(kind: str, metrics: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """A point in words: the curve, the width, and what else is set."""
+    wide, bits = metrics["source"], groups.get("solver", {}).get("bits")
+    size = f"N = {wide['univariate']}" if wide["univariate"] else f"m = {wide['multiplicity']}"
+    scale = groups.get("source", {}).get("scale")
+    parts = [kind, size, scale and f"scale {scale:g}", bits and f"entropy {bits:g}"]
+    return ", ".join(part for part in parts if part)
 
 
 def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:
@@ -89,7 +105,7 @@ def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:
             found = quantised(target, bits, rounding, images if rounding == "feedback" else None)
             outputs = found.target(data.test_images)
             yield {
-                **{"kind": f"rounded, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
+                **{"kind": f"target rounded, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
                 "bits": found.bits_per_weight,
                 "accuracy": data.accuracy(outputs),
                 "agreement": evaluate.compare(goal, outputs).agreement,

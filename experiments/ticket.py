@@ -6,6 +6,7 @@ python -m experiments.ticket data=digits target=digits_cnn source.seed=0
 import logging
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.certificates import names_of, proofs_of
-from experiments.compose import check, ingredients_of
+from experiments.compose import check, field, ingredients_of
 from experiments.run_folder import main
-from slth import Ticket, evaluate, report
+from slth import Ticket, evaluate, refine, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
+from slth.data import Data
 from slth.nn.graph import sums
+from slth.refinement import Refined
 from slth.report.tables import show
+from slth.train import SETTINGS, augment
 from slth.types import Params
 
 LOG = logging.getLogger(__name__)
@@ -38,8 +42,12 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     begun = time.perf_counter()
     made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)
-    made.ticket.save(folder / FILE)
     construction_seconds = time.perf_counter() - begun
+    begun = time.perf_counter()
+    refined = refined_of(cfg, made, data)
+    made = made if refined is None else refined.made
+    refine_seconds = time.perf_counter() - begun
+    made.ticket.save(folder / FILE)
 
     begun = time.perf_counter()
     ticket = Ticket.load(folder / FILE)  # what follows rests on the file alone
@@ -75,10 +83,14 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "error": report.error_metrics(comparison, off),
+        "refinement": None
+        if refined is None
+        else {k: v for k, v in refined._asdict().items() if k != "made"},
         **report.certificate_metrics(proofs),
         "seconds": {
             "train": train_seconds,
             "construct": construction_seconds,
+            "refine": refined and refine_seconds,
             "certify": sum(proof.seconds for proof in proofs) if proofs else None,
             "evaluate": evaluation_seconds,
             "total": time.perf_counter() - started,
@@ -101,6 +113,28 @@ def constructed(plan: Plan, folder: Path) -> Construction:
     if resumed:
         LOG.info("took over %d of %d layers from a run that was broken off", resumed, total)
     return finish(plan, nodes)
+
+
+def refined_of(cfg: DictConfig, made: Construction, data: Data) -> Refined | None:
+    """The construction refined on training images as ``refine`` asks; None where it asks for no step."""
+    asked = cfg.refine
+    if not asked.steps:
+        return None
+    usual = SETTINGS[data.name]
+    with field("refine"):
+        images = data.train_images if asked.images is None else data.calibration(asked.images)
+        found = refine(
+            made,
+            images,
+            steps=asked.steps,
+            batch=asked.batch,
+            rate=asked.rate,
+            loss="outputs" if made.target.network.output_shape == (1,) else "classes",
+            augment=partial(augment, shift=usual.shift, mirror=usual.mirror),
+        )
+    text = "refined in %d steps: %d bits changed, loss on held-out training images %.4f before, %.4f after"
+    LOG.info(text, found.steps, found.changed, found.before, found.after)
+    return found
 
 
 def _draw(
