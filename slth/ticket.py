@@ -42,7 +42,7 @@ from slth.types import Batch, Mask, Params, Shape
 FORMAT = "slth ticket"
 PLAIN, CODED = 1, 2
 """Versions: mask and specs as they are, or coded."""
-MOST_EXPANSION = 64
+MOST_EXPANSION = 256
 """Most bytes of a plain mask for each byte of its code: no small file asks for much memory."""
 MOST_TEXT = 1 << 20
 """Most bytes of the specs before they are compressed."""

@@ -403,7 +403,7 @@ def test_a_small_file_cannot_ask_for_much_memory(made: Ticket):
     """A source of 10^15 weights beside a code that says that none is kept."""
     content = ticket.to_bytes(made)
     wide = nn.Network((10**5,), (nn.Dense("a", 10**10, use_bias=False),))
-    message = r"ticket: mask: 1 bytes cannot code 1000000000000000 parameters: a code is at most 64 times"
+    message = r"ticket: mask: 1 bytes cannot code 1000000000000000 parameters: a code is at most 256 times"
     with pytest.raises(TicketError, match=message):
         ticket.from_bytes(_rewritten(content, put("source", "network", encode(wide)), mask=b"\0"))
 
