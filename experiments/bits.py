@@ -55,44 +55,60 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _tickets(cfg: DictConfig) -> Iterator[Row]:
     """One run for each source and seed."""
+    for curve, groups in _points(cfg):
+        for seed in cfg.seeds:
+            LOG.info("%s, %s, seed %d", curve, groups, seed)
+            where = ticket_run(cfg, **groups | {"source": groups.get("source", {}) | {"seed": seed}})
+            metrics = metrics_of(where)
+            ticket, seconds = metrics["ticket"], metrics["seconds"]
+            label = _label(curve, metrics, groups)
+            yield {
+                **{"kind": curve, "label": label, "seed": seed},
+                "bits": ticket["coded_bits_per_weight"],
+                "mask_bits": ticket["bits_per_weight"],
+                "accuracy": ticket["accuracy"],
+                "agreement": ticket["agreement"],
+                "seconds": seconds["construct"] + (seconds["refine"] or 0.0),
+                "run": where.name,
+            }
+
+
+def _points(cfg: DictConfig) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    """The curve and the settings by group of every point, all of them checked before the first run."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
+    points = []
     for name, curve in plain["tickets"].items():
+        where = f"tickets.{name}"
+        if not isinstance(curve, dict) or not {"label", "points"} <= set(curve):
+            raise ValueError(f"{where}: expected a label, points, and settings by group, got {curve!r}")
         shared = {group: values for group, values in curve.items() if group not in ("label", "points")}
-        for point in curve["points"]:
-            groups = {group: {**shared.get(group, {}), **point.get(group, {})} for group in {*shared, *point}}
-            for group, values in groups.items():
-                unknown = sorted(set(values) - set(cfg.get(group) or {}))
-                if unknown:
-                    raise ValueError(f"tickets.{name}: {group}.{unknown[0]}: there is no such setting")
-            for seed in cfg.seeds:
-                LOG.info("%s, %s, seed %d", curve["label"], point, seed)
-                source = groups.get("source", {}) | {"seed": seed}
-                where = ticket_run(cfg, **groups | {"source": source})
-                metrics = metrics_of(where)
-                ticket, seconds = metrics["ticket"], metrics["seconds"]
-                yield {
-                    **{
-                        "kind": curve["label"],
-                        "label": _label(curve["label"], metrics, groups),
-                        "seed": seed,
-                    },
-                    "bits": ticket["coded_bits_per_weight"],
-                    "mask_bits": ticket["bits_per_weight"],
-                    "accuracy": ticket["accuracy"],
-                    "agreement": ticket["agreement"],
-                    "seconds": seconds["construct"] + (seconds["refine"] or 0.0),
-                    "run": where.name,
-                }
+        for point in [shared, *curve["points"]]:
+            for group, values in point.items():
+                known = plain.get(group)
+                if not (isinstance(known, dict) and isinstance(values, dict)):
+                    raise ValueError(f"{where}: {group}: expected a group of settings, got {values!r}")
+                for key in values:
+                    if key not in known or key == "seed":
+                        hint = "use seeds" if key == "seed" else "there is no such setting"
+                        raise ValueError(f"{where}: {group}.{key}: {hint}")
+        points += [
+            (curve["label"], {g: {**shared.get(g, {}), **point.get(g, {})} for g in {**shared, **point}})
+            for point in curve["points"]
+        ]
+    labels = [repr(one) for one in points]
+    if len(set(labels)) < len(labels):
+        raise ValueError("tickets: a point stands there twice")
+    return points
 
 
 def _label(kind: str, metrics: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """A point in words: the curve, the width, and what else is set."""
-    wide, bits = metrics["source"], groups.get("solver", {}).get("bits")
+    """A point in words: the curve, the width, and all else that is set."""
+    wide = metrics["source"]
     size = f"N = {wide['univariate']}" if wide["univariate"] else f"m = {wide['multiplicity']}"
-    scale = groups.get("source", {}).get("scale")
-    parts = [kind, size, scale and f"scale {scale:g}", bits and f"entropy {bits:g}"]
-    return ", ".join(part for part in parts if part)
+    said = {"depth", "method", "univariate", "multiplicity"}
+    others = [f"{k} {v}" for values in groups.values() for k, v in values.items() if k not in said]
+    return ", ".join([kind, size, *others])
 
 
 def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:

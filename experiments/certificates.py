@@ -56,7 +56,7 @@ def proofs_of(
                     epsilon=cfg.certificate.epsilon,
                     delta=cfg.certificate.delta,
                     calibration=calibration,
-                    complete=not solver.solves_rows,
+                    complete=not solver.solves_rows and not cfg.refine.steps,
                 )
         images = slice(cfg.certificate.images)
         seen, sets = off[images], np.arange(len(off[images]))

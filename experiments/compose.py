@@ -52,7 +52,7 @@ INTEGERS = {
     "source.constants": (0, math.inf),
     "solver.size": (0, MAX_ENUMERATED),
     "solver.calibration": (0, math.inf),
-    "solver.compensation.sweeps": (1, math.inf),
+    "solver.compensation.sweeps": (0, math.inf),
     "solver.compensation.block": (1, MAX_ENUMERATED),
     "solver.compensation.positions": (1, math.inf),
     "solver.rounding.variables": (1, MOST_MEMBERS),
@@ -263,6 +263,11 @@ def solver_of(cfg: DictConfig) -> Solver:
         raise ValueError(
             f"construction={cfg.construction.name} takes one variable for each weight: choose "
             "solver=independent"
+        )
+    if kind is Rounded and cfg.construction.depth != "2L":
+        raise ValueError(
+            "solver.method: rounded chooses among univariate channels, which L+1 has in front of its first "
+            "layer only: choose construction.depth=2L"
         )
     known = [field.name for field in fields(kind)]
     options = {}

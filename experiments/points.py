@@ -46,7 +46,7 @@ def _foreign(solver: Mapping[str, Any]) -> dict[str, Any]:
     foreign = [name for name in options_of(solver) if name.rpartition(".")[2] not in known]
     nulls: dict[str, Any] = {name: None for name in foreign if "." not in name}
     for group in {name.partition(".")[0] for name in foreign if "." in name}:
-        nulls[group] = dict.fromkeys(solver[group])
+        nulls[group] = {k: None if f"{group}.{k}" in foreign else v for k, v in solver[group].items()}
     return nulls
 
 

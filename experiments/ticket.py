@@ -40,11 +40,12 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     names_of(cfg)
     target, source, solver, calibration, options, data, train_seconds = ingredients_of(cfg, folder)
 
+    learning = refine_images(cfg, data)
     begun = time.perf_counter()
     made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)
     construction_seconds = time.perf_counter() - begun
     begun = time.perf_counter()
-    refined = refined_of(cfg, made, data)
+    refined = None if learning is None else refined_of(cfg, made, data, learning)
     made = made if refined is None else refined.made
     refine_seconds = time.perf_counter() - begun
     made.ticket.save(folder / FILE)
@@ -115,14 +116,25 @@ def constructed(plan: Plan, folder: Path) -> Construction:
     return finish(plan, nodes)
 
 
-def refined_of(cfg: DictConfig, made: Construction, data: Data) -> Refined | None:
-    """The construction refined on training images as ``refine`` asks; None where it asks for no step."""
+def refine_images(cfg: DictConfig, data: Data) -> np.ndarray | None:
+    """Training images to refine on, checked before any work; None where ``refine`` asks for no step."""
     asked = cfg.refine
     if not asked.steps:
         return None
-    usual = SETTINGS[data.name]
-    with field("refine"):
+    for name in ("batch", "rate"):
+        if asked[name] is None:
+            raise ValueError(f"refine.{name}: expected a number, got null")
+    with field("refine.images"):
         images = data.train_images if asked.images is None else data.calibration(asked.images)
+        if len(images) < 2:
+            raise ValueError(f"refinement needs 2 training images at least, {data.name} has {len(images)}")
+    return images
+
+
+def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarray) -> Refined:
+    """The construction refined on images as ``refine`` asks."""
+    asked, usual = cfg.refine, SETTINGS[data.name]
+    with field("refine"):
         found = refine(
             made,
             images,

@@ -31,6 +31,8 @@ def check_number(
         what = "an integer" if kind is int else "a number"
         least = f"above {low:g}" if above else f"of at least {low:g}"
         bound = least if math.isinf(high) else f"from {low:g} to {high:g}"
+        if above and not math.isinf(high):
+            bound = f"{least} and of at most {high:g}"
         raise ValueError(f"solver.{name}: expected {what} {bound}, got {value!r}")
 
 

@@ -218,7 +218,8 @@ def _products(reads, streams, weights, samples, carried, outputs, about) -> Arra
         largest = jnp.abs(slots.gain).argmax(1)
         member = jnp.take_along_axis(slots.members, largest[:, None], 1)[:, 0]
         gain = jnp.take_along_axis(slots.gain, largest[:, None], 1)[None, None, :, 0]
-        held = patches(layer, stream.ticket, samples, flat)[..., member] - slots.base
+        # Less phi(0) before it is padded: what constants cancel tap by tap is not there in the padding.
+        held = patches(layer, stream.ticket[..., member] - slots.base, samples, flat)
         inputs.append(jnp.where(gain == 0, 0, held / jnp.where(gain == 0, 1, gain)).reshape(count, -1))
         x = slot_values(patches(layer, stream.x, samples, flat), slots.channel, slots.sign)
         wide = jnp.repeat(weight, len(outputs) // weight.shape[1], 1)

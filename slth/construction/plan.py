@@ -170,7 +170,9 @@ def plan_of(
             values = {"kernel": np.expand_dims(kernel, tuple(range(len(space))))}
         front = layout.front_of(network, entry, term)
         read = _read(network, term.reads, nonnegative=nonnegative)
-        own = fine.get(entry.path, max(fine.values(), default=0.0))
+        own = fine.get(entry.path)
+        if own is None:  # a skip: its weights themselves are among the multiples
+            own = float(np.abs(values["kernel"]).max()) if fine else 0.0
         return MapPlan(entry.path, layer, values, term.reads, read, front, scales[entry.path], own)
 
     nodes = {}

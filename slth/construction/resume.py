@@ -21,7 +21,7 @@ from slth.construction.realise import LayerRecord, Node
 from slth.construction.state import Solved, Stats
 from slth.interop.files import write_whole
 
-FORMAT = "slth node"
+FORMAT = "slth node 2"
 
 
 def fingerprint(plan: Plan) -> str:

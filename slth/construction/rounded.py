@@ -1,10 +1,12 @@
 r"""Weights rounded to multiples of a step, each realised by the subset that stands for its multiple.
 
 In a source of two layers for each of the target's, N univariate channels carry :math:`\alpha_k z` of one
-input z, so a subset S of them is a weight :math:`u = \sum_{k \in S} v_k \alpha_k` of that input. Of the 2^N
-weights that a place of the network can have, `slth.subset_sum.cells` names one for each multiple q D of a
-step. Choosing among those alone costs little accuracy, and the mask then says no more than the whole numbers
-q: a ticket's file holds these, and its reader finds the subsets again (docs/ticket_format.md).
+input z, k = 1, ..., N, and the layer behind has random weights :math:`v_k` for them. So a subset S of them is
+a weight :math:`u = \sum_{k \in S} v_k \alpha_k` of that input. Of the 2^N weights that a place of the network
+can have, `slth.subset_sum.cells` names one for each multiple q D of a step. Choosing among those alone costs
+little accuracy, and the mask then says no more than the whole numbers q: a ticket's file holds these, and its
+reader finds the subsets again (docs/ticket_format.md). Kernels that read a flattened value are chosen alike,
+but the file holds their masks bit by bit.
 
 The numbers of a row are chosen against calibration data, one after the other, with feedback: with G the
 covariance of the inputs as the ticket makes them, u* the row that suits the data best and
@@ -26,12 +28,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slth.coding.rounded import LARGEST_STEP, MOST_MEMBERS
+from slth.coding.rounded import LARGEST_PRODUCT, LARGEST_STEP, MOST_MEMBERS
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.compensated import mean_error, mean_missed
 from slth.construction.independent import check_number, deviations
 from slth.construction.moments import Regression, draw_samples, regression
 from slth.construction.state import Part, Problem, Solved, Stats
+from slth.construction.steps import LARGEST_INTEGER
 from slth.nn.layers import Conv
 from slth.random import GRID
 from slth.subset_sum import Objective
@@ -39,12 +42,14 @@ from slth.subset_sum.cells import NONE, cells
 
 UNIT = GRID**2
 """Products of two random parameters are whole multiples of this."""
-MOST_INTEGER = 2**12
-"""Largest |q| that a weight may have."""
+MOST_BITS = 8
+"""Largest entropy that can be asked for: 2^10 subsets do not tell more levels apart."""
 MOST_VALUES = 2**24
 """Weights that are held at a time."""
 SMOOTHING = 0.3
-"""Added to how often each q is counted, so that none costs more than can be paid."""
+"""Added to how often each q is counted, so that no price is infinite."""
+LEAST_RIDGE = 1e-6
+"""A smaller one would leave the moments of few images singular."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,12 @@ class Rounded:
         more (`slth.construction.steps`).
       variables: univariate channels that a weight uses, 1 to 10: those of largest weight among the source's.
         More of them realise rounded weights more nearly, and reach further; they cost time, but no bits.
-      rate: lambda, in units of D² and the mean conditional variance of an input: what a bit is worth.
+      rate: what a bit is worth: lambda is ``rate`` times D² times the mean variance that an input has given
+        the inputs after it.
       sweeps: passes over single weights after the first.
       tolerance: only decides what counts as unsolved or deviating.
       positions: most (image, position) pairs looked at in one node.
-      ridge: pulls rows towards the target's, in units of the mean variance of an input.
+      ridge: pulls rows towards the target's, in units of the mean variance of an input; at least 1e-6.
       dense_ridge: the same for dense layers, which see one position an image.
     Raises: ValueError for a number out of range.
 
@@ -87,14 +93,14 @@ class Rounded:
     most_copies = MOST_MEMBERS
 
     def __post_init__(self) -> None:
-        check_number("bits", self.bits, float, 0, 16, above=True)
+        check_number("bits", self.bits, float, 0, MOST_BITS, above=True)
         check_number("variables", self.variables, int, 1, MOST_MEMBERS)
         check_number("rate", self.rate, float, 0, math.inf)
         check_number("sweeps", self.sweeps, int, 0, math.inf)
         check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
         check_number("positions", self.positions, int, 1, math.inf)
-        check_number("ridge", self.ridge, float, 0, math.inf, above=True)
-        check_number("dense_ridge", self.dense_ridge, float, 0, math.inf, above=True)
+        check_number("ridge", self.ridge, float, LEAST_RIDGE, math.inf)
+        check_number("dense_ridge", self.dense_ridge, float, LEAST_RIDGE, math.inf)
 
     def solve(self, problem: Problem) -> Solved:
         """The rounded rows of a node, and biases that make up for what they miss in the mean."""
@@ -142,6 +148,8 @@ class Levels(NamedTuple):
     """What the members of each (tap, slot) should sum to."""
     members: Int[np.ndarray, "slots N"]
     """The univariate channels used of each slot, in order."""
+    there: Bool[np.ndarray, "slots N"]
+    """False for a member that is missing."""
     step: int
     """D."""
     values: Float[np.ndarray, "cells n rows"]
@@ -171,7 +179,7 @@ def _step(part: Part) -> int:
 
 def _most(part: Part) -> int:
     """Q, the largest |q| that a weight may have: one more than any weight of the target needs."""
-    return min(MOST_INTEGER, math.ceil(np.abs(part.goal).max(initial=0) / (_step(part) * UNIT)) + 1)
+    return min(LARGEST_INTEGER, math.ceil(np.abs(part.goal).max(initial=0) / (_step(part) * UNIT)) + 1)
 
 
 def _cells(part: Part) -> int:
@@ -188,6 +196,11 @@ def _levels(part: Part, columns: Int[np.ndarray, " rows"], some: slice, variable
     goal = np.repeat(part.goal, len(columns) // part.goal.shape[2], 2)[..., some].astype(np.float64)
     random = part.random[:, members][..., columns[some]]
     variable = (_whole(random) * _whole(gain)[:, :, None]).transpose(2, 0, 1, 3)
+    if np.abs(variable).max(initial=0) * UNIT >= LARGEST_PRODUCT:
+        raise ValueError(
+            f"source.scale: {part.path} has products of weights of {LARGEST_PRODUCT:g} and more, which"
+            " rounding cannot use: make the source with smaller scales"
+        )
     found = cells(variable.reshape(len(variable), -1), step, most)
     shape = (2 * most + 1, goal[..., 0].size, goal.shape[2])
     values = np.where(found.sums == NONE, np.inf, found.sums * UNIT).reshape(shape)
@@ -195,7 +208,7 @@ def _levels(part: Part, columns: Int[np.ndarray, " rows"], some: slice, variable
     counts = np.bincount(nearest.reshape(-1) + most, minlength=len(values)) + SMOOTHING
     shares = (counts + counts[::-1]) / (2 * counts.sum())
     goal = goal.reshape(shape[1:])
-    return Levels(goal, members, step, values, found.subsets.reshape(shape), -np.log2(shares))
+    return Levels(goal, members, gain != 0, step, values, found.subsets.reshape(shape), -np.log2(shares))
 
 
 def _whole(values: np.ndarray) -> Int[np.ndarray, "..."]:
@@ -253,5 +266,5 @@ def _keep(
 ) -> None:
     """Keep the variables that stand for the chosen numbers; ``shape``: taps and slots."""
     subset = np.take_along_axis(level.subsets, cell[None], 0)[0].reshape(*shape, len(columns))
-    for number, members in enumerate(level.members.T):
-        mask[:, members[:, None], columns] |= (subset >> number & 1).astype(bool)
+    for number, (members, there) in enumerate(zip(level.members.T, level.there.T, strict=True)):
+        mask[:, members[there, None], columns] |= (subset[:, there] >> number & 1).astype(bool)

@@ -1,8 +1,9 @@
 r"""How finely each layer is rounded: the steps that cost the outputs least for a given number of bits.
 
-Weights rounded to multiples of D have an entropy of about h - log2 D bits each and a squared error of about
-D² / 12. Let s be the mean over a layer's weights of the squared derivative of the outputs (below). Then
-:math:`\sum_l n_l s_l D_l^2` is least, for a given total of bits, where all :math:`s_l D_l^2` are equal.
+Halving the step D of a layer costs about one bit for each of its weights, and the squared error of a weight
+is about D² / 12. Let layer l have n_l weights, and let s_l be the mean over them of the squared derivative of
+the outputs (below). Then the damage :math:`\sum_l n_l s_l D_l^2 / 12` is least, for a given total of bits,
+where all :math:`s_l D_l^2` are equal.
 
 The derivative is that of the log-probability of a class drawn from the target's own softmax, whose mean
 square is the Fisher information; of the outputs themselves where there is one output only.
@@ -29,6 +30,8 @@ BATCH = 64
 """Images that are differentiated at a time."""
 COARSEST = 4.0
 """Largest step, in units of the root mean square of the layer's weights."""
+LARGEST_INTEGER = 2**10
+"""Largest |q| of a weight q D: no step is finer than the largest weight over this."""
 
 
 def sensitivities(
@@ -78,6 +81,8 @@ def steps(
 ) -> dict[str, float]:
     """The step of every kernel, for an entropy of ``bits`` a weight over all of them.
 
+    Weights of less entropy than that, such as a kernel of many zeros, get the finest steps that there are.
+
     Args:
       kernels: by layer.
       sensitivity: s of each (`sensitivities`).
@@ -87,12 +92,13 @@ def steps(
         path: float(np.sqrt(np.mean(np.square(kernel, dtype=np.float64)))) for path, kernel in kernels.items()
     }
     live = {path: size for path, size in sizes.items() if size > 0}
+    finest = {path: float(np.abs(kernels[path]).max()) / (LARGEST_INTEGER - 1) for path in live}
     prices = {path: max(sensitivity.get(path, 0.0), 0.0) for path in live}
     least = 1e-12 * max(prices.values(), default=0.0) or 1.0
 
     def at(level: float) -> dict[str, float]:
         return {
-            path: min(COARSEST * size, 2.0**level / math.sqrt(max(prices[path], least)))
+            path: max(finest[path], min(COARSEST * size, 2.0**level / math.sqrt(max(prices[path], least))))
             for path, size in live.items()
         }
 

@@ -64,3 +64,4 @@ def test_a_setting_of_a_point_that_does_not_exist_is_refused(root: Path, tmp_pat
     cfg = config(root, tmp_path, "tickets.rounded.points=[{solver: {bit: 1}}]")
     with pytest.raises(ValueError, match=r"^tickets.rounded: solver.bit: there is no such setting"):
         execute(bits.run, cfg, "bits")
+    assert not (tmp_path / "ticket").exists(), "refused before any run"
