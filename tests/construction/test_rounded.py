@@ -9,6 +9,7 @@ import pytest
 import slth
 from slth import Rounded, Source, Target, construct, nn, ticket
 from slth.construction.moments import draw_samples, patches, regression
+from slth.construction.rounded import Levels, _keep
 from slth.construction.steps import LARGEST_INTEGER, entropy, sensitivities, steps
 from slth.nn.graph import by_layer, linear_maps
 from slth.nn.layers import Activation, Conv, Dense
