@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from experiments.compose import SOLVERS, check, data_of, solver_of, source_of, spec_of
 from experiments.run_folder import CONF
-from slth import Best, Compensated, Robust, Target, nn
+from slth import Best, Compensated, Robust, Rounded, Target, nn
 from slth.nn.layers import Activation
 
 
@@ -75,8 +75,11 @@ def test_solvers_are_objects_with_the_options_asked_for():
     assert solver_of(composed(*asked)[0]) == Compensated(sweeps=2, ridge=0.5)
     for method, kinds in SOLVERS.items():
         for objective, kind in kinds.items():
-            made = solver_of(composed(f"solver.method={method}", f"solver.objective={objective}")[0])
-            assert type(made) is kind
+            names = f"solver.method={method}", f"solver.objective={objective}"
+            depth = "2L" if method == "rounded" else "L+1"
+            assert type(solver_of(composed(*names, f"construction.depth={depth}")[0])) is kind
+    rounded = "solver=rounded", "construction.depth=2L", "solver.bits=3", "solver.rounding.variables=6"
+    assert solver_of(composed(*rounded)[0]) == Rounded(bits=3, variables=6)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,8 @@ def test_solvers_are_objects_with_the_options_asked_for():
         (("solver=independent", "solver.price=1"), "solver.price: means nothing to Best"),
         (("solver.objective=single", "solver.size=2"), "solver.size: means nothing to Single"),
         (("solver.compensation.block=4",), "solver.compensation.block: means nothing to Robust"),
+        (("solver=rounded",), "solver.method: rounded chooses among univariate channels"),
+        (("solver=robust", "solver.bits=2"), "solver.bits: means nothing to Robust"),
         (("source.multiplicity=21",), "source.multiplicity: at most 20 with Robust, got 21"),
     ],
 )
