@@ -63,19 +63,14 @@ def test_tickets_of_resnet20_survive_depth(
     assert len(layers) == 20
 
 
-@pytest.mark.parametrize(("bits", "most", "agreement"), [(0.9, 1.2, 0.87), (3.6, 4.0, 0.97)])
-def test_a_wide_mask_of_resnet20_in_few_bits(
-    root: Path, data_dir: Path, tmp_path: Path, bits: float, most: float, agreement: float
-) -> None:
+def test_a_wide_mask_of_resnet20_in_few_bits(root: Path, data_dir: Path, tmp_path: Path) -> None:
     rounded = ("solver=rounded", "construction.depth=2L", "source.univariate=12", "source.scale=2")
-    metrics, folder = run(
-        root, tmp_path, *resnet20(data_dir), *rounded, f"solver.bits={bits}", "data.limit=256"
-    )
+    metrics, folder = run(root, tmp_path, *resnet20(data_dir), *rounded, "solver.bits=0.9", "data.limit=256")
     ticket, size = metrics["ticket"], (folder / "ticket.safetensors").stat().st_size
     assert ticket["coded_bits_per_weight"] == pytest.approx(8 * size / metrics["target"]["nonzero"])
-    assert ticket["coded_bits_per_weight"] <= most
+    assert ticket["coded_bits_per_weight"] <= 1.2
     assert ticket["bits_per_weight"] > 20, "the mask itself is wide"
-    assert ticket["agreement"] >= agreement
+    assert ticket["agreement"] >= 0.87
 
 
 def test_the_published_rule_does_not_survive_depth(root: Path, data_dir: Path, tmp_path: Path) -> None:
