@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth import nn
+from slth.construction.feedback import factor_of, fed_back
 from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
 from slth.nn.graph import behind, by_layer, graph, linear_maps, nested, sums
 from slth.nn.network import Network
@@ -101,8 +102,9 @@ def quantised(
             scale = _scales(weight, bits)
             if rounding == "feedback":
                 gram = _gram(target, nested(layers), entry.path, np.asarray(images))
-                weight = _feedback(weight, scale, bits, gram)
-            weight = _rounded(weight, scale, bits)
+                weight = fed_back(weight, factor_of(gram), lambda _, left, s=scale: _rounded(left, s, bits))
+            else:
+                weight = _rounded(weight, scale, bits)
             layers[entry.path]["kernel"] = weight.reshape(kernel.shape).astype(np.float32)
             cost += bits * kernel.size + NUMBER * (len(scale) + np.size(layers[entry.path].get("bias", ())))
     return Quantised(Target(target.network, nested(layers)), cost / count)
@@ -123,18 +125,6 @@ def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
     tried = widest * np.arange(1, TRIED + 1)[:, None] / TRIED
     errors = [((weight - _rounded(weight, scale, bits)) ** 2).sum(0) for scale in tried]
     return np.take_along_axis(tried, np.argmin(errors, 0)[None], 0)[0]
-
-
-def _feedback(weight: Matrix, scale: Float[np.ndarray, " cout"], bits: int, gram: Gram) -> Matrix:
-    """Rounds one input after the other; what each misses is made up for by the inputs behind it."""
-    # Row i of the upper factor says what input i tells of the later ones, once the earlier ones are done.
-    inverse = np.linalg.cholesky(np.linalg.inv(gram)).T
-    left, done = weight.copy(), np.empty_like(weight)
-    for i, row in enumerate(inverse):
-        done[i] = _rounded(left[i], scale, bits)
-        missed = (left[i] - done[i]) / row[i]
-        left[i + 1 :] -= np.outer(row[i + 1 :], missed)
-    return done
 
 
 def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "n *shape"]) -> Gram:

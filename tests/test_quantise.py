@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from slth import Target, nn
-from slth.quantise import RIDGE, _feedback, _rounded, _scales, quantised
+from slth.construction.feedback import factor_of, fed_back
+from slth.quantise import RIDGE, _rounded, _scales, quantised
 
 
 def target_of(*layers, shape=(6, 6, 2)):
@@ -43,7 +44,8 @@ def test_feedback_rounds_as_optimal_brain_surgery_does():
         inverse = np.linalg.inv(gram[i:, i:])
         wanted[i] = _rounded(left[i], scale, 2)
         left[i:] -= np.outer(inverse[:, 0] / inverse[0, 0], left[i] - wanted[i])
-    np.testing.assert_allclose(_feedback(weight, scale, 2, gram), wanted, atol=1e-9)
+    found = fed_back(weight, factor_of(gram), lambda _, row: _rounded(row, scale, 2))
+    np.testing.assert_allclose(found, wanted, atol=1e-9)
     errors = [np.trace((w - weight).T @ gram @ (w - weight)) for w in (wanted, _rounded(weight, scale, 2))]
     assert errors[0] < errors[1]
 

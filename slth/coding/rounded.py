@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float32, Float64, Int16, Int64
 
 MOST_MEMBERS = 10
 """Most rows of a group."""
+UNIT = 2.0**-48
+"""Products of two parameters of a source are whole multiples of this."""
 LARGEST_STEP = 1 << 50
 LARGEST_PRODUCT = 2.0**8
 """Bound of a product of two weights."""
@@ -34,6 +36,11 @@ Live = tuple[Bool[np.ndarray, " taps"], Bool[np.ndarray, " rows"], Bool[np.ndarr
 """Which taps, rows and columns of a parameter keep an entry."""
 View = Bool[np.ndarray, "taps rows columns"]
 Weights = Float32[np.ndarray, "taps rows columns"]
+
+
+def multiples(sums: Int64[np.ndarray, "..."], step: int) -> Int64[np.ndarray, "..."]:
+    """q of each sum."""
+    return (2 * sums + step) // (2 * step)
 
 
 class Front(NamedTuple):
@@ -107,7 +114,7 @@ def integers_of(kernel: Kernel, weights: Weights, mask: View, largest: int) -> I
     for part, products in _products(kernel, weights, numbers):
         kept = numbers.reshape(-1)[part]
         sums = np.where(kept[:, None] >> np.arange(products.shape[1]) & 1, products, 0).sum(1)
-        values = (2 * sums + kernel.step) // (2 * kernel.step)
+        values = multiples(sums, kernel.step)
         if np.abs(values).max() > largest or (_chosen(products, values, kernel.step) != kept).any():
             raise ValueError("a subset that is not the chosen one")
         integers.reshape(-1)[part] = values
@@ -145,7 +152,7 @@ def _products(
         products = np.where(rows >= 0, kernel.alpha[rows] * factors, 0)  # exact: 24 bits times 24 bits
         if not np.abs(products).max() < LARGEST_PRODUCT:
             raise ValueError(f"a product of weights that is not below {LARGEST_PRODUCT:g}")
-        yield part, (products * 2.0**48).astype(np.int64)
+        yield part, (products / UNIT).astype(np.int64)
 
 
 def _chosen(

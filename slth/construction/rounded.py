@@ -28,11 +28,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from slth.coding.rounded import LARGEST_PRODUCT, LARGEST_STEP, MOST_MEMBERS
+from slth.coding.rounded import LARGEST_PRODUCT, LARGEST_STEP, MOST_MEMBERS, UNIT
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.compensated import mean_error, mean_missed
+from slth.construction.feedback import factor_of, fed_back
 from slth.construction.independent import check_number, deviations
-from slth.construction.moments import Regression, draw_samples, regression
+from slth.construction.moments import draw_samples, regression
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.construction.steps import LARGEST_INTEGER
 from slth.nn.layers import Conv
@@ -40,8 +41,6 @@ from slth.random import GRID
 from slth.subset_sum import Objective
 from slth.subset_sum.cells import NONE, cells
 
-UNIT = GRID**2
-"""Products of two random parameters are whole multiples of this."""
 MOST_BITS = 8
 """Largest entropy that can be asked for: 2^10 subsets do not tell more levels apart."""
 MOST_VALUES = 2**24
@@ -109,7 +108,9 @@ class Rounded:
         conv = isinstance(parts[0].layer, Conv)
         samples = draw_samples(parts[0].layer, parts[0].read.shape, _images(parts[0]), self.positions)
         found = regression(parts, samples, problem.carried, rows)
-        ridge = self.ridge if conv else self.dense_ridge
+        share = self.ridge if conv else self.dense_ridge
+        ridge = share * max(float(np.trace(found.gram)) / len(found.gram), 1e-30)
+        shared = _feedback(found.gram, ridge)
         masks = tuple(np.zeros(part.random.shape, bool) for part in parts)
         weights = np.zeros((len(found.gram), len(columns)))
         # Rows do not depend on each other: some at a time, so that all weights they can have fit into memory.
@@ -117,7 +118,7 @@ class Rounded:
         for start in range(0, len(columns), count):
             some = slice(start, start + count)
             levels = tuple(_levels(part, columns, some, self.variables) for part in parts)
-            chosen = _rounded_rows(found._replace(cross=found.cross[:, some]), levels, self, ridge)
+            chosen = _rounded_rows(found.cross[:, some], levels, shared, ridge, self)
             weights[:, some] = chosen.weights
             ends = np.cumsum([len(level.goal) for level in levels])[:-1]
             for part, level, cell, mask in zip(
@@ -216,41 +217,57 @@ def _whole(values: np.ndarray) -> Int[np.ndarray, "..."]:
     return np.rint(values.astype(np.float64) / GRID).astype(np.int64)
 
 
-def _rounded_rows(found: Regression, levels: tuple[Levels, ...], solver: Rounded, ridge: float) -> Chosen:
-    """All rows of a node, side by side."""
-    goal = np.concatenate([level.goal for level in levels])
-    n, rows = goal.shape
-    size = ridge * max(float(np.trace(found.gram)) / n, 1e-30)
-    gram = found.gram + size * np.eye(n)
-    wanted = found.cross + size * goal
-    free = np.linalg.solve(gram, wanted)
+class Feedback(NamedTuple):
+    """What all rows of a node share."""
+
+    gram: Float[np.ndarray, "n n"]
+    """With its ridge."""
+    order: Int[np.ndarray, " n"]
+    """The inputs, of falling variance."""
+    factor: Float[np.ndarray, "n n"]
+    """Of the inputs in this order (`factor_of`)."""
+
+
+def _feedback(gram: Float[np.ndarray, "n n"], ridge: float) -> Feedback:
+    gram = gram + ridge * np.eye(len(gram))
     order = np.argsort(-np.diagonal(gram), kind="stable")
-    factor = np.linalg.cholesky(np.linalg.inv(gram[np.ix_(order, order)])).T
+    return Feedback(gram, order, factor_of(gram[np.ix_(order, order)]))
+
+
+def _rounded_rows(
+    cross: Float[np.ndarray, "n rows"],
+    levels: tuple[Levels, ...],
+    shared: Feedback,
+    ridge: float,
+    solver: Rounded,
+) -> Chosen:
+    """Some rows of a node, side by side; ``cross``: covariance of inputs and wanted outputs."""
+    gram, order, factor = shared
+    goal = np.concatenate([level.goal for level in levels])
+    wanted = cross + ridge * goal
     conditional = 1 / np.diagonal(factor) ** 2
     places = [(level, place) for level in levels for place in range(len(level.goal))]
     prices = {
         id(level): solver.rate * (level.step * UNIT) ** 2 * conditional.mean() * level.bits[:, None]
         for level in levels
     }
-    weights, cell, each = np.zeros_like(goal), np.zeros(goal.shape, int), np.arange(rows)
+    weights, cell, each = np.zeros_like(goal), np.zeros(goal.shape, int), np.arange(goal.shape[1])
 
-    def nearest(number: int, centre: Float[np.ndarray, " rows"], weight: float) -> None:
+    def nearest(number: int, centre: Float[np.ndarray, " rows"], weight: float) -> Float[np.ndarray, " rows"]:
         level, place = places[number]
         values = level.values[:, place]
-        best = ((values - centre) ** 2 * weight + prices[id(level)]).argmin(0)
-        cell[number], weights[number] = best, values[best, each]
+        cell[number] = ((values - centre) ** 2 * weight + prices[id(level)]).argmin(0)
+        return values[cell[number], each]
 
-    left = free[order]
-    for k, number in enumerate(order.tolist()):
-        nearest(number, left[k], conditional[k])
-        error = (left[k] - weights[number]) / factor[k, k]
-        left[k + 1 :] -= factor[k, k + 1 :, None] * error
+    free, numbers = np.linalg.solve(gram, wanted)[order], order.tolist()
+    weights[order] = fed_back(free, factor, lambda k, left: nearest(numbers[k], left, conditional[k]))
     missed = wanted - gram @ weights
     for _ in range(solver.sweeps):
-        for number in order.tolist():
-            before, own = weights[number].copy(), gram[number, number]
-            nearest(number, before + missed[number] / own, own)
-            change = weights[number] - before
+        for number in numbers:
+            own = float(gram[number, number])
+            new = nearest(number, weights[number] + missed[number] / own, own)
+            change = new - weights[number]
+            weights[number] = new
             moved = np.flatnonzero(change)
             if len(moved):
                 missed[:, moved] -= gram[:, number, None] * change[moved]

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt16
 
+from slth.coding.rounded import multiples
+
 CHUNK = 1024
 """Problems looked at together."""
 
@@ -39,7 +41,7 @@ def cells(variables: Int64[np.ndarray, "N n"], step: int, most: int) -> Cells:
     """The subsets that stand for every |q| <= ``most``.
 
     Args:
-      variables: whole numbers, N of at most 12; sums and multiples of the step must stay below 2^61.
+      variables: whole numbers, N of at most 16; sums and multiples of the step must stay below 2^61.
       step: D, at least 1.
       most: Q.
 
@@ -56,7 +58,7 @@ def cells(variables: Int64[np.ndarray, "N n"], step: int, most: int) -> Cells:
     for start in range(0, count, CHUNK):
         here = slice(start, start + CHUNK)
         every = all_sums(variables[:, here])
-        place = (2 * every + step) // (2 * step)
+        place = multiples(every, step)
         error = np.abs(every - place * step)
         least = np.full((2 * most + 1, every.shape[1]), NONE)
         place += most
