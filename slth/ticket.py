@@ -166,6 +166,11 @@ class Ticket:
         values = {path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept}
         return unflatten_dict(values, sep="/")
 
+    @cached_property
+    def content(self) -> bytes:
+        """The content of the ticket's file of version 2 (`to_bytes`)."""
+        return to_bytes(self)
+
     def __call__(self, images: Batch) -> Float[np.ndarray, "n *out"]:
         r"""The outputs, :math:`\lambda f(\mathrm{mask} \odot \mathrm{source}; x)`, in batches.
 
@@ -254,7 +259,7 @@ def save(path: str | Path, ticket: Ticket) -> None:
       >>> ticket.load(file) == made
       True
     """
-    write_whole(path, to_bytes(ticket))
+    write_whole(path, ticket.content)
 
 
 def load(path: str | Path, *, check_source: bool = True) -> Ticket:
@@ -391,7 +396,8 @@ def _read(content: bytes) -> Ticket:
     if entry["version"] == CODED:
         mask, steps = _decoded(source, mask)
     ticket = Ticket(source, mask, entry["factor"], entry["source_sha256"], target, tuple(steps.items()))
-    if to_bytes(ticket, entry["version"]) != content:
+    again = ticket.content if entry["version"] == CODED else to_bytes(ticket, PLAIN)
+    if again != content:
         raise ValueError("file: not written as tickets are: the container was altered")
     return ticket
 

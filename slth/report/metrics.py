@@ -16,7 +16,7 @@ from slth.nn.graph import Sum, activations, graph
 from slth.nn.network import Network
 from slth.report.tables import stats_fields
 from slth.source import present
-from slth.ticket import Ticket, to_bytes
+from slth.ticket import Ticket
 from slth.types import Params
 
 
@@ -150,7 +150,7 @@ def ticket_metrics(
         "factor": ticket.factor,
         "bytes": size,
         "bits_per_weight": ticket.parameters / weights if weights else None,
-        "coded_bits_per_weight": 8 * len(to_bytes(ticket)) / weights if weights else None,
+        "coded_bits_per_weight": 8 * len(ticket.content) / weights if weights else None,
     }
 
 
