@@ -56,6 +56,7 @@ INTEGERS = {
     "solver.compensation.block": (1, MAX_ENUMERATED),
     "solver.compensation.positions": (1, math.inf),
     "solver.rounding.variables": (1, MOST_MEMBERS),
+    "solver.rounding.constants": (0, math.inf),
     "train.seed": (0, 2**32 - 1),
     "refine.steps": (0, math.inf),
     "refine.batch": (1, math.inf),

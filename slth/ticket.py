@@ -23,15 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from slth import coding, nn
 from slth.coding.dealing import Candidates
-from slth.coding.head import Values
 from slth.coding.rounded import LARGEST_STEP
 from slth.interop.files import write_whole
 from slth.nn import parameter_shapes
-from slth.nn.graph import named_layers
+from slth.nn.graph import flattened_kernels, named_layers
 from slth.nn.layers import ChannelScale
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
@@ -316,12 +315,13 @@ def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
     text = _json({"source": network, "target": target}).encode()
     code = b""
     if version == CODED:
-        shapes, values = parameter_shapes(ticket.source.network), _values(ticket.source)
-        code = coding.encode(shapes, ticket.arrays, dict(ticket.steps), values, _candidates(ticket))
+        seen = _Seen(ticket.source)
+        arrays = {path: seen.of(path, mask) for path, mask in ticket.arrays.items()}
+        code = coding.encode(seen.shapes, arrays, dict(ticket.steps), seen.values, _candidates(ticket))
         if MOST_EXPANSION * len(code) < len(ticket.bits) or len(text) > MOST_TEXT:
             version = PLAIN
     coded = version == CODED
-    arrays = {ARRAY: code, NETWORKS: bz2.compress(text)} if coded else {ARRAY: ticket.bits}
+    content = {ARRAY: code, NETWORKS: bz2.compress(text)} if coded else {ARRAY: ticket.bits}
     source: dict[str, Any] = {
         name: kind(getattr(ticket.source, name)) for name, kind in SOURCE_FIELDS.items()
     }
@@ -335,11 +335,11 @@ def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
         "factor": ticket.factor,
         "source_sha256": ticket.source_sha256,
     } | ({} if coded else {"target": target})
-    data = b"".join(arrays.values())
+    data = b"".join(content.values())
     entry["checksum"] = _checksum(entry, data)
     header: dict[str, Any] = {"__metadata__": {ENTRY: _json(entry)}}
     end = 0
-    for name, array in arrays.items():
+    for name, array in content.items():
         start, end = end, end + len(array)
         header[name] = {"dtype": "U8", "shape": [len(array)], "data_offsets": [start, end]}
     written = _json(header).encode()
@@ -432,22 +432,42 @@ def _candidates(ticket: Ticket) -> Candidates:
     return {f"{layer.path}/kernel": (layer.first_constant, layer.copies) for layer in layers}
 
 
-def _values(source: Source) -> Values:
-    """The source's parameters by path, drawn when they are asked for."""
-    return lambda path: np.asarray(parameter(source, path))
+class _Seen:
+    """Parameters as a code sees them: a kernel that reads a flattened value has a tap for each position."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.flat = source, flattened_kernels(source.network)
+        self.shapes = dict(parameter_shapes(source.network))
+        for path, flat in self.flat.items():
+            positions = math.prod(flat.shape[:-1])
+            self.shapes[path] = (positions, flat.shape[-1], self.shapes[path][-1])
+
+    def of(self, path: str, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """A parameter, or its mask, of the shape that a code sees."""
+        if path in self.flat:
+            return self.flat[path].layer.by_position(array, self.shapes[path][0])
+        return array
+
+    def values(self, path: str) -> Float32[np.ndarray, "..."]:
+        """The parameter of a path, drawn when it is asked for."""
+        return self.of(path, np.asarray(parameter(self.source, path)))
+
+    def whole(self, path: str, mask: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+        """The inverse of `of`."""
+        return self.flat[path].layer.by_feature(mask) if path in self.flat else mask
 
 
 def _decoded(source: Source, code: bytes) -> tuple[bytes, dict[str, int]]:
     """The packed mask and the steps of a code; its size is known before anything of that size is made."""
-    shapes = parameter_shapes(source.network)
+    shapes, seen = parameter_shapes(source.network), _Seen(source)
     size = sum(math.prod(shape) for shape in shapes.values())
     if size > 8 * MOST_EXPANSION * len(code):
         raise ValueError(
             f"{ARRAY}: {len(code)} bytes cannot code {size} parameters: a code is at most"
             f" {MOST_EXPANSION} times smaller"
         )
-    arrays, steps = coding.decode(shapes, code, _values(source))
-    return _packed(shapes, arrays), steps
+    arrays, steps = coding.decode(seen.shapes, code, seen.values)
+    return _packed(shapes, {path: seen.whole(path, mask) for path, mask in arrays.items()}), steps
 
 
 def _packed(shapes: dict[str, Shape], arrays: Mapping[str, Bool[np.ndarray, "..."]]) -> bytes:

@@ -5,8 +5,7 @@ input z, k = 1, ..., N, and the layer behind has random weights :math:`v_k` for 
 a weight :math:`u = \sum_{k \in S} v_k \alpha_k` of that input. Of the 2^N weights that a place of the network
 can have, `slth.subset_sum.cells` names one for each multiple q D of a step. Choosing among those alone costs
 little accuracy, and the mask then says no more than the whole numbers q: a ticket's file holds these, and its
-reader finds the subsets again (docs/ticket_format.md). Kernels that read a flattened value are chosen alike,
-but the file holds their masks bit by bit.
+reader finds the subsets again (docs/ticket_format.md).
 
 The numbers of a row are chosen against calibration data, one after the other, with feedback: with G the
 covariance of the inputs as the ticket makes them, u* the row that suits the data best and
@@ -16,6 +15,10 @@ covariance of the inputs as the ticket makes them, u* the row that suits the dat
 
 first greedily, in the order of falling variances, each error made up for by the weights that are still free;
 then by sweeps over single weights.
+
+Where :math:`d = \phi(0) \ne 0`, a subset brings the offset :math:`d \sum_S v` too, and constants cancel the
+offsets of each tap. Few constants do not reach far. So a row also pays :math:`\mu o_\tau^2` for each tap
+:math:`\tau`, with :math:`o_\tau` the sum of the tap's offsets and of the mean of what its weights miss.
 
 Source: this project; the feedback is that of GPTQ (Frantar et al., ICLR 2023), the price of the bits
 entropy-constrained quantisation (Chou, Lookabaugh and Gray 1989).
@@ -49,6 +52,9 @@ SMOOTHING = 0.3
 """Added to how often each q is counted, so that no price is infinite."""
 LEAST_RIDGE = 1e-6
 """A smaller one would leave the moments of few images singular."""
+OFFSET_PRICE = 0.5
+"""What a sum of offsets as large as one constant costs: in units of D² times the mean variance that an input
+has given the inputs after it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Rounded:
         More of them realise rounded weights more nearly, and reach further; they cost time, but no bits.
       rate: what a bit is worth: lambda is ``rate`` times D² times the mean variance that an input has given
         the inputs after it.
+      constants: most constants that a row reads at a tap, those of largest value; None: 8 (1 + ``bits``).
       sweeps: passes over single weights after the first.
       tolerance: only decides what counts as unsolved or deviating.
       positions: most (image, position) pairs looked at in one node.
@@ -80,6 +87,7 @@ class Rounded:
     bits: float = 2.0
     variables: int = 10
     rate: float = 0.02
+    constants: int | None = None
     sweeps: int = 2
     tolerance: float = 0.01
     positions: int = 16384
@@ -95,6 +103,8 @@ class Rounded:
         check_number("bits", self.bits, float, 0, MOST_BITS, above=True)
         check_number("variables", self.variables, int, 1, MOST_MEMBERS)
         check_number("rate", self.rate, float, 0, math.inf)
+        if self.constants is not None:
+            check_number("constants", self.constants, int, 0, math.inf)
         check_number("sweeps", self.sweeps, int, 0, math.inf)
         check_number("tolerance", self.tolerance, float, 0, math.inf, above=True)
         check_number("positions", self.positions, int, 1, math.inf)
@@ -103,6 +113,8 @@ class Rounded:
 
     def solve(self, problem: Problem) -> Solved:
         """The rounded rows of a node, and biases that make up for what they miss in the mean."""
+        most = math.ceil(8 * (1 + self.bits)) if self.constants is None else self.constants
+        problem = problem._replace(parts=tuple(_fewer(part, most) for part in problem.parts))
         parts, rows = problem.parts, problem.rows
         columns = rows.columns.reshape(-1)
         conv = isinstance(parts[0].layer, Conv)
@@ -118,7 +130,8 @@ class Rounded:
         for start in range(0, len(columns), count):
             some = slice(start, start + count)
             levels = tuple(_levels(part, columns, some, self.variables) for part in parts)
-            chosen = _rounded_rows(found.cross[:, some], levels, shared, ridge, self)
+            cross = found.cross[:, some] + ridge * np.concatenate([level.goal for level in levels])
+            chosen = _rounded_rows(cross, found.mean_input, levels, shared, self)
             weights[:, some] = chosen.weights
             ends = np.cumsum([len(level.goal) for level in levels])[:-1]
             for part, level, cell, mask in zip(
@@ -158,6 +171,10 @@ class Levels(NamedTuple):
     subsets: Int[np.ndarray, "cells n rows"]
     bits: Float[np.ndarray, " cells"]
     """r(q), what each q costs."""
+    offsets: Float[np.ndarray, "cells n rows"] | None = None
+    """What a subset brings beside its weight, phi(0) times the sum of its v; None where phi(0) = 0."""
+    constant: float = 0.0
+    """Root mean square of what one constant brings at a tap; 0 without constants."""
 
 
 class Chosen(NamedTuple):
@@ -166,6 +183,14 @@ class Chosen(NamedTuple):
     weights: Float[np.ndarray, "n rows"]
     cell: Int[np.ndarray, "n rows"]
     """q + Q."""
+
+
+def _fewer(part: Part, most: int) -> Part:
+    """A part that has its largest constants alone."""
+    stream = part.stream
+    largest = np.sort(np.argsort(-np.abs(stream.constants), kind="stable")[:most])
+    channels, constants = stream.constant_channels[largest], stream.constants[largest]
+    return part._replace(stream=stream._replace(constant_channels=channels, constants=constants))
 
 
 def _images(part: Part) -> int:
@@ -208,8 +233,24 @@ def _levels(part: Part, columns: Int[np.ndarray, " rows"], some: slice, variable
     nearest = np.clip(np.rint(part.goal / (step * UNIT)), -most, most).astype(int)
     counts = np.bincount(nearest.reshape(-1) + most, minlength=len(values)) + SMOOTHING
     shares = (counts + counts[::-1]) / (2 * counts.sum())
-    goal = goal.reshape(shape[1:])
-    return Levels(goal, members, gain != 0, step, values, found.subsets.reshape(shape), -np.log2(shares))
+    goal, subsets = goal.reshape(shape[1:]), found.subsets.reshape(shape)
+    offsets, constant = None, 0.0
+    if slots.base:
+        by_member = random.transpose(2, 0, 1, 3).reshape(len(variable), *shape[1:]).astype(np.float64)
+        offsets = np.zeros(shape)
+        for k, v in enumerate(slots.base * by_member):
+            offsets += (subsets >> k & 1) * v
+        constant = _constant(part, columns)
+    return Levels(goal, members, gain != 0, step, values, subsets, -np.log2(shares), offsets, constant)
+
+
+def _constant(part: Part, columns: Int[np.ndarray, " rows"]) -> float:
+    """Root mean square of what a constant brings to one of the rows at a tap."""
+    channels, constants = part.stream.constant_channels, part.stream.constants
+    if not len(channels):
+        return 0.0
+    brought = constants[:, None] * part.random[:, channels][..., columns]
+    return float(np.sqrt(np.square(brought, dtype=np.float64).mean()))
 
 
 def _whole(values: np.ndarray) -> Int[np.ndarray, "..."]:
@@ -234,43 +275,80 @@ def _feedback(gram: Float[np.ndarray, "n n"], ridge: float) -> Feedback:
     return Feedback(gram, order, factor_of(gram[np.ix_(order, order)]))
 
 
+class Place(NamedTuple):
+    """One input of a node's rows."""
+
+    level: Levels
+    number: int
+    """Of the (tap, slot) in its part."""
+    tap: int
+    """Counted over all parts."""
+    price: Float[np.ndarray, "cells 1"]
+    offset_price: float
+
+
+def _places(levels: tuple[Levels, ...], rate: float, variance: float) -> list[Place]:
+    """The inputs of a node in the order of its moments; ``variance``: see `Rounded.rate`."""
+    places, before = [], 0
+    for level in levels:
+        unit = (level.step * UNIT) ** 2 * variance
+        price = rate * unit * level.bits[:, None]
+        offset_price = OFFSET_PRICE * unit / level.constant**2 if level.constant else 0.0
+        slots = len(level.members)
+        places += [
+            Place(level, number, before + number // slots, price, offset_price)
+            for number in range(len(level.goal))
+        ]
+        before += len(level.goal) // slots
+    return places
+
+
 def _rounded_rows(
-    cross: Float[np.ndarray, "n rows"],
+    wanted: Float[np.ndarray, "n rows"],
+    mean: Float[np.ndarray, " n"],
     levels: tuple[Levels, ...],
     shared: Feedback,
-    ridge: float,
     solver: Rounded,
 ) -> Chosen:
-    """Some rows of a node, side by side; ``cross``: covariance of inputs and wanted outputs."""
-    gram, order, factor = shared
-    goal = np.concatenate([level.goal for level in levels])
-    wanted = cross + ridge * goal
-    conditional = 1 / np.diagonal(factor) ** 2
-    places = [(level, place) for level in levels for place in range(len(level.goal))]
-    prices = {
-        id(level): solver.rate * (level.step * UNIT) ** 2 * conditional.mean() * level.bits[:, None]
-        for level in levels
-    }
-    weights, cell, each = np.zeros_like(goal), np.zeros(goal.shape, int), np.arange(goal.shape[1])
+    """Some rows of a node, side by side.
 
-    def nearest(number: int, centre: Float[np.ndarray, " rows"], weight: float) -> Float[np.ndarray, " rows"]:
-        level, place = places[number]
-        values = level.values[:, place]
-        cell[number] = ((values - centre) ** 2 * weight + prices[id(level)]).argmin(0)
-        return values[cell[number], each]
+    Args:
+      wanted: covariance of inputs and wanted outputs, and of the ridge.
+      mean: of the inputs.
+    """
+    gram, order, factor = shared
+    conditional = 1 / np.diagonal(factor) ** 2
+    places = _places(levels, solver.rate, float(conditional.mean()))
+    weights, cell, each = np.zeros_like(wanted), np.zeros(wanted.shape, int), np.arange(wanted.shape[1])
+    offsets, by_tap = np.zeros_like(wanted), np.zeros((places[-1].tap + 1, wanted.shape[1]))
+
+    def nearest(n: int, centre: Float[np.ndarray, " rows"], weight: float) -> Float[np.ndarray, " rows"]:
+        level, number, tap, price, offset_price = places[n]
+        values = level.values[:, number]
+        cost = (values - centre) ** 2 * weight + price
+        if level.offsets is not None and offset_price:
+            missed = np.where(np.isinf(values), 0, values - level.goal[number])
+            brings = level.offsets[:, number] + missed * mean[n]
+            others = by_tap[tap] - offsets[n]
+            cell[n] = (cost + offset_price * (others + brings) ** 2).argmin(0)
+            offsets[n] = brings[cell[n], each]
+            by_tap[tap] = others + offsets[n]
+        else:
+            cell[n] = cost.argmin(0)
+        return values[cell[n], each]
 
     free, numbers = np.linalg.solve(gram, wanted)[order], order.tolist()
     weights[order] = fed_back(free, factor, lambda k, left: nearest(numbers[k], left, conditional[k]))
     missed = wanted - gram @ weights
     for _ in range(solver.sweeps):
-        for number in numbers:
-            own = float(gram[number, number])
-            new = nearest(number, weights[number] + missed[number] / own, own)
-            change = new - weights[number]
-            weights[number] = new
+        for n in numbers:
+            own = float(gram[n, n])
+            new = nearest(n, weights[n] + missed[n] / own, own)
+            change = new - weights[n]
+            weights[n] = new
             moved = np.flatnonzero(change)
             if len(moved):
-                missed[:, moved] -= gram[:, number, None] * change[moved]
+                missed[:, moved] -= gram[:, n, None] * change[moved]
     return Chosen(weights, cell)
 
 

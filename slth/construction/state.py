@@ -98,18 +98,13 @@ class Read(NamedTuple):
 
     def by_tap(self, kernel: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "taps cin cout"]:
         """A kernel (or mask) as (taps, cin, cout): a dense layer behind a flatten has a tap a position."""
-        cin, cout = kernel.shape[-2:]
-        if self.flat is None:
-            return kernel.reshape(-1, cin, cout)
-        if self.flat.order == "chw":
-            return kernel.reshape(-1, self.positions, cout).transpose(1, 0, 2)
-        return kernel.reshape(self.positions, -1, cout)
+        if self.flat:
+            return self.flat.by_position(kernel, self.positions)
+        return kernel.reshape(-1, *kernel.shape[-2:])
 
     def kernel(self, view: Shaped[np.ndarray, "taps cin cout"], shape: Shape) -> np.ndarray:
         """The inverse of `by_tap`: the kernel (or mask) in its own shape."""
-        if self.flat and self.flat.order == "chw":
-            view = view.transpose(1, 0, 2)
-        return view.reshape(shape)
+        return self.flat.by_feature(view) if self.flat else view.reshape(shape)
 
 
 class Stream(NamedTuple):

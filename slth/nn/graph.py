@@ -273,6 +273,12 @@ def flattening(network: Network, value: int) -> Flattened | None:
     return None
 
 
+def flattened_kernels(network: Network) -> dict[str, Flattened]:
+    """What is flattened before a dense layer reads it, by the path of the layer's kernel."""
+    found = {path: flattening(network, entry.reads) for path, entry in linear_maps(network).items()}
+    return {f"{path}/kernel": flat for path, flat in found.items() if flat}
+
+
 def named_layers(network: Network) -> dict[str, Layer]:
     """Every layer with a name (blocks aside) by its path, in the order in which files hold parameters.
 

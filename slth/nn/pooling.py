@@ -7,7 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from slth.nn.spec import Stateless, check_positive, positions
 from slth.types import Batch, Pairs, Params, Shape, Values
@@ -131,6 +131,22 @@ class Flatten(Stateless):
         """The channel that each feature of a value of this shape is of."""
         channels, positions = np.arange(shape[-1]), math.prod(shape[:-1])
         return np.tile(channels, positions) if self.order == "hwc" else np.repeat(channels, positions)
+
+    def by_position(
+        self, kernel: Shaped[np.ndarray, "features cout"], positions: int
+    ) -> Shaped[np.ndarray, "positions channels cout"]:
+        """A kernel that reads the flattened value, with one matrix for each of its positions."""
+        features, cout = kernel.shape
+        if self.order == "chw":
+            return kernel.reshape(-1, positions, cout).transpose(1, 0, 2)
+        return kernel.reshape(positions, features // positions, cout)
+
+    def by_feature(
+        self, view: Shaped[np.ndarray, "positions channels cout"]
+    ) -> Shaped[np.ndarray, "features cout"]:
+        """The inverse of `by_position`."""
+        view = view.transpose(1, 0, 2) if self.order == "chw" else view
+        return view.reshape(-1, view.shape[2])
 
     def apply(self, params: Params, x: Batch) -> Values:
         """The flattened batch."""

@@ -188,5 +188,6 @@ def test_univariate_layers_of_a_ticket_are_dealt(depth: str):
 
 
 def _parts(made):
-    shapes = nn.parameter_shapes(made.source.network)
-    return shapes, made.arrays, {}, ticket._values(made.source), ticket._candidates(made)
+    seen = ticket._Seen(made.source)
+    arrays = {path: seen.of(path, mask) for path, mask in made.arrays.items()}
+    return seen.shapes, arrays, {}, seen.values, ticket._candidates(made)

@@ -54,8 +54,52 @@ def read(path: str | Path) -> Ticket:
         ticket.mask = {path: bits.take(math.prod(shape)).reshape(shape) for path, shape in shapes.items()}
     else:
         drawn = functools.cache(lambda: source_parameters(ticket))
-        ticket.mask = coded_mask(arrays["mask"], shapes, lambda path: drawn()[path])
+        orders, seen = _flattened(source["network"]), dict(shapes)
+        for path, (positions, channels, _) in orders.items():
+            seen[path] = (positions, channels, shapes[path][-1])
+        mask = coded_mask(
+            arrays["mask"], seen, lambda path: _by_position(drawn()[path], seen[path], orders.get(path))
+        )
+        for path, (positions, channels, order) in orders.items():
+            turned = mask[path].transpose(1, 0, 2) if order == "chw" else mask[path]
+            mask[path] = turned.reshape(positions * channels, -1)
+        ticket.mask = mask
     return ticket
+
+
+# Section 4: how a kernel is seen.
+
+
+def _flattened(network: dict) -> dict[str, tuple[int, int, str]]:
+    """(positions, channels, order) of what is flattened before a dense layer, by the path of its kernel."""
+    found = {}
+
+    def parameter(path: str, shape: tuple) -> np.ndarray:
+        return np.zeros(shape)
+
+    def walk(layers: list, prefix: str, x: np.ndarray, flat: tuple | None) -> None:
+        for layer in layers:
+            path, kind = prefix + layer.get("name", ""), layer["type"]
+            if kind == "Flatten":
+                flat = (math.prod(x.shape[1:-1]), x.shape[-1], layer["order"])
+            if kind == "Dense" and flat:
+                found[f"{path}/kernel"] = flat
+            if kind == "Residual":
+                walk(layer["branch"], f"{path}/branch/", x, flat)
+                walk(layer["skip"], f"{path}/skip/", x, flat)
+            if kind in ("Conv", "Dense", "Residual"):
+                flat = None
+            x = _apply(layer, path, x, parameter)
+
+    walk(network["layers"], "", np.zeros((0, *network["input_shape"])), None)
+    return found
+
+
+def _by_position(array: np.ndarray, shape: tuple, flat: tuple | None) -> np.ndarray:
+    """A parameter as section 4 sees it."""
+    if flat and flat[2] == "chw":
+        return array.reshape(shape[1], shape[0], shape[2]).transpose(1, 0, 2)
+    return array.reshape(shape)
 
 
 # Section 2: networks. `parameter(path, shape)` gives the array of a parameter.

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import slth
-from slth import Rounded, Source, Target, construct, nn, ticket
+from slth import Rounded, Source, Target, coding, construct, nn, ticket
+from slth.coding.bits import Reader
+from slth.coding.head import read_head
+from slth.construction import rounded
 from slth.construction.moments import draw_samples, patches, regression
 from slth.construction.rounded import Levels, _keep
 from slth.construction.steps import LARGEST_INTEGER, entropy, sensitivities, steps
@@ -56,6 +59,11 @@ def test_every_mask_is_one_of_whole_numbers(name: str):
     ]
     coded = ticket.to_bytes(made.ticket)
     assert ticket.from_bytes(coded) == made.ticket
+    seen = ticket._Seen(made.source)
+    arrays = {path: seen.of(path, mask) for path, mask in made.ticket.arrays.items()}
+    code = coding.encode(seen.shapes, arrays, dict(made.steps), seen.values)
+    blocks = read_head(seen.shapes, Reader(code), seen.values)[1]
+    assert all(blocks[path].rounding for path, _ in made.steps)
     plain = ticket.make(made.source, made.mask, made.factor, target.network)
     assert (plain.bits, plain.steps) == (made.ticket.bits, ())
 
@@ -66,6 +74,27 @@ def test_more_bits_are_nearer_whatever_the_activation(kind: str):
     errors = [made_of(target, x, bits).error(held).relative for bits in (1.5, 6)]
     assert errors[1] < 0.5 * errors[0]
     assert errors[1] < 0.12
+
+
+def test_offsets_stay_within_the_reach_of_few_constants(monkeypatch: pytest.MonkeyPatch):
+    target, x, held = prepared(net("sigmoid", width=32))
+    source = Source.of(target, images=x, depth="2L", univariate=8)
+    found = {}
+    for price in (0.0, rounded.OFFSET_PRICE):
+        monkeypatch.setattr(rounded, "OFFSET_PRICE", price)
+        made = construct(target, source, Rounded(bits=3, constants=14, positions=4096), x)
+        found[price] = made.error(held).relative
+        assert ticket.from_bytes(ticket.to_bytes(made.ticket)) == made.ticket
+    assert found[rounded.OFFSET_PRICE] < 0.1 < 0.4 < found[0.0]
+
+
+def test_a_row_reads_so_many_constants_at_a_tap():
+    target, x, _ = prepared(net("sigmoid"))
+    source = Source.of(target, images=x, depth="2L", univariate=8)
+    made = construct(target, source, Rounded(bits=3, constants=5), x)
+    front = next(one for one in source.layout.univariate if one.path == "b.univariate")
+    kept = made.ticket.arrays["b/kernel"][:, :, front.first_constant :].any((0, 1, 3))
+    assert 0 < kept.sum() <= 5
 
 
 def test_feedback_is_better_than_the_nearest_multiples():
