@@ -1,8 +1,8 @@
 """A mask as few bytes: what holds no kept weight left out, the rest coded row by row with its density.
 
 The code of a mask has three parts, the first two filled with zeros to whole bytes: the *head* (which taps,
-rows and columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, rows of
-density 1/2, signs) and the range code of all other rows (`slth.coding.rans`). A kernel that is *rounded*
+rows and columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, what is
+no whole byte, signs) and the range code of rows (`slth.coding.rans`). A kernel that is *rounded*
 (`slth.coding.rounded`) is coded as its integers (`slth.coding.planes`), one that is *dealt*
 (`slth.coding.dealing`) as a few numbers of the head. docs/ticket_format.md specifies every
 bit.

@@ -1,6 +1,6 @@
 """The live part of a mask with eight columns a byte: what is done bit by bit takes longer than the coding.
 
-Of the columns 8 g to 8 g + 7, all live ones together are a *whole* byte where they are eight, else *last* bits.
+The live ones of the columns 8 g to 8 g + 7 are a *whole* byte where they are eight, else *last* bits.
 """
 
 from typing import NamedTuple
@@ -45,7 +45,7 @@ def eights_of(live: Bits) -> Eights:
 
 
 def live_of(packed: Packed, columns: int) -> tuple[Live, Int64[np.ndarray, " live_rows"]]:
-    """Which taps, rows and columns of a mask of so many columns keep something, and how much each row keeps."""
+    """Which taps, rows and columns of a mask keep something, and how many entries each row keeps."""
     ones = np.bitwise_count(packed).sum(2, dtype=np.uint32)
     live = np.unpackbits(np.bitwise_or.reduce(packed, (0, 1)), count=columns).view(bool)
     by_row = ones.sum(0, dtype=np.int64)

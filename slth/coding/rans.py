@@ -37,7 +37,7 @@ CHUNK = 1 << 15
 # Arrays of no axis, with which a NumPy call begins sooner than with numbers.
 _SHIFT, _LEAST = np.array(SCALE, np.uint32), np.array(TOTAL, np.uint32)
 
-Bytes = UInt8[np.ndarray, " symbols"]
+Bytes = UInt8[np.ndarray, "_"]
 Steps = UInt8[np.ndarray, "steps lanes"]
 
 
@@ -119,7 +119,7 @@ def _push(x: UInt32[np.ndarray, " lanes"], symbols: Steps, k: int, words: list[n
 class Decoder:
     """The symbols of a code, taken part by part; what is taken may depend on what was."""
 
-    def __init__(self, code: bytes, count: int) -> None:
+    def __init__(self, code: bytes | memoryview, count: int) -> None:
         """A code of so many lanes."""
         if len(code) < 4 * count or len(code) % 2:
             raise ValueError("mask: its code is cut off")
@@ -145,8 +145,8 @@ class Decoder:
         gaps = TOTAL - model.frequency
         x = self.state[: symbols.shape[1]]
         low = x.view("<u2")[::2]
-        slot, index = np.empty((2, *x.shape), np.intp)
-        high, gap, start = np.empty((3, *x.shape), np.uint32)
+        slot, index = (np.empty(x.shape, np.intp) for _ in range(2))
+        high, gap, start = (np.empty_like(x) for _ in range(3))
         small = np.empty(x.shape, bool)
         for row in symbols:
             slot[:] = low

@@ -80,7 +80,7 @@ class RowReader:
     def __init__(self, plain: Reader, symbols: rans.Decoder) -> None:
         self.plain, self.symbols = plain, symbols
 
-    def batch(self, rows: list[tuple[Classes, int]]) -> list[Bool[np.ndarray, "_ _"]]:
+    def batch(self, rows: list[tuple[UInt8[np.ndarray, "_"], int]]) -> list[Bool[np.ndarray, "_ _"]]:
         """The next batch.
 
         Args:
@@ -96,13 +96,13 @@ class RowReader:
             found.append(bits)
         return found
 
-    def runs(self, rows: list[tuple[Classes, int, int]]) -> list[Runs]:
-        """As `batch`, of rows of so many bytes and so many bits besides, and in the order of their classes."""
+    def runs(self, rows: list[tuple[UInt8[np.ndarray, "_"], int, int]]) -> list[Runs]:
+        """As `batch`, of rows of so many bytes and so many bits, and in the order of their classes."""
         counts = np.zeros((2, rans.CLASSES), np.int64)
         for classes, *sizes in rows:
             counts += np.outer(sizes, np.bincount(classes, minlength=rans.CLASSES))
         wholes, lasts = {}, {}
-        for k in counts.any(0).nonzero()[0].tolist():
+        for k in np.flatnonzero(counts.any(0)).tolist():
             size, bits = counts[:, k].tolist()
             symbols = self.symbols.take(k, size + bits // 8)
             wholes[k] = symbols[:size]
@@ -147,7 +147,8 @@ def cheapest(ones: Counts, sizes: Counts) -> tuple[int, int, int, Classes]:
     below = (before[:2, :-1] * PRICES).sum(0)
     above = ((before[:2, -1:] - before[:2, 1:]) * PRICES).sum(0)
     widths, firsts, lasts = WINDOWS
-    totals = (widths * len(ones) << 16) + below[firsts] + above[lasts] + before[2][lasts + 1] - before[2][firsts]
+    inside = before[2, lasts + 1] - before[2, firsts]
+    totals = (widths * len(ones) << 16) + below[firsts] + inside + above[lasts]
     window = int(totals.argmin())
     width, first, last = WINDOWS[:, window].tolist()
     return int(totals[window]), first + 1, width, (best.clip(first, last) + 1).astype(np.uint8)

@@ -129,11 +129,13 @@ class _RangeCode:
         return bytes(decoded)
 
     def batch(self, groups: list[tuple[list[int], int, int]], plain: Bits) -> list[np.ndarray]:
-        """Runs, in groups of (class of each, bytes and last entries of a run): the bytes' bits, then the last."""
+        """Runs, in groups of (class of each, bytes and last entries of a run): bits, then last entries."""
         found = [np.zeros((len(classes), 8 * size + last), bool) for classes, size, last in groups]
         for k in range(1, 64):
             here = [np.flatnonzero(np.array(classes) == k) for classes, *_ in groups]
-            size, last = (sum(len(h) * group[i] for h, group in zip(here, groups, strict=True)) for i in (1, 2))
+            size, last = (
+                sum(len(h) * group[i] for h, group in zip(here, groups, strict=True)) for i in (1, 2)
+            )
             coded = Bits(self.take(k, size + last // 8))
             whole, bits = coded.take(8 * size), coded.take(last // 8 * 8)
             bits = np.concatenate([bits, plain.take(last % 8)])

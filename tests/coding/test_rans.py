@@ -20,7 +20,8 @@ def parts_of(symbols, classes):
     """Parts of one class each: classes are sorted."""
     edges = np.flatnonzero(np.diff(classes)) + 1
     firsts = np.concatenate([[0], edges])[: len(classes)]
-    return [(int(classes[first]), part) for first, part in zip(firsts, np.split(symbols, edges), strict=False)]
+    parts = np.split(symbols, edges)[: len(firsts)]
+    return [(int(classes[first]), part) for first, part in zip(firsts, parts, strict=True)]
 
 
 def sizes_of(parts):
