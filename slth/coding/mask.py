@@ -1,8 +1,8 @@
 """A mask as few bytes: what holds no kept weight left out, the rest coded row by row with its density.
 
 The code of a mask has three parts, the first two filled with zeros to whole bytes: the *head* (which taps,
-rows and columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, rows of
-density 1/2, signs) and the range code of all other rows (`slth.coding.rans`). A kernel that is *rounded*
+rows and columns hold a kept weight, and the class of each row), the *plain* bits (numbers of rows, what is
+no whole byte, signs) and the range code of rows (`slth.coding.rans`). A kernel that is *rounded*
 (`slth.coding.rounded`) is coded as its integers (`slth.coding.planes`), one that is *dealt*
 (`slth.coding.dealing`) as a few numbers of the head. docs/ticket_format.md specifies every
 bit.
@@ -27,6 +27,7 @@ from slth.coding.head import (
     read_head,
     view,
 )
+from slth.coding.packed import eights_of, live_of, pack, unpack
 from slth.coding.rounded import Live
 from slth.coding.rows import RowReader, RowWriter, read_classes, write_classes
 
@@ -68,8 +69,8 @@ def encode(
     roundings: dict[str, tuple[rounded.Kernel, rounded.Integers, int]] = {}
     for path, shape in shapes.items():
         mask = arrays[path].reshape(view(shape))
-        by_row = _any(mask, 2)
-        taps, rows, columns = _any(by_row, 1), _any(by_row, 0), _any(mask, (0, 1))
+        packed = np.packbits(mask, 2)
+        (taps, rows, columns), ones = live_of(packed, mask.shape[2])
         step = (steps or {}).get(path)
         if len(shape) > 1:
             head.bits(step is not None)
@@ -115,15 +116,16 @@ def encode(
                 head.numbers(shift, planes.SHIFT_BITS)
                 roundings[path] = kernel, integers, shift
                 continue
-        block = _rows_of(mask, (taps, rows, columns))
-        ones = block.sum(1, dtype=np.int64)
         if len(rows) > 1:
             single = taps.sum() == 1 and ones.sum() == columns.sum()
             head.bits(single)
             if single:
-                plain.numbers(block.argmax(0), Block(taps, rows, columns).number_bits)
+                inputs = _rows_of(mask, (taps, rows, columns)).argmax(0)
+                plain.numbers(inputs, Block(taps, rows, columns).number_bits)
                 continue
-        rows_out.add(block, write_classes(ones, block.shape[1], head))
+        classes = np.repeat(write_classes(ones, taps.sum() * columns.sum(), head), taps.sum())
+        order = np.argsort(classes, kind="stable")
+        rows_out.add_runs(pack(packed, (taps, rows, columns), order), classes[order])
     rows_out.close()
     for path, (kernel, *_) in roundings.items():
         if kernel.alone.any():
@@ -163,7 +165,7 @@ def decode(
     lanes, length = head.number(LANE_BITS), head.number(LENGTH_BITS)
     start = head.end()
     plain = Reader(code[start : start + length])
-    symbols = rans.Decoder(code[start + length :], lanes)
+    symbols = rans.Decoder(memoryview(code)[start + length :], lanes)
     rows_in = RowReader(plain, symbols)
     arrays = {path: np.zeros(view(shape), bool) for path, shape in shapes.items()}
     direct = {}
@@ -179,9 +181,10 @@ def decode(
                     raise ValueError(f"mask: {path} has no row of a number in its code")
                 inputs = rows[numbers]
             arrays[path][taps[0], inputs, columns] = True
-    found = rows_in.batch([(block.classes, block.size) for block in direct.values()])
-    for (path, block), bits in zip(direct.items(), found, strict=True):
-        _put(bits, block.live, arrays[path])
+    classes = {path: np.repeat(block.classes, block.taps.sum()) for path, block in direct.items()}
+    found = rows_in.runs([(classes[path], *eights_of(block.columns).size) for path, block in direct.items()])
+    for (path, block), runs in zip(direct.items(), found, strict=True):
+        arrays[path] = unpack(runs, block.live, np.argsort(classes[path], kind="stable"))
     kernels = {}
     forms = []
     for path, block in blocks.items():

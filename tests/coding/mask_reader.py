@@ -111,16 +111,16 @@ class _RangeCode:
     def __init__(self, code: bytes, lanes: int) -> None:
         self.states = np.frombuffer(code[: 4 * lanes], "<u4").tolist()
         self.words = iter(np.frombuffer(code[4 * lanes :], "<u2").tolist())
-        self.lane = itertools.cycle(range(lanes))
 
     def take(self, k: int, count: int) -> bytes:
+        """A part."""
         ones = [byte.bit_count() for byte in range(256)]
         f = np.array([max(1, k**o * (64 - k) ** (8 - o) >> 32) for o in ones])
         f[0 if k <= 32 else 255] += 2**16 - f.sum()
         frequency, below = f.tolist(), (f.cumsum() - f).tolist()
         byte_at_slot = np.repeat(np.arange(256), f).tolist()
         decoded = bytearray()
-        for i in itertools.islice(self.lane, count):
+        for i in itertools.islice(itertools.cycle(range(len(self.states))), count):
             slot = self.states[i] % 2**16
             byte = byte_at_slot[slot]
             x = frequency[byte] * (self.states[i] >> 16) + slot - below[byte]
@@ -128,18 +128,38 @@ class _RangeCode:
             decoded.append(byte)
         return bytes(decoded)
 
-    def batch(self, rows: list[tuple[int, int]], plain: Bits) -> list[np.ndarray]:
-        """The bits of rows of a class and size each."""
-        sizes = {k: sum(size for other, size in rows if other == k) for k in sorted({k for k, _ in rows})}
-        whole = {k: 0 if k == 32 else size // 8 for k, size in sizes.items()}
-        coded = {k: Bits(self.take(k, whole[k])).bits for k in sizes}
-        ends = {k: plain.take(sizes[k] - 8 * whole[k]) for k in sizes}
-        sequences = {k: iter(np.concatenate([coded[k], ends[k]])) for k in sizes}
-        return [np.fromiter(itertools.islice(sequences[k], size), bool, size) for k, size in rows]
+    def batch(self, groups: list[tuple[list[int], int, int]], plain: Bits) -> list[np.ndarray]:
+        """Runs, in groups of (class of each, bytes and last entries of a run): bits, then last entries."""
+        found = [np.zeros((len(classes), 8 * size + last), bool) for classes, size, last in groups]
+        for k in range(1, 64):
+            here = [np.flatnonzero(np.array(classes) == k) for classes, *_ in groups]
+            size, last = (
+                sum(len(h) * group[i] for h, group in zip(here, groups, strict=True)) for i in (1, 2)
+            )
+            coded = Bits(self.take(k, size + last // 8))
+            whole, bits = coded.take(8 * size), coded.take(last // 8 * 8)
+            bits = np.concatenate([bits, plain.take(last % 8)])
+            for h, (_, width, count), runs in zip(here, groups, found, strict=True):
+                runs[h, : 8 * width], whole = _matrix(whole, len(h), 8 * width)
+                columns, bits = _matrix(bits, count, len(h))
+                runs[h, 8 * width :] = columns.T
+        return found
 
     def end(self) -> None:
         if any(x != 2**16 for x in self.states) or next(self.words, None) is not None:
             raise ValueError("the range code does not end as it should")
+
+
+def _matrix(bits: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first bits as a matrix, and the others."""
+    return bits[: rows * columns].reshape(rows, columns), bits[rows * columns :]
+
+
+def _columns(head: _Head, count: int) -> tuple[np.ndarray, int]:
+    """Live columns in the order of a run, and how many bytes they begin with."""
+    eights = [range(g, g + 8) for g in range(0, count - 7, 8)]
+    whole = [c for eight in eights if np.isin(eight, head.columns).all() for c in eight]
+    return np.array(whole + [c for c in head.columns if c not in set(whole)], int), len(whole) // 8
 
 
 def coded_mask(code: bytes, shapes: Shapes, parameter: Callable) -> Arrays:
@@ -152,37 +172,32 @@ def coded_mask(code: bytes, shapes: Shapes, parameter: Callable) -> Arrays:
     views = {path: (math.prod(s[:-2]), (1, *s)[-2], s[-1]) for path, s in shapes.items()}
     mask = {path: np.zeros(view, bool) for path, view in views.items()}
 
-    def read_rows(batch: list[tuple[str, np.ndarray, int, int]]) -> None:
-        """Rows as (path, taps, row, class)."""
-        found = symbols.batch(
-            [(k, len(taps) * len(heads[path].columns)) for path, taps, _, k in batch], plain
-        )
-        for (path, taps, row, _), entries in zip(batch, found, strict=True):
-            columns = heads[path].columns
-            mask[path][np.ix_(taps, [row], columns)] = entries.reshape(len(taps), 1, len(columns))
-
     for path, head in heads.items():
         if head.dealt_rows is not None:
             mask[path][0, head.dealt_rows, head.columns] = True
         elif head.classes is None and head.rounded is None:
             number = plain.numbers(len(head.columns), (len(head.rows) - 1).bit_length())
             mask[path][head.taps[0], head.rows[number], head.columns] = True
-    read_rows(
-        [
-            (p, h.taps, row, k)
-            for p, h in heads.items()
-            for row, k in zip(h.rows, h.classes or (), strict=False)
-        ]
-    )
-    groups, alone = {}, []
+    direct = {path: head for path, head in heads.items() if head.classes is not None}
+    order = {path: _columns(head, views[path][2]) for path, head in direct.items()}
+    batch = [
+        (np.repeat(head.classes, len(head.taps)), size, len(columns) - 8 * size)
+        for head, (columns, size) in zip(direct.values(), order.values(), strict=True)
+    ]
+    for (path, head), runs in zip(direct.items(), symbols.batch(batch, plain), strict=True):
+        for (row, tap), run in zip(itertools.product(head.rows, head.taps), runs, strict=True):
+            mask[path][tap, row, order[path][0]] = run
+    groups, alone, batch = {}, [], []
     for path, head in heads.items():
         if head.rounded:
             groups[path], others = _groups(head, mask, lambda p: parameter(p).reshape(views[p]))
             if others:
                 taps = head.taps[plain.take(len(head.taps))]
-                classes = plain.classes(len(others))
-                alone += [(path, taps, r, k) for r, k in zip(others, classes, strict=True)]
-    read_rows(alone)
+                batch.append((plain.classes(len(others)), *divmod(len(taps) * len(head.columns), 8)))
+                alone.append((path, taps, others))
+    for (path, taps, rows), runs in zip(alone, symbols.batch(batch, plain), strict=True):
+        for row, run in zip(rows, runs, strict=True):
+            mask[path][np.ix_(taps, [row], heads[path].columns)] = run.reshape(len(taps), 1, -1)
     for path, integers in _integers(heads, groups, symbols, plain).items():
         head, weights = heads[path], parameter(path).reshape(views[path])
         for (rows, alpha), values in zip(groups[path], integers, strict=True):
@@ -216,15 +231,15 @@ def _integers(heads: dict[str, _Head], groups: dict, symbols: _RangeCode, plain:
     """The integers of the groups of all rounded kernels."""
     high = {p: np.zeros((len(g), len(heads[p].taps) * len(heads[p].columns)), int) for p, g in groups.items()}
     for plane in range(64):
-        batch = []
+        alive, batch = [], []
         for path, h in high.items():
-            rows = [(path, n) for n in range(len(h)) if (h[n] >= plane).any()]
-            classes = plain.classes(len(rows)) if rows else []
-            batch += [(*row, k) for row, k in zip(rows, classes, strict=True)]
-        alive = [high[path][n] >= plane for path, n, _ in batch]
-        rows = [(k, np.count_nonzero(one)) for (*_, k), one in zip(batch, alive, strict=True)]
-        for (path, n, _), one, entries in zip(batch, alive, symbols.batch(rows, plain), strict=True):
-            high[path][n, one] += entries
+            counts = (h >= plane).sum(1)
+            if counts.any():
+                classes = plain.classes(np.count_nonzero(counts))
+                alive.append((path, h >= plane))
+                batch.append((np.repeat(classes, counts[counts > 0]), 0, 1))
+        for (path, entries), runs in zip(alive, symbols.batch(batch, plain), strict=True):
+            high[path][entries] += runs[:, 0]
     for path, h in high.items():
         s = int(heads[path].rounded[1])
         h[:] = (h << s) + plain.numbers(h.size, s).reshape(h.shape)

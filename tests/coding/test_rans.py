@@ -16,17 +16,32 @@ def draw(classes, seed=0):
     return np.packbits(bits, 1)[:, 0]
 
 
-def decoded(code, classes, part=1000):
-    """The symbols, taken in parts."""
-    decoder = rans.Decoder(code, rans.lanes(len(classes)))
-    parts = [decoder.take(classes[first : first + part]) for first in range(0, len(classes), part)]
+def parts_of(symbols, classes):
+    """Parts of one class each: classes are sorted."""
+    edges = np.flatnonzero(np.diff(classes)) + 1
+    firsts = np.concatenate([[0], edges])[: len(classes)]
+    parts = np.split(symbols, edges)[: len(firsts)]
+    return [(int(classes[first]), part) for first, part in zip(firsts, parts, strict=True)]
+
+
+def sizes_of(parts):
+    return [(k, len(symbols)) for k, symbols in parts]
+
+
+def decoded(code, sizes):
+    """The symbols of parts."""
+    decoder = rans.Decoder(code, rans.lanes(sizes))
+    parts = [decoder.take(k, count) for k, count in sizes]
     decoder.end()
-    return np.concatenate([np.zeros(0, np.uint8), *parts])
+    return parts
+
+
+def same(found, parts):
+    return all(np.array_equal(a, b) for a, (_, b) in zip(found, parts, strict=True))
 
 
 def test_frequencies_are_those_of_independent_bits():
     """Recomputed with fractions; every byte can be coded, and each class adds up to 2^16."""
-    found = rans.tables().frequency
     for k in range(1, 64):
         exact = [
             Fraction(k, 64) ** s.bit_count() * Fraction(64 - k, 64) ** (8 - s.bit_count()) for s in range(256)
@@ -35,49 +50,65 @@ def test_frequencies_are_those_of_independent_bits():
         likeliest = 0 if k <= 32 else 255
         assert exact[likeliest] == max(exact)
         wanted[likeliest] += 2**16 - sum(wanted)
-        assert found[k].tolist() == wanted
+        assert rans.tables(k).frequency.tolist() == wanted
         assert min(wanted) >= 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 255), st.integers(1, 63)), max_size=60))
-def test_any_symbols_come_back(pairs):
-    symbols, classes = (np.array([pair[i] for pair in pairs], np.uint8) for i in (0, 1))
-    assert np.array_equal(decoded(rans.encode(symbols, classes), classes), symbols)
+PARTS = st.lists(st.tuples(st.integers(1, 63), st.binary(max_size=60)), max_size=8)
+
+
+@given(PARTS)
+def test_any_symbols_come_back(parts):
+    parts = [(k, np.frombuffer(symbols, np.uint8)) for k, symbols in parts]
+    assert same(decoded(rans.encode(parts), sizes_of(parts)), parts)
+
+
+@pytest.mark.parametrize("lane_bytes", [1, 10])
+@given(PARTS)
+def test_any_symbols_come_back_from_many_lanes(lane_bytes, parts):
+    """Parts that end within a step, and chunks of steps."""
+    parts = [(k, np.frombuffer(symbols, np.uint8)) for k, symbols in parts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rans, "LANE_BYTES", lane_bytes)
+        patch.setattr(rans, "CHUNK", 50)
+        assert same(decoded(rans.encode(parts), sizes_of(parts)), parts)
 
 
 @pytest.mark.parametrize("count", [1, 4096, 4097, 50_000])
 def test_the_size_is_that_of_the_entropy(count: int):
     classes = np.sort(np.random.default_rng(count).integers(1, 64, count)).astype(np.uint8)
-    symbols = draw(classes)
-    code = rans.encode(symbols, classes)
-    assert np.array_equal(decoded(code, classes), symbols)
+    parts = parts_of(draw(classes), classes)
+    code = rans.encode(parts)
+    assert same(decoded(code, sizes_of(parts)), parts)
     assert len(code) % 2 == 0
     p = classes / 64
     entropy = -8 * (p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum()
-    assert 8 * len(code) <= 1.01 * entropy + 32 * rans.lanes(count) + 60 * math.sqrt(count)
+    assert 8 * len(code) <= 1.01 * entropy + 24 * rans.lanes(sizes_of(parts)) + 60 * math.sqrt(count)
 
 
 def test_the_code_is_the_same_everywhere():
     """Literal bytes: another NumPy or machine must write them too."""
     classes = np.array([1, 1, 5, 20, 32, 44, 63, 63], np.uint8)
     symbols = np.array([0, 1, 2, 40, 170, 0, 255, 254], np.uint8)
-    assert rans.encode(symbols, classes).hex() == LITERAL
+    assert rans.encode(parts_of(symbols, classes)).hex() == LITERAL
 
 
 LITERAL = "b209f12d00aa9eef"
 
 
 def test_a_code_of_other_length_or_state_is_refused():
-    classes = np.full(9000, 20, np.uint8)
-    symbols = draw(classes)
-    code = rans.encode(symbols, classes)
-    for other in (
-        code[:-2],
-        code[:-1],
-        code[:4],
-        b"",
-        code + b"\0\0",
-        bytes(4 * rans.lanes(9000)) + code[12:],
-    ):
+    parts = [(20, draw(np.full(9000, 20, np.uint8)))]
+    sizes = sizes_of(parts)
+    code, lanes = rans.encode(parts), rans.lanes(sizes)
+    for other in (code[:-2], code[:-1], code[:4], b"", code + b"\0\0", bytes(4 * lanes) + code[4 * lanes :]):
         with pytest.raises(ValueError, match="^mask: its code is "):
-            decoded(other, classes)
+            decoded(other, sizes)
+
+
+def test_lanes_follow_the_bytes_that_are_expected():
+    """A symbol of class 32 takes a byte, one of class 16 six bits and a half."""
+    assert rans.lanes([]) == rans.lanes([(32, 0)]) == 0
+    assert rans.lanes([(32, 1)]) == rans.lanes([(32, rans.LANE_BYTES)]) == 1
+    assert rans.lanes([(32, 10 * rans.LANE_BYTES)]) == 10
+    assert rans.lanes([(16, 100 * rans.LANE_BYTES)]) == 82
+    assert rans.lanes([(32, 10**8)]) == rans.MOST_LANES
