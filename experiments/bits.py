@@ -23,7 +23,7 @@ from slth.target import Target
 
 LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
-AVERAGED = ("bits", "mask_bits", "accuracy", "agreement", "seconds")
+AVERAGED = ("bits", "mask_bits", "accuracy", "agreement", "seconds", "memory")
 
 
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def _tickets(cfg: DictConfig) -> Iterator[Row]:
                 "accuracy": ticket["accuracy"],
                 "agreement": ticket["agreement"],
                 "seconds": seconds["construct"] + (seconds["refine"] or 0.0),
+                "memory": max(filter(None, metrics["memory"].values()), default=None),
                 "run": where.name,
             }
 
@@ -164,7 +165,9 @@ def _draw(path: Path, means: list[Row], name: str, level: float, target: str) ->
 
 def _table(means: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for number, head in enumerate(("", "bits", "mask bits", "accuracy", "agreement", "seconds")):
+    for number, head in enumerate(
+        ("", "bits", "mask bits", "accuracy", "agreement", "seconds", "memory, GB")
+    ):
         table.add_column(head, justify="right" if number else "left")
     for row in means:
         shown = (
@@ -175,6 +178,7 @@ def _table(means: list[Row]) -> Table:
                 ("accuracy", "{:.2f} %", 100),
                 ("agreement", "{:.2f} %", 100),
                 ("seconds", "{:.0f}", 1),
+                ("memory", "{:.2f}", 1),
             )
         )
         table.add_row(row["label"], *shown)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from experiments.certificates import names_of, proofs_of
 from experiments.compose import check, field, ingredients_of
 from experiments.run_folder import main
+from experiments.stages import Stages
 from slth import Ticket, evaluate, refine, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
@@ -41,32 +42,32 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     target, source, solver, calibration, options, data, train_seconds = ingredients_of(cfg, folder)
 
     learning = refine_images(cfg, data)
-    begun = time.perf_counter()
-    made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)
-    construction_seconds = time.perf_counter() - begun
-    begun = time.perf_counter()
-    refined = None if learning is None else refined_of(cfg, made, data, learning)
-    made = made if refined is None else refined.made
-    refine_seconds = time.perf_counter() - begun
+    stages = Stages()
+    with stages("construct"):
+        made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)
+    refined = None
+    if learning is not None:
+        with stages("refine"):
+            refined = refined_of(cfg, made, data, learning)
+            made = refined.made
     made.ticket.save(folder / FILE)
 
-    begun = time.perf_counter()
-    ticket = Ticket.load(folder / FILE)  # what follows rests on the file alone
-    LOG.info("reloaded %s: its source was generated again and has the same hash", FILE)
-    goal = target(data.test_images)
-    network, params, copies = ticket.source.network, ticket.params, made.copies()
-    layers, batch = cfg.evaluation.layers, cfg.evaluation.batch
-    first = evaluate.run(network, params, data.test_images[:layers], copies=copies, batch=batch)
-    seen = {}
-    if calibration is not None:
-        seen = evaluate.run(network, params, calibration[:layers], copies=copies, batch=batch).layers
-    logits = [first.logits]
-    if len(data.test_images) > layers:
-        logits.append(evaluate.run(network, params, data.test_images[layers:], batch=batch).logits)
-    outputs = np.float32(ticket.factor) * np.concatenate(logits)
-    comparison = evaluate.compare(goal, outputs)
-    off = np.abs(outputs.astype(np.float64) - goal)
-    evaluation_seconds = time.perf_counter() - begun
+    with stages("evaluate"):
+        ticket = Ticket.load(folder / FILE)  # what follows rests on the file alone
+        LOG.info("reloaded %s: its source was generated again and has the same hash", FILE)
+        goal = target(data.test_images)
+        network, params, copies = ticket.source.network, ticket.params, made.copies()
+        layers, batch = cfg.evaluation.layers, cfg.evaluation.batch
+        first = evaluate.run(network, params, data.test_images[:layers], copies=copies, batch=batch)
+        seen = {}
+        if calibration is not None:
+            seen = evaluate.run(network, params, calibration[:layers], copies=copies, batch=batch).layers
+        logits = [first.logits]
+        if len(data.test_images) > layers:
+            logits.append(evaluate.run(network, params, data.test_images[layers:], batch=batch).logits)
+        outputs = np.float32(ticket.factor) * np.concatenate(logits)
+        comparison = evaluate.compare(goal, outputs)
+        off = np.abs(outputs.astype(np.float64) - goal)
 
     def errors(x: np.ndarray) -> np.ndarray:
         found = np.float32(ticket.factor) * evaluate.run(network, params, x, batch=batch).logits
@@ -90,12 +91,13 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         **report.certificate_metrics(proofs),
         "seconds": {
             "train": train_seconds,
-            "construct": construction_seconds,
-            "refine": refined and refine_seconds,
+            "construct": stages.seconds["construct"],
+            "refine": stages.seconds.get("refine"),
             "certify": sum(proof.seconds for proof in proofs) if proofs else None,
-            "evaluate": evaluation_seconds,
+            "evaluate": stages.seconds["evaluate"],
             "total": time.perf_counter() - started,
         },
+        "memory": stages.memory,
         "environment": report.environment(),
     }
     show(report.ticket_table(metrics))

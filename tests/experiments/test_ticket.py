@@ -39,6 +39,7 @@ CONTRACT = {
     "certificate": {"bound", "holds", "domain", "certified_fraction"},
     "theorem": {"epsilon", "delta", "required_multiplicity", "C", "satisfied"},
     "seconds": {"train", "construct", "certify", "evaluate", "total"},
+    "memory": {"construct", "evaluate"},
     "environment": {"jax", "python", "device", "precision", "slth"},
 }
 
