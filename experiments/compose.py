@@ -1,7 +1,5 @@
 """From a composed config to values of slth: data, target, source, solver; errors name the field."""
 
-import hashlib
-import json
 import math
 import shutil
 import time
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from experiments.run_folder import content_hashes, digest
 from slth import Best, Compensated, Robust, Rounded, Single, Smallest, Solver, Source, Target
 from slth.certificate.prove import Method
 from slth.coding.rounded import MOST_MEMBERS
@@ -21,6 +20,7 @@ from slth.construction.presets import Depth, Inputs, Preset, Subset
 from slth.construction.presets import check as check_preset
 from slth.construction.solvers import Noise
 from slth.data import Data, load
+from slth.data.archive import LAYOUTS
 from slth.interop import load_checkpoint
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
@@ -46,6 +46,7 @@ GROUPS = ("compensation", "rounding")
 INTEGERS = {
     "data.limit": (1, math.inf),
     "data.train_limit": (1, math.inf),
+    "data.classes": (1, math.inf),
     "source.multiplicity": (1, MAX_VARIABLES),
     "source.seed": (0, 2**64 - 1),
     "source.univariate": (1, math.inf),
@@ -65,6 +66,7 @@ INTEGERS = {
     "certificate.images": (1, math.inf),
 }
 CHOICES = {
+    "data.layout": LAYOUTS,
     "source.init": get_args(Init),
     "source.biases": get_args(Biases),
     "source.skip": ("carried", "random"),
@@ -145,7 +147,16 @@ def data_of(cfg: DictConfig) -> Data:
     data, target = cfg.data, cfg.get("target") or {}
     mean, std = (data[key] if data[key] is not None else target.get(key) for key in ("mean", "std"))
     with field("data.dir" if data.name in ("mnist", "cifar10", "npz") else "data"):
-        return load(data.name, data.dir, limit=data.limit, train_limit=data.train_limit, mean=mean, std=std)
+        return load(
+            data.name,
+            data.dir,
+            limit=data.limit,
+            train_limit=data.train_limit,
+            mean=mean,
+            std=std,
+            layout=data.get("layout"),
+            classes=data.get("classes"),
+        )
 
 
 def spec_of(cfg: DictConfig, data: Data) -> Network:
@@ -174,8 +185,9 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Trained:
         chosen = {k: v for k, v in _plain(cfg.train).items() if v is not None}
         asked = {"target": _plain(cfg.target), "data": _plain(cfg.data), "train": chosen}
         asked["data"]["limit"] = None  # of test images
-        name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
-        kept = Path(cfg.output_dir).expanduser().resolve() / "target" / name
+        if files := content_hashes(cfg):
+            asked["files"] = files
+        kept = Path(cfg.output_dir).expanduser().resolve() / "target" / digest(asked)
         with field("train"):
             settings = Settings(**{**vars(SETTINGS[data.name]), **chosen})
             params = train(network, data, settings, folder=kept).params

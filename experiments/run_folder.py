@@ -1,8 +1,8 @@
 """Where a run leaves its results, and how an experiment starts and fails.
 
-A run lives in ``<output_dir>/<experiment>/<hash of its settings>``. It is written beside that folder and
-renamed at the end, so a folder that exists is complete: the same settings are then skipped, a broken run goes
-on where it was broken off, and no run overwrites another. An experiment is
+A run lives in ``<output_dir>/<experiment>/<hash of its settings and of the files they name>``. It is written
+beside that folder and renamed at the end, so a folder that exists is complete: the same settings and files are
+then skipped, a broken run goes on where it was broken off, and no run overwrites another. An experiment is
 
     def run(cfg, folder):            # folder: a Path to write into
         ...
@@ -23,6 +23,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +32,8 @@ import numpy as np
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from slth.data.sets import files_of
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
@@ -43,9 +46,51 @@ def settings(cfg: DictConfig) -> dict:
     return {k: v for k, v in plain.items() if k != "output_dir"}
 
 
+FILES = ("target.checkpoint", "ticket", "targets")
+"""Settings that name a file or folder to read; ``data.dir`` is another."""
+
+
+def read_by(cfg: DictConfig) -> dict[str, list[Path]]:
+    """The files that exist and that a run with these settings reads, by setting."""
+    named = {key: OmegaConf.select(cfg, key) for key in FILES}
+    found = {key: _inside(Path(path).expanduser()) for key, path in named.items() if isinstance(path, str)}
+    data = cfg.get("data")
+    if isinstance(data, DictConfig) and data.get("dir") is not None:
+        found["data.dir"] = files_of(data.name, data.dir)
+    return {key: paths for key, paths in found.items() if paths}
+
+
+def _inside(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else []
+
+
+def content_hashes(cfg: DictConfig) -> dict[str, list[str]]:
+    """SHA-256 of every file that a run with these settings reads, by setting."""
+    return {
+        key: [_sha256(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+        for key, paths in read_by(cfg).items()
+    }
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def config_hash(cfg: DictConfig) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of the settings; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(settings(cfg), sort_keys=True).encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits of the SHA-256 of the settings and of the files that they name.
+
+    The order of keys does not matter; settings without files have the hash of the settings alone.
+    """
+    return digest({**settings(cfg), **({"files": files} if (files := content_hashes(cfg)) else {})})
+
+
+def digest(plain: dict) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of a dict of plain values."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def folder_of(cfg: DictConfig, experiment: str) -> Path:
