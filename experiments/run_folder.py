@@ -1,8 +1,9 @@
 """Where a run leaves its results, and how an experiment starts and fails.
 
-A run lives in ``<output_dir>/<experiment>/<hash of its settings and of the files they name>``. It is written
-beside that folder and renamed at the end, so a folder that exists is complete: the same settings and files are
-then skipped, a broken run goes on where it was broken off, and no run overwrites another. An experiment is
+A run lives in ``<output_dir>/<experiment>/<hash of its settings and of the files they name>``. It is
+written beside that folder and renamed at the end, so a folder that exists is complete: the same settings and
+files are then skipped, a broken run goes on where it was broken off, and no run overwrites another. An
+experiment is
 
     def run(cfg, folder):            # folder: a Path to write into
         ...
@@ -46,8 +47,8 @@ def settings(cfg: DictConfig) -> dict:
     return {k: v for k, v in plain.items() if k != "output_dir"}
 
 
-FILES = ("target.checkpoint", "ticket", "targets")
-"""Settings that name a file or folder to read; ``data.dir`` is another."""
+FILES = ("target.checkpoint", "targets")
+"""Settings that name a file or folder to read; ``data.dir`` is another. (A ticket is verified each time.)"""
 
 
 def read_by(cfg: DictConfig) -> dict[str, list[Path]]:

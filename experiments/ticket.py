@@ -14,8 +14,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.certificates import names_of, proofs_of
-from experiments.compose import check, field, ingredients_of
+from experiments.compose import ingredients_of
 from experiments.run_folder import main
+from experiments.settings import check, field
 from slth import Ticket, evaluate, refine, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of

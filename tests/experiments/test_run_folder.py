@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.compose import data_of, target_of
 from experiments.run_folder import config_hash, execute
+from experiments.targets import data_of, target_of
 from tests.experiments.test_compose import composed
 
 
@@ -30,7 +30,6 @@ NAMED = {  # setting: (settings of a run, the file that is changed)
     "file of data": ({"data": {"name": "npz", "dir": "{dir}/data.npz"}}, "data.npz"),
     "folder of mnist": ({"data": {"name": "mnist", "dir": "{dir}"}}, "mnist_test.npz"),
     "prepared folder": ({"data": {"name": "cifar10", "dir": "{dir}"}}, "cifar10/3.0.2/test"),
-    "ticket": ({"ticket": "{dir}/a.ticket"}, "a.ticket"),
     "targets": ({"targets": "{dir}/weights.npz"}, "weights.npz"),
 }
 
