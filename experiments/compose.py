@@ -5,12 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from omegaconf import DictConfig, ListConfig
 
 from experiments.settings import SOLVERS, field, pairs_of, plain
 from experiments.targets import data_of, spec_of, target_of
-from slth import Rounded, Single, Solver, Source, Target
+from slth import Rounded, Single, Solver, Source, Target, nn
+from slth.construction.checks import check_widths
 from slth.construction.presets import Inputs, Preset
 from slth.construction.presets import check as check_preset
 from slth.data import Data
@@ -160,11 +162,23 @@ class Ingredients(NamedTuple):
     train_seconds: float | None
 
 
-def ingredients_of(cfg: DictConfig, folder: Path) -> Ingredients:
+def rehearse(cfg: DictConfig, data: Data, solver: Solver, network: Network) -> None:
+    """Refuse settings of source and solver that do not fit a network, before it is trained.
+
+    Raises: ValueError.
+    """
+    untrained = Target.of(network, nn.init(network, jax.random.key(0)))
+    check_widths(untrained, source_of(cfg, untrained, data), solver)
+
+
+def ingredients_of(cfg: DictConfig, folder: Path, data: Data | None = None) -> Ingredients:
     """All that the settings ask for, a target in ``folder`` if it is trained; refusals come before that."""
-    solver, data = solver_of(cfg), data_of(cfg)
+    solver, data = solver_of(cfg), data_of(cfg) if data is None else data
     calibration = calibration_of(cfg, data, solver)
-    refuse_uncovered(cfg, spec_of(cfg, data), data)
+    network = spec_of(cfg, data)
+    refuse_uncovered(cfg, network, data)
+    if cfg.target.checkpoint is None:
+        rehearse(cfg, data, solver, network)
     target, seconds = target_of(cfg, data, folder)
     source = source_of(cfg, target, data)
     options = {"fit": float(cfg.solver.fit), "nonnegative": nonnegative_of(cfg)}

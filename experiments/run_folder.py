@@ -1,18 +1,8 @@
-"""Where a run leaves its results, and how an experiment starts and fails.
+"""Where a run leaves its results.
 
 A run lives in ``<output_dir>/<experiment>/<hash of its settings and of the files they name>``. It is
 written beside that folder and renamed at the end, so a folder that exists is complete: the same settings and
-files are then skipped, a broken run goes on where it was broken off, and no run overwrites another. An
-experiment is
-
-    def run(cfg, folder):            # folder: a Path to write into
-        ...
-        return metrics               # a dict; becomes metrics.json
-
-    if __name__ == "__main__":
-        main(run, "subset_sum")      # also the name of the config in conf/
-
-and prints its run folder as the last line of standard output.
+files are then skipped, a broken run goes on where it was broken off, and no run overwrites another.
 """
 
 import hashlib
@@ -21,14 +11,11 @@ import logging
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
 
-import hydra
 import numpy as np
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -36,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slth.data.sets import files_of
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
@@ -192,50 +178,3 @@ def execute(
             write_metrics(folder, run(cfg, folder))
     print(final, flush=True)
     return final
-
-
-def main(
-    run: Callable[[DictConfig, Path], dict],
-    experiment: str,
-    config: str | None = None,
-    *,
-    again: bool = False,
-    verdict: Callable[[dict], str | None] = lambda metrics: None,
-) -> None:
-    """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad
-    input, exit code 1 for a run whose results contradict a claim.
-
-    Args:
-      run: computes the metrics of one configuration and writes its other files into the folder given.
-      experiment: names the folder under ``output_dir``.
-      config: primary config in ``conf/``; by default the experiment's name.
-      again: do a finished run anew, for a check whose old result is no proof.
-      verdict: what is wrong with a finished run's metrics, None if nothing is.
-    """
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
-
-    def refuse(error: Exception) -> NoReturn:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-
-    def job(cfg: DictConfig) -> str:
-        logging.getLogger("jax").setLevel(logging.WARNING)
-        try:
-            folder = execute(run, cfg, experiment, again=again)
-        except USER_ERRORS as error:
-            if full:
-                raise
-            refuse(error)  # here: Hydra would print lines of its own first
-        wrong = verdict(json.loads((folder / "metrics.json").read_text()))
-        if wrong is not None:
-            print(f"FAILED: {wrong}", file=sys.stderr)
-            sys.exit(1)
-        return str(folder)
-
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config or experiment)(job)()
-    except USER_ERRORS as error:
-        if full:
-            raise
-        refuse(error)

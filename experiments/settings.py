@@ -78,6 +78,14 @@ NUMBERS = (
 )
 
 
+REQUIRED = (
+    *(f"source.{name}" for name in ("multiplicity", "seed", "init", "presence", "biases", "skip")),
+    *("source.univariate_signs", "solver.method", "solver.objective", "solver.fit", "construction.depth"),
+    *("refine.steps", "evaluation.batch", "evaluation.layers", "train.seed"),
+)
+"""Settings that cannot be null."""
+
+
 @contextmanager
 def field(name: str) -> Iterator[None]:
     """Errors of bad input inside say which field of the config they are about."""
@@ -93,6 +101,9 @@ def check(cfg: DictConfig) -> None:
 
     Raises: ValueError.
     """
+    for name in REQUIRED:
+        if OmegaConf.select(cfg, name, default=name) is None:
+            raise ValueError(f"{name}: expected a value, got null")
     for name, (low, high) in INTEGERS.items():
         value = OmegaConf.select(cfg, name)
         if value is None:

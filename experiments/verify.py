@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.run_folder import main
+from experiments.command_line import main
 from experiments.settings import check, field
 from experiments.targets import data_of, loaded, spec_of
 from slth import Target, Ticket, evaluate, nn, report

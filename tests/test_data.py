@@ -217,6 +217,13 @@ def test_an_absent_folder_says_what_to_run(tmp_path: Path):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("given", ["sets/cifar10", "sets/cifar10/3.0.2", "."])
+def test_a_folder_too_deep_or_too_shallow_says_which_is_meant(tmp_path: Path, data_dir: Path, given: str):
+    shutil.copytree(data_dir / "tensorflow_datasets", tmp_path / "sets")
+    with pytest.raises(FileNotFoundError, match=rf": the folder to name is {tmp_path}/sets$"):
+        data.load("cifar10", tmp_path / given)
+
+
 def test_another_format_says_what_to_run(tmp_path: Path, data_dir: Path):
     whole = data_dir / "tensorflow_datasets" / "cifar10" / "3.0.2"
     copy = tmp_path / "cifar10" / "3.0.2"

@@ -4,8 +4,8 @@ import jax
 import pytest
 from hydra import compose, initialize_config_dir
 
+from experiments.command_line import CONF
 from experiments.compose import solver_of, source_of
-from experiments.run_folder import CONF
 from experiments.settings import SOLVERS, check
 from experiments.targets import data_of, spec_of
 from slth import Best, Compensated, Robust, Rounded, Target, nn

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from experiments import compare_constructions
 from experiments import compose as settings
-from experiments.run_folder import CONF
+from experiments.command_line import CONF
 from experiments.settings import check
 from experiments.targets import data_of, spec_of
 from slth import Single, Target
