@@ -83,6 +83,12 @@ def test_npz_with_two_parts_and_floats(archive):
     assert (held.classes, held.shape, held.std.tolist()) == (5, (3,), [1.0, 1.0, 1.0])
 
 
+def test_an_excerpt_of_a_known_set_has_its_classes(archive):
+    path = archive(images=np.zeros((3, 28, 28), np.uint8), labels=np.array([0, 2, 1]))
+    assert data.load("mnist", path).classes == 10
+    assert data.load("npz", path).classes == 3
+
+
 LAYOUTS = {  # name: (shape of an image in the file, the layout named, shape as networks read it)
     "colour, last": ((32, 32, 3), None, (32, 32, 3)),
     "colour, first": ((3, 32, 32), None, (32, 32, 3)),

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
@@ -13,9 +13,8 @@ Part: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 LOG = logging.getLogger(__name__)
 
-Layout: TypeAlias = Literal["channels_last", "channels_first", "grey"]
+LAYOUTS = ("channels_last", "channels_first", "grey")
 """Which axis of an image holds its channels: the last, the first, or none (one channel)."""
-LAYOUTS = get_args(Layout)
 COLOURS = (1, 3, 4)  # channels of a picture: grey, RGB, RGB with alpha
 
 # The names under which an .npz file may hold its parts, in the order in which they are looked for.
@@ -41,7 +40,7 @@ def find_archive(name: str, path: Path | None) -> Path | None:
     return None
 
 
-def read_archive(path: Path, layout: Layout | None) -> tuple[Part, Part, int]:
+def read_archive(path: Path, layout: str | None) -> tuple[Part, Part, int]:
     """Training part (perhaps empty), test part and number of classes of an .npz file.
 
     Args:
@@ -75,7 +74,7 @@ def read_archive(path: Path, layout: Layout | None) -> tuple[Part, Part, int]:
     return train, test, int(max(test[1].max(initial=0), train[1].max(initial=0))) + 1
 
 
-def layout_of(shape: tuple[int, ...]) -> Layout | None:
+def layout_of(shape: tuple[int, ...]) -> str | None:
     """The layout of images of this shape, None where it may be either.
 
     Two axes are a grey picture. Of three, the one with 1, 3 or 4 entries is the channels; where that says
@@ -91,11 +90,11 @@ def layout_of(shape: tuple[int, ...]) -> Layout | None:
     ):
         chosen = [name for name, end in ends.items() if fits(*end)]
         if chosen:
-            return chosen[0] if len(chosen) == 1 else None  # pyright: ignore[reportReturnType]
+            return chosen[0] if len(chosen) == 1 else None
     return None
 
 
-def _channels_last(where: str, images: np.ndarray, layout: Layout | None) -> np.ndarray:
+def _channels_last(where: str, images: np.ndarray, layout: str | None) -> np.ndarray:
     """The images with their channels as the last axis."""
     shape = images.shape[1:]
     layout = layout or layout_of(shape)
@@ -110,9 +109,7 @@ def _channels_last(where: str, images: np.ndarray, layout: Layout | None) -> np.
     return images[..., None] if layout == "grey" else images
 
 
-def _checked(
-    path: Path, keys: tuple[str, str], held: Mapping[str, np.ndarray], layout: Layout | None
-) -> Part:
+def _checked(path: Path, keys: tuple[str, str], held: Mapping[str, np.ndarray], layout: str | None) -> Part:
     image_key, label_key = keys
     images, labels = held[image_key], held[label_key]
     if labels.ndim == 2 and labels.shape[1] == 1:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
-from slth.data.archive import LAYOUTS, Layout, Part, find_archive, read_archive
+from slth.data.archive import LAYOUTS, Part, find_archive, read_archive
 from slth.data.prepared import CLASSES, read_prepared
 
 Images: TypeAlias = Float[np.ndarray, "n *shape"]
@@ -89,7 +89,7 @@ def load(
     train_limit: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    layout: Layout | None = None,
+    layout: str | None = None,
     classes: int | None = None,
 ) -> Data:
     r"""A data set by name, every image scaled to [0, 1] and then normalised, :math:`(x - \mu) / \sigma`.
@@ -130,6 +130,7 @@ def load(
         train, test, own = _digits()
     elif (archive := find_archive(name, folder)) is not None:
         train, test, own = read_archive(archive, layout)
+        own = max(own, CLASSES.get(name, 0))  # an excerpt may lack the last classes
     else:
         train, test, own = read_prepared(name, folder, limit, train_limit)
     if classes is not None and classes < own:
