@@ -11,11 +11,10 @@ import time
 from functools import partial
 
 from benchmarks.built import built
-from experiments.compose import SETTINGS
 from slth import Construction, refine, report
 from slth.compile_cache import use_compile_cache
 from slth.data import Data
-from slth.train import augment
+from slth.train import SETTINGS, augment
 
 
 def worth(data: Data, made: Construction) -> str:

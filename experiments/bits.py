@@ -12,9 +12,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from experiments.compose import data_of, target_of
+from experiments.command_line import main
 from experiments.points import metrics_of, ticket_run
-from experiments.run_folder import main
+from experiments.targets import data_of, target_of
 from slth import evaluate, report
 from slth.data import Data
 from slth.quantise import quantised

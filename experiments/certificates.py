@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from experiments.compose import field
+from experiments.settings import field
 from slth.certificate import Domain, ball, box, certify, examples
 from slth.certificate.theorem import theorem
 from slth.construction import Construction, Solver

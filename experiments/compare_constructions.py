@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from experiments.compose import data_of, inputs_of, preset_of, spec_of
+from experiments.command_line import CONF, main
+from experiments.compose import inputs_of, preset_of
 from experiments.points import metrics_of, ticket_run
-from experiments.run_folder import CONF, main
+from experiments.targets import data_of, spec_of
 from slth import report
 from slth.construction.presets import missing
 from slth.report.tables import show

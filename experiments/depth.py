@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from experiments.command_line import main
 from experiments.points import layers_of, metrics_of, point
-from experiments.run_folder import main
 from slth import report
 
 

@@ -1,17 +1,8 @@
-"""Where a run leaves its results, and how an experiment starts and fails.
+"""Where a run leaves its results.
 
-A run lives in ``<output_dir>/<experiment>/<hash of its settings>``. It is written beside that folder and
-renamed at the end, so a folder that exists is complete: the same settings are then skipped, a broken run goes
-on where it was broken off, and no run overwrites another. An experiment is
-
-    def run(cfg, folder):            # folder: a Path to write into
-        ...
-        return metrics               # a dict; becomes metrics.json
-
-    if __name__ == "__main__":
-        main(run, "subset_sum")      # also the name of the config in conf/
-
-and prints its run folder as the last line of standard output.
+A run lives in ``<output_dir>/<experiment>/<hash of its settings and of the files they name>``. It is
+written beside that folder and renamed at the end, so a folder that exists is complete: the same settings and
+files are then skipped, a broken run goes on where it was broken off, and no run overwrites another.
 """
 
 import hashlib
@@ -20,19 +11,18 @@ import logging
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
 
-import hydra
 import numpy as np
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+from slth.data.sets import files_of
+
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
@@ -43,9 +33,51 @@ def settings(cfg: DictConfig) -> dict:
     return {k: v for k, v in plain.items() if k != "output_dir"}
 
 
+FILES = ("target.checkpoint", "targets")
+"""Settings that name a file or folder to read; ``data.dir`` is another. (A ticket is verified each time.)"""
+
+
+def read_by(cfg: DictConfig) -> dict[str, list[Path]]:
+    """The files that exist and that a run with these settings reads, by setting."""
+    named = {key: OmegaConf.select(cfg, key) for key in FILES}
+    found = {key: _inside(Path(path).expanduser()) for key, path in named.items() if isinstance(path, str)}
+    data = cfg.get("data")
+    if isinstance(data, DictConfig) and data.get("dir") is not None:
+        found["data.dir"] = files_of(data.name, data.dir)
+    return {key: paths for key, paths in found.items() if paths}
+
+
+def _inside(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else []
+
+
+def content_hashes(cfg: DictConfig) -> dict[str, list[str]]:
+    """SHA-256 of every file that a run with these settings reads, by setting."""
+    return {
+        key: [_sha256(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+        for key, paths in read_by(cfg).items()
+    }
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def config_hash(cfg: DictConfig) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of the settings; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(settings(cfg), sort_keys=True).encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits of the SHA-256 of the settings and of the files that they name.
+
+    The order of keys does not matter; settings without files have the hash of the settings alone.
+    """
+    return digest({**settings(cfg), **({"files": files} if (files := content_hashes(cfg)) else {})})
+
+
+def digest(plain: dict) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of a dict of plain values."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def folder_of(cfg: DictConfig, experiment: str) -> Path:
@@ -146,50 +178,3 @@ def execute(
             write_metrics(folder, run(cfg, folder))
     print(final, flush=True)
     return final
-
-
-def main(
-    run: Callable[[DictConfig, Path], dict],
-    experiment: str,
-    config: str | None = None,
-    *,
-    again: bool = False,
-    verdict: Callable[[dict], str | None] = lambda metrics: None,
-) -> None:
-    """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad
-    input, exit code 1 for a run whose results contradict a claim.
-
-    Args:
-      run: computes the metrics of one configuration and writes its other files into the folder given.
-      experiment: names the folder under ``output_dir``.
-      config: primary config in ``conf/``; by default the experiment's name.
-      again: do a finished run anew, for a check whose old result is no proof.
-      verdict: what is wrong with a finished run's metrics, None if nothing is.
-    """
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
-
-    def refuse(error: Exception) -> NoReturn:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-
-    def job(cfg: DictConfig) -> str:
-        logging.getLogger("jax").setLevel(logging.WARNING)
-        try:
-            folder = execute(run, cfg, experiment, again=again)
-        except USER_ERRORS as error:
-            if full:
-                raise
-            refuse(error)  # here: Hydra would print lines of its own first
-        wrong = verdict(json.loads((folder / "metrics.json").read_text()))
-        if wrong is not None:
-            print(f"FAILED: {wrong}", file=sys.stderr)
-            sys.exit(1)
-        return str(folder)
-
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config or experiment)(job)()
-    except USER_ERRORS as error:
-        if full:
-            raise
-        refuse(error)

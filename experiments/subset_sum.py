@@ -10,7 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from safetensors.numpy import load_file
 
-from experiments.run_folder import main
+from experiments.command_line import main
 from slth.compile_cache import use_compile_cache
 from slth.subset_sum import solve, theory
 

@@ -14,9 +14,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.certificates import names_of, proofs_of
-from experiments.compose import check, field, ingredients_of
-from experiments.run_folder import main
+from experiments.command_line import main
+from experiments.compose import ingredients_of
+from experiments.settings import check, field
 from experiments.stages import Stages
+from experiments.targets import data_of
 from slth import Ticket, evaluate, refine, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
@@ -39,9 +41,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     use_compile_cache()
     check(cfg)
     names_of(cfg)
-    target, source, solver, calibration, options, data, train_seconds = ingredients_of(cfg, folder)
-
+    data = data_of(cfg)
     learning = refine_images(cfg, data)
+    target, source, solver, calibration, options, data, train_seconds = ingredients_of(cfg, folder, data)
+
     stages = Stages()
     with stages("construct"):
         made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)

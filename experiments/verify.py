@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.compose import check, data_of, field, spec_of
-from experiments.run_folder import main
+from experiments.command_line import main
+from experiments.settings import check, field
+from experiments.targets import data_of, loaded, spec_of
 from slth import Target, Ticket, evaluate, nn, report
 from slth.compact import compact
 from slth.compile_cache import use_compile_cache
 from slth.data import Data
-from slth.interop import load_checkpoint, load_network, save_network
+from slth.interop import load_network, save_network
 from slth.nn.network import Network
 from slth.report.tables import show, verify_table
 from slth.types import Params
@@ -116,8 +117,7 @@ def _target(cfg: DictConfig, data: Data, kept: Ticket) -> Target | None:
     if cfg.target.checkpoint is None:
         raise ValueError("target.checkpoint: name the file of the target that the ticket is compared with")
     spec = spec_of(cfg, data)
-    with field("target.checkpoint"):
-        target = Target.of(spec, load_checkpoint(cfg.target.checkpoint, spec))
+    target = Target.of(spec, loaded(cfg, spec))
     if kept.target is not None and target.network != kept.target:
         raise ValueError(f"target: {cfg.target.name} is not the network that the ticket was made for")
     return target

@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.command_line import main
 from experiments.points import metrics_of, point
-from experiments.run_folder import main
 from slth import report
 
 

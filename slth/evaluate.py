@@ -13,6 +13,7 @@ from slth import nn
 from slth.nn.forward import in_batches
 from slth.nn.graph import sums
 from slth.nn.network import Network
+from slth.precision import in_32_bits
 from slth.types import Batch, Params
 
 Arrays = dict[str, Array]
@@ -126,6 +127,7 @@ def compare(target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out
     )
 
 
+@in_32_bits()
 def run(
     network: Network, params: Params, images: Batch, *, copies: Copies | None = None, batch: int = BATCH
 ) -> Outputs:

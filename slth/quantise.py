@@ -19,6 +19,7 @@ from slth.construction.feedback import factor_of, fed_back
 from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
 from slth.nn.graph import behind, by_layer, graph, linear_maps, nested, sums
 from slth.nn.network import Network
+from slth.precision import in_32_bits
 from slth.target import Target, check_folded, check_images, checked_integer, checked_word
 from slth.types import Batch, Params, Values
 
@@ -55,6 +56,7 @@ class Quantised(NamedTuple):
     """All bits (levels, scales, biases) over the target's weights that are not 0."""
 
 
+@in_32_bits()
 def quantised(
     target: Target, bits: int, rounding: Rounding = "nearest", images: Batch | None = None
 ) -> Quantised:

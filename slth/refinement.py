@@ -33,6 +33,7 @@ from slth.construction.prune import prune
 from slth.nn.forward import in_batches
 from slth.nn.graph import by_layer, nested
 from slth.nn.network import Network
+from slth.precision import in_32_bits
 from slth.source import parameter
 from slth.target import check_images, checked_integer, checked_positive, checked_word
 from slth.types import Batch, Params
@@ -81,6 +82,7 @@ class State(NamedTuple):
     second: Kernels
 
 
+@in_32_bits()
 def refine(
     made: Construction,
     images: Batch,

@@ -64,7 +64,7 @@ def archive(tmp_path: Path):
 def test_npz_normalises_by_channel(archive):
     images = np.arange(2 * 2 * 3 * 2, dtype=np.uint8).reshape(2, 2, 3, 2)
     path = archive(images=images, labels=np.array([0, 4]))
-    held = data.load("npz", path, mean=(0.25, 0.5), std=(2.0, 4.0))
+    held = data.load("npz", path, mean=(0.25, 0.5), std=(2.0, 4.0), layout="channels_last")
     for channel, (mean, std) in enumerate([(0.25, 2.0), (0.5, 4.0)]):
         truth = (images[..., channel].astype(np.float64) / 255 - mean) / std
         np.testing.assert_array_equal(held.test_images[..., channel], truth.astype(np.float32))
@@ -83,6 +83,61 @@ def test_npz_with_two_parts_and_floats(archive):
     assert (held.classes, held.shape, held.std.tolist()) == (5, (3,), [1.0, 1.0, 1.0])
 
 
+def test_an_excerpt_of_a_known_set_has_its_classes(archive):
+    path = archive(images=np.zeros((3, 28, 28), np.uint8), labels=np.array([0, 2, 1]))
+    assert data.load("mnist", path).classes == 10
+    assert data.load("npz", path).classes == 3
+
+
+LAYOUTS = {  # name: (shape of an image in the file, the layout named, shape as networks read it)
+    "colour, last": ((32, 32, 3), None, (32, 32, 3)),
+    "colour, first": ((3, 32, 32), None, (32, 32, 3)),
+    "colour, first, not square": ((3, 20, 30), None, (20, 30, 3)),
+    "one channel, first": ((1, 28, 28), None, (28, 28, 1)),
+    "grey": ((28, 28), None, (28, 28, 1)),
+    "grey, said": ((28, 28), "grey", (28, 28, 1)),
+    "a signal with channels": ((28, 5), "channels_last", (28, 5)),
+    "a signal, channels first": ((5, 28), "channels_first", (28, 5)),
+    "many channels, last": ((8, 8, 16), None, (8, 8, 16)),
+    "many channels, first": ((16, 8, 8), None, (8, 8, 16)),
+    "small, last": ((4, 4, 1), None, (4, 4, 1)),
+    "either, said": ((3, 3, 3), "channels_first", (3, 3, 3)),
+    "flat": ((64,), None, (64,)),
+}
+
+
+@pytest.mark.parametrize("shape, layout, wanted", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_channels_of_an_npz_file_end_last(archive, shape, layout, wanted):
+    images = np.random.default_rng(0).random((2, *shape))
+    held = data.load("npz", archive(images=images, labels=np.arange(2)), layout=layout)
+    assert held.shape == wanted
+    first = (shape != wanted and len(shape) == len(wanted)) or layout == "channels_first"
+    truth = np.stack([images[:, c] for c in range(shape[0])], -1) if first else images.reshape(2, *wanted)
+    np.testing.assert_array_equal(held.test_images, truth.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (1, 28, 1), (32, 32, 32), (5, 7, 9), (3, 20, 4)])
+def test_a_layout_that_may_be_either_is_asked_for(archive, shape):
+    path = archive(images=np.zeros((2, *shape)), labels=np.arange(2))
+    with pytest.raises(
+        ValueError, match=r"channels\? Say layout=channels_last or .*data\.layout\)"
+    ) as raised:
+        data.load("npz", path)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_number_of_classes_may_be_said(archive):
+    path = archive(images=np.zeros((3, 4)), labels=np.array([0, 2, 1]))
+    assert data.load("npz", path).classes == 3
+    held = data.load("npz", path, classes=10)
+    assert held.classes == 10
+    assert held.accuracy(np.eye(10)[[0, 2, 5]]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match=r"npz has labels up to 2, so at least 3, got 2"):
+        data.load("npz", path, classes=2)
+    with pytest.raises(ValueError, match=r"labels up to 2, and the network has 2 outputs"):
+        held.accuracy(np.zeros((3, 2)))
+
+
 def test_calibration_images_are_training_images():
     held = data.load("digits", train_limit=9)
     np.testing.assert_array_equal(held.calibration(4), held.train_images[:4])
@@ -99,6 +154,8 @@ BAD = {  # behaviour: (arguments of load, their keywords, error, message)
     "not finite": (("digits",), {"mean": (float("nan"),)}, ValueError, r"data mean needs 1 finite"),
     "std": (("digits",), {"std": (0.0,)}, ValueError, r"data std must be positive, got \[0.0\]"),
     "npz without a file": (("npz",), {}, ValueError, r"data npz needs a file"),
+    "layout": (("digits",), {"layout": "nchw"}, ValueError, r"layout 'nchw' is unknown: choose one of"),
+    "classes": (("digits",), {"classes": 0}, ValueError, r"data classes must be at least 1"),
     "absent file": (("npz", "none.npz"), {}, FileNotFoundError, r"data file none\.npz is not there"),
 }  # fmt: skip
 
@@ -164,6 +221,13 @@ def test_an_absent_folder_says_what_to_run(tmp_path: Path):
     assert message.startswith(f"cifar10 is not in {tmp_path}")
     assert f"python -m slth.data cifar10 --dir {tmp_path}`" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("given", ["sets/cifar10", "sets/cifar10/3.0.2", "."])
+def test_a_folder_too_deep_or_too_shallow_says_which_is_meant(tmp_path: Path, data_dir: Path, given: str):
+    shutil.copytree(data_dir / "tensorflow_datasets", tmp_path / "sets")
+    with pytest.raises(FileNotFoundError, match=rf": the folder to name is {tmp_path}/sets$"):
+        data.load("cifar10", tmp_path / given)
 
 
 def test_another_format_says_what_to_run(tmp_path: Path, data_dir: Path):

@@ -18,6 +18,7 @@ from slth.certificate.domain import Domain
 from slth.certificate.pair import Node, Pair, hull, inputs
 from slth.certificate.steps import Range, behind, follow, lower
 from slth.construction import Construction
+from slth.precision import in_32_bits
 
 Method = Literal["interval", "linear"]
 
@@ -98,6 +99,7 @@ class Certificate(NamedTuple):
         return np.asarray(((lead > need) | (np.arange(y.shape[1]) == top)).all(1))
 
 
+@in_32_bits()
 def certify(
     made: Construction,
     domain: Domain,

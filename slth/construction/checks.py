@@ -10,9 +10,10 @@ from slth.construction.solvers import Solver
 from slth.source import Source, layer_scale
 from slth.source.scales import missed_share
 from slth.source.widths import first_activation, first_info
+from slth.subset_sum.checks import LIMIT
 from slth.subset_sum.problem import MAX_ENUMERATED
 from slth.target import Target, check_images, kind_of
-from slth.types import Batch
+from slth.types import Batch, Params
 
 MOST_MISSED = 0.02
 """Largest share of a univariate channel's value that its activation may miss at the largest input seen."""
@@ -42,8 +43,7 @@ def check(
         raise ValueError(f"fit: expected a positive number, got {fit!r}")
     if not isinstance(nonnegative, bool):
         raise ValueError(f"nonnegative: expected True or False, got {nonnegative!r}")
-    _check_source(target, source, solver)
-    _check_size(target, source, solver)
+    check_widths(target, source, solver)
     if images is not None:
         _check_images(target, source, images, nonnegative=nonnegative)
     elif solver.needs_images:
@@ -52,6 +52,29 @@ def check(
             "trained on and never test images: give some (solver.calibration), or choose slth.Best(), or "
             "slth.Robust(noise='fixed')"
         )
+
+
+def check_widths(target: Target, source: Source, solver: Solver) -> None:
+    """Refuse a source that is not of this target, or that the solver cannot choose from.
+
+    Raises: ValueError.
+    """
+    _check_source(target, source, solver)
+    _check_size(target, source, solver)
+
+
+def check_reach(path: str, values: Params) -> None:
+    """Refuse a layer of the balanced target with numbers that no subset-sum problem may have.
+
+    Raises: ValueError, naming the layer.
+    """
+    for name, leaf in values.items():
+        largest = float(np.abs(leaf).max(initial=0.0))
+        if largest > LIMIT:
+            raise ValueError(
+                f"target: the {name} of {path} reaches {largest:.3g} after balancing, beside a source of "
+                f"weights near 1; at most {LIMIT:.3g} is solved: are these trained weights?"
+            )
 
 
 def check_folder(folder: object) -> None:

@@ -25,6 +25,7 @@ from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
 from slth.nn.forward import parameter_shapes
 from slth.nn.graph import Sum, graph, last_reads
+from slth.precision import in_32_bits
 from slth.source import Source
 from slth.target import Target
 from slth.ticket import Ticket
@@ -183,6 +184,7 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
         state = {value: old for value, old in state.items() if last[value] > number} | {number + 1: stream}
 
 
+@in_32_bits()
 def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
     """The construction whose nodes these are: one mask without dead ends.
 
@@ -215,6 +217,7 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
     return Construction(plan.target, plan.source, mask, factor, records, params, scales, columns, steps)
 
 
+@in_32_bits()
 def _input(plan: Plan) -> Stream:
     """The network's input: every channel stands for itself, exactly."""
     channels = np.arange(plan.target.network.input_shape[-1])[:, None]

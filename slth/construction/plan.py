@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slth.construction.balance import Balanced, balance, skip_kernel
-from slth.construction.checks import check
+from slth.construction.checks import check, check_reach
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
@@ -29,6 +29,7 @@ from slth.nn.graph import (
 )
 from slth.nn.layers import Activation, Linear
 from slth.nn.network import Network
+from slth.precision import in_32_bits
 from slth.source import Source, layer_scale
 from slth.source.layout import Layout, LinearLayout, Univariate
 from slth.source.widths import first_activation
@@ -124,6 +125,7 @@ def weight_scale(source: Source, entry: LinearLayout) -> float:
     return layer_scale(source, entry.path) * (layer_scale(source, entry.front.path) / 2 if entry.front else 1)
 
 
+@in_32_bits()
 def plan_of(
     target: Target,
     source: Source,
@@ -181,6 +183,8 @@ def plan_of(
         assert isinstance(step, Sum)
         terms = (*step.maps, *step.skips)
         maps = tuple(mapped(*pair) for pair in zip(node.maps, terms, strict=False))
+        for entry in maps:
+            check_reach(entry.path, entry.values)
         # A skip that no layer of the source stands for is carried.
         carried = (step.skips[0], carries[step.name][0]) if len(maps) < len(terms) else None
         nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, needs[step.path])

@@ -22,6 +22,7 @@ from slth.nn.forward import parameter_shapes
 from slth.nn.graph import Apply, Pointwise, Skip, linear_maps, value_shapes
 from slth.nn.layers import Activation, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.precision import in_32_bits
 from slth.source import parameter
 from slth.types import Params
 
@@ -83,6 +84,7 @@ class Node(NamedTuple):
     """Whether an earlier process has solved it."""
 
 
+@in_32_bits()
 def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None = None) -> tuple[Stream, Node]:
     """One sum of linear maps (and a carried skip): its subsets, and the stream of its pre-activations.
 
@@ -131,6 +133,7 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
     return stream, Node(node.number, record, masks, columns, solved)
 
 
+@in_32_bits()
 def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
     """Activations and pooling: the same function on every channel of target and ticket."""
     stream, layer = state[step.value], step.layer

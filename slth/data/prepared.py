@@ -46,7 +46,9 @@ def read_prepared(
         with _readable(name, folder or "the folder of TFDS", folder):
             builder = tfds.builder(name, data_dir=folder)
         if not builder.is_prepared():
-            raise FileNotFoundError(f"{name} is not in {builder.data_path}: run `{_command(name, folder)}`")
+            nearby = None if folder is None else _nearby(name, folder)
+            hint = f"run `{_command(name, folder)}`" if nearby is None else f"the folder to name is {nearby}"
+            raise FileNotFoundError(f"{name} is not in {builder.data_path}: {hint}")
         found = getattr(builder.info.file_format, "value", None)
         if found != FORMAT:
             raise ValueError(
@@ -59,6 +61,14 @@ def read_prepared(
                 for split, count in (("train", train_limit), ("test", limit))
             )
     return train, test, CLASSES[name]
+
+
+def _nearby(name: str, folder: Path) -> Path | None:
+    """The folder that holds a prepared set, where it is some levels above or one below the one named."""
+    above = [one for one in (folder.absolute(), *folder.absolute().parents[:2]) if one.name == name]
+    below = sorted(folder.glob(f"*/{name}")) if folder.is_dir() else []
+    places = (one.parent for one in (*above, *below) if any(one.glob("*/dataset_info.json")))
+    return next(places, None)
 
 
 @contextlib.contextmanager

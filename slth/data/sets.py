@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
-from slth.data.archive import Part, find_archive, read_archive
+from slth.data.archive import LAYOUTS, Part, find_archive, read_archive
 from slth.data.prepared import CLASSES, read_prepared
 
 Images: TypeAlias = Float[np.ndarray, "n *shape"]
@@ -48,6 +48,7 @@ class Data(NamedTuple):
     """mu, one for each channel, in units of the scaled image."""
     std: Float[np.ndarray, " c"]
     classes: int
+    """How many, which is more than the largest label + 1 where the last classes have no image here."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,7 +68,16 @@ class Data(NamedTuple):
         return self.train_images[:count]
 
     def accuracy(self, outputs: Float[np.ndarray, "n classes"]) -> float:
-        """Share of the test images whose largest output is the label's, in [0, 1]."""
+        """Share of the test images whose largest output is the label's, in [0, 1].
+
+        Raises: ValueError where a label has no output.
+        """
+        count = outputs.shape[-1]
+        if self.test_labels.max() >= count:
+            raise ValueError(
+                f"data {self.name} have labels up to {self.test_labels.max()}, and the network has {count} "
+                "outputs: are these the data of this network?"
+            )
         return float((outputs.argmax(-1) == self.test_labels).mean())
 
 
@@ -79,6 +89,8 @@ def load(
     train_limit: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    layout: str | None = None,
+    classes: int | None = None,
 ) -> Data:
     r"""A data set by name, every image scaled to [0, 1] and then normalised, :math:`(x - \mu) / \sigma`.
 
@@ -92,6 +104,9 @@ def load(
       limit, train_limit: take only the first so many test, training images.
       mean, std: mu and sigma, one for each channel or one for all; the defaults are in `NORMALISATION`, and
         0 and 1 for "npz".
+      layout: of the images in an .npz file: "channels_last" (n, h, w, c), "channels_first" (n, c, h, w) or
+        "grey" (n, h, w). None: seen from their shape, and an error where that may be either.
+      classes: how many there are; None: the set's own number, for an .npz file the largest label + 1.
     Raises: FileNotFoundError where the data are not there (the message says what to run); ValueError where
       a field is out of range, or a file does not hold what it should.
 
@@ -105,16 +120,21 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"data {name!r} is unknown: choose one of {', '.join(NAMES)}")
-    for field, value in (("limit", limit), ("train_limit", train_limit)):
+    for field, value in (("limit", limit), ("train_limit", train_limit), ("classes", classes)):
         if value is not None and value < 1:
             raise ValueError(f"data {field} must be at least 1 (or none), got {value}")
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"data layout {layout!r} is unknown: choose one of {', '.join(LAYOUTS)}")
     folder = None if directory is None else Path(directory).expanduser()
     if name == "digits":
-        train, test, classes = _digits()
+        train, test, own = _digits()
     elif (archive := find_archive(name, folder)) is not None:
-        train, test, classes = read_archive(archive, flat_channels=name == "mnist")
+        train, test, own = read_archive(archive, layout)
+        own = max(own, CLASSES.get(name, 0))  # an excerpt may lack the last classes
     else:
-        train, test, classes = read_prepared(name, folder, limit, train_limit)
+        train, test, own = read_prepared(name, folder, limit, train_limit)
+    if classes is not None and classes < own:
+        raise ValueError(f"data classes: {name} has labels up to {own - 1}, so at least {own}, got {classes}")
     channels = test[0].shape[-1]
     defaults = NORMALISATION.get(name, ((0.0,), (1.0,)))
     mu = _per_channel("mean", defaults[0] if mean is None else mean, channels)
@@ -125,7 +145,18 @@ def load(
         (_normalised(images[:most], mu, sigma), labels[:most].astype(np.int32))
         for (images, labels), most in ((train, train_limit), (test, limit))
     ]
-    return Data(name, *parts[0], *parts[1], mu.astype(np.float32), sigma.astype(np.float32), classes)
+    return Data(name, *parts[0], *parts[1], mu.astype(np.float32), sigma.astype(np.float32), classes or own)
+
+
+def files_of(name: str, directory: str | Path) -> list[Path]:
+    """The files, in order, that `load` reads of a file or folder; none where there are none."""
+    folder = Path(directory).expanduser()
+    if folder.is_file():
+        return [folder]
+    archive = None if name == "npz" else find_archive(name, folder)
+    if archive is not None:
+        return [archive]
+    return sorted(path for path in (folder / name).rglob("*") if path.is_file())
 
 
 def _per_channel(field: str, values: Sequence[float], channels: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Parameters from other programs: PyTorch, safetensors, NumPy and flax files into a spec's tree."""
+"""Parameters from other programs: files of PyTorch, safetensors, NumPy, flax and Keras into a spec's tree."""
 
 from slth.interop.files import (
     load_checkpoint,
@@ -9,7 +9,8 @@ from slth.interop.files import (
     save_network,
 )
 from slth.interop.names import CheckpointMismatch, fit
-from slth.interop.pytorch import UnsafePickle, read_pytorch
+from slth.interop.pickles import UnsafePickle
+from slth.interop.pytorch import read_pytorch
 
 __all__ = [
     "CheckpointMismatch",

@@ -1,22 +1,20 @@
-"""Checkpoint files by suffix: .safetensors, .npz, .pt/.pth/.th and flax's .msgpack."""
+"""Checkpoint files in and out: parameters of a spec, networks with their spec, arrays by name."""
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
 
-import flax.serialization
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from slth.interop.names import fit
-from slth.interop.pytorch import read_pytorch
+from slth.interop.names import fit, matches
+from slth.interop.readers import read_tree, safetensors_arrays
+from slth.interop.tree import mapped
 from slth.nn.forward import parameter_shapes
 from slth.nn.network import Network
 from slth.nn.serial import decode, encode
@@ -25,13 +23,15 @@ from slth.types import Params
 
 NETWORK = "slth network"
 
-# Element types of safetensors: F32 and U8 are NumPy's f4 and u1; bfloat16 is not one of NumPy's own.
-NUMBERS = [np.dtype(code) for code in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1")]
-TYPES = {f"{dtype.kind.upper()}{8 * dtype.itemsize}": dtype for dtype in NUMBERS}
-TYPES |= {"BF16": np.dtype(jnp.bfloat16), "BOOL": np.dtype(np.bool_)}
 
-
-def load_target(path: str | Path, spec: Network, *, rename: Iterable[tuple[str, str]] = ()) -> Target:
+def load_target(
+    path: str | Path,
+    spec: Network,
+    *,
+    rename: Iterable[tuple[str, str]] = (),
+    ignore: Iterable[str] = (),
+    key: str | None = None,
+) -> Target:
     """The target of a trained network's file: parameters read, checked, batch norm folded.
 
     Args:
@@ -39,6 +39,8 @@ def load_target(path: str | Path, spec: Network, *, rename: Iterable[tuple[str, 
       spec: the network as it was trained, batch norm included (`slth.nn.Network`, or one of
         `slth.nn.zoo.build`); names of layers are those of the file.
       rename: pairs (regular expression, replacement) for names that differ.
+      ignore: patterns such as "head.*" of names of arrays that may be left over.
+      key: which set of parameters, such as "ema", where the file holds several that fit.
     Returns: what `slth.Source.of` and `slth.construct` take.
     Raises: FileNotFoundError; ValueError for a file that is damaged, unsafe, of an unknown kind, or does not
       fit the spec, listing every name that is missing, left over or of another shape.
@@ -57,17 +59,26 @@ def load_target(path: str | Path, spec: Network, *, rename: Iterable[tuple[str, 
             f"spec: expected a slth.nn.Network, got {type(spec).__name__}: write one (docs/tickets.md) or "
             "take one of slth.nn.zoo"
         )
-    return Target.of(spec, load_checkpoint(path, spec, rename=rename))
+    return Target.of(spec, load_checkpoint(path, spec, rename=rename, ignore=ignore, key=key))
 
 
-def load_checkpoint(path: str | Path, network: Network, *, rename: Iterable[tuple[str, str]] = ()) -> Params:
+def load_checkpoint(
+    path: str | Path,
+    network: Network,
+    *,
+    rename: Iterable[tuple[str, str]] = (),
+    ignore: Iterable[str] = (),
+    key: str | None = None,
+) -> Params:
     """The parameters of a spec from a file, PyTorch's masks and layouts undone (see `fit`).
 
     Args:
-      path: .safetensors, .npz, .pt, .pth, .th (PyTorch, read without it and without unsafe unpickling) or
-        .msgpack (flax variables).
+      path: a file of PyTorch (read without it and without unsafe unpickling), safetensors, .npz, .msgpack
+        (flax) or HDF5 (Keras), whatever its name ends in, or a folder of orbax.
       network: the spec that the parameters must fill exactly.
       rename: pairs (regular expression, replacement) for names that the zoo does not know.
+      ignore: patterns such as "head.*" of names of arrays that may be left over.
+      key: which set of parameters, such as "ema", where the file holds several that fit.
     Returns: a float32 NumPy tree of the structure that `slth.nn.init` makes.
     Raises: FileNotFoundError where there is no such file; ValueError where it is damaged, unsafe, of
       an unknown kind, or does not fit the spec.
@@ -82,7 +93,22 @@ def load_checkpoint(path: str | Path, network: Network, *, rename: Iterable[tupl
       >>> interop.load_checkpoint(file, spec)["fc"]["kernel"].shape
       (4, 2)
     """
-    return fit(network, read_arrays(path), rename=rename, source=f"checkpoint {path}")
+    source = f"checkpoint {path}"
+    return fit(network, read_tree(path), rename=rename, ignore=ignore, key=key, source=source)
+
+
+def outputs_of(
+    path: str | Path,
+    network: Network,
+    *,
+    rename: Iterable[tuple[str, str]] = (),
+    ignore: Iterable[str] = (),
+    key: str | None = None,
+) -> int | None:
+    """Features of the last layer in a file that is read as `load_checkpoint` does; None where it has none."""
+    source = f"checkpoint {path}"
+    found = matches(network, read_tree(path), rename=rename, ignore=ignore, key=key, source=source)
+    return next((match.outputs for match in found.values() if match.outputs is not None), None)
 
 
 def save_checkpoint(path: str | Path, params: Params) -> None:
@@ -155,7 +181,7 @@ def load_network(path: str | Path) -> tuple[Network, Params, float]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"network {path} is not there")
-    arrays = _safetensors(path)
+    arrays = safetensors_arrays(path)
     with safetensors.safe_open(path, framework="np") as file:
         metadata = file.metadata() or {}
     if metadata.get("format") != NETWORK:
@@ -174,9 +200,9 @@ def load_network(path: str | Path) -> tuple[Network, Params, float]:
 
 
 def read_arrays(path: str | Path) -> Mapping[str, Any]:
-    """The named arrays of a checkpoint file, as they are; nested dicts for flax.
+    """The named arrays of a checkpoint, as they are; nested dicts where the file has them.
 
-    Raises: FileNotFoundError, or ValueError for a damaged file or an unknown suffix.
+    Raises: FileNotFoundError, or ValueError for a damaged file or one of an unknown kind.
 
     Example:
       >>> import tempfile
@@ -187,54 +213,8 @@ def read_arrays(path: str | Path) -> Mapping[str, Any]:
       >>> {name: array.shape for name, array in interop.read_arrays(file).items()}
       {'fc.weight': (2, 4)}
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} is not there")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ValueError(f"checkpoint {path}: suffix {path.suffix!r} is not one of {', '.join(READERS)}")
-    return reader(path)
-
-
-def _safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-    arrays = {}
-    for name, entry in entries:
-        dtype = TYPES.get(entry["dtype"])
-        if dtype is None:
-            raise ValueError(f"checkpoint {path}: {name} has the unknown type {entry['dtype']}")
-        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
-    return arrays
-
-
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    if not is_zipfile(path):
-        raise ValueError(f"checkpoint {path} is damaged: it is not a zip of arrays")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, BadZipFile, EOFError) as error:
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-
-
-def _msgpack(path: Path) -> Mapping[str, Any]:
-    try:
-        tree = flax.serialization.msgpack_restore(path.read_bytes())
-    except Exception as error:  # whatever msgpack meets in a damaged file
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-    if not isinstance(tree, Mapping):
-        raise ValueError(f"checkpoint {path} holds a {type(tree).__name__}, expected a dict")
-    return tree
-
-
-READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
-    ".safetensors": _safetensors,
-    ".npz": _npz,
-    ".pt": read_pytorch,
-    ".pth": read_pytorch,
-    ".th": read_pytorch,
-    ".msgpack": _msgpack,
-}
+        return mapped(np.asarray, read_tree(path))
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith("checkpoint ") else f"checkpoint {path}: {text}") from error

@@ -27,6 +27,7 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
     Args:
       network, params: any spec and its parameters.
     Returns: (network, params) with the same outputs up to float32 rounding; float32 NumPy arrays.
+    Raises: ValueError, naming the layer, for a running variance below 0.
 
     Example:
       >>> import jax
@@ -42,14 +43,14 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
     def rule(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
         layer, path, before = place.layer, place.path, done[-1] if done else None
         if isinstance(layer, BatchNorm | ChannelScale) and isinstance(before, Conv | Dense):
-            factor, shift = _affine(layer, values[path])
+            factor, shift = _affine(path, layer, values[path])
             own = folded[(path.rpartition("/")[0] + "/" + before.name).removeprefix("/")]
             bias = np.asarray(own.get("bias", 0.0), np.float64) * factor + shift
             own["kernel"] = (np.asarray(own["kernel"], np.float64) * factor).astype(np.float32)
             own["bias"] = bias.astype(np.float32)
             return (*done[:-1], replace(before, use_bias=True))
         if isinstance(layer, BatchNorm) or (isinstance(layer, ChannelScale) and done):
-            factor, shift = _affine(layer, values[path])
+            factor, shift = _affine(path, layer, values[path])
             ones = (1,) * (len(place.shape) - 1)
             kernel = np.diag(factor).astype(np.float32)
             folded[path] = {"kernel": kernel.reshape(*ones, *kernel.shape), "bias": shift.astype(np.float32)}
@@ -62,9 +63,15 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
     return rewrite(network, rule), nested(folded)
 
 
-def _affine(layer: BatchNorm | ChannelScale, values: Params) -> tuple[np.ndarray, np.ndarray]:
+def _affine(path: str, layer: BatchNorm | ChannelScale, values: Params) -> tuple[np.ndarray, np.ndarray]:
     scale = np.asarray(values["scale"], np.float64)
     if isinstance(layer, ChannelScale):
         return scale, np.zeros_like(scale)
-    factor = scale / np.sqrt(np.asarray(values["var"], np.float64) + layer.epsilon)
+    variance = np.asarray(values["var"], np.float64)
+    if (variance < 0).any():
+        raise ValueError(
+            f"params: {path}/var holds {variance.min():g}: no variance is below 0: load or train the target "
+            "again"
+        )
+    factor = scale / np.sqrt(variance + layer.epsilon)
     return factor, np.asarray(values["bias"], np.float64) - np.asarray(values["mean"], np.float64) * factor

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads, named_layers, nested
 from slth.nn.layers import BatchNorm, init_layers
 from slth.nn.network import Network
+from slth.precision import in_32_bits
 from slth.types import Batch, Params, Shape, Values
 
 Record = Callable[[str, Values], None]
@@ -70,6 +71,7 @@ def apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
     return _forward(network, params, x, lambda name, value: None, train=False)[0]
 
 
+@in_32_bits()
 def predict(network: Network, params: Params, images: Batch, batch: int = 512) -> Float[np.ndarray, "n *out"]:
     """The network's outputs for any number of images, in batches of one compiled shape.
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from slth.precision import in_32_bits
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import Objective, Solution
 from slth.subset_sum.stages import Stage, compiled, plan
@@ -16,6 +17,7 @@ from slth.types import AnyArray
 Progress = Callable[[int, int], None]
 
 
+@in_32_bits()
 def solve(
     x: Float[AnyArray, "m n"] | None,
     t: Float[AnyArray, " n"] | None,
@@ -89,6 +91,7 @@ def _run(
     run, chunk_size = compiled(stage, devices), stage.chunk * len(devices)
     total = out.mask.shape[0] if chosen is None else chosen.size
 
+    @in_32_bits()  # in the thread that runs it
     def one(start):
         stop = min(start + chunk_size, total)
         where = slice(start, stop) if chosen is None else chosen[start:stop]

@@ -17,6 +17,7 @@ from slth.data import Data
 from slth.interop import save_checkpoint
 from slth.nn.forward import apply_train, init, predict
 from slth.nn.network import Network
+from slth.precision import in_32_bits
 from slth.train.progress import Epoch, reporter
 from slth.train.settings import SETTINGS, Settings
 from slth.train.state import State, identity_of, keep, resume
@@ -47,6 +48,7 @@ class Trained(NamedTuple):
     history: tuple[Epoch, ...]
 
 
+@in_32_bits()
 def train(
     network: Network,
     data: Data,
@@ -207,6 +209,7 @@ def augment(
     return jax.vmap(crop)(padded, rows, columns)
 
 
+@in_32_bits()
 def accuracy(
     network: Network, params: Params, images: Batch, labels: Int[np.ndarray, " n"], batch: int = 512
 ) -> float:

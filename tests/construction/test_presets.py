@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
+from experiments.command_line import CONF
 from experiments.compose import preset_of
-from experiments.run_folder import CONF
 from slth.construction.presets import PRESETS, check, missing
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network

@@ -554,7 +554,8 @@ TARGETS = {
     ),
     "a file of another kind": (
         lambda: slth.load(__file__, NETWORK),
-        "checkpoint {FILE}: suffix '.py' is not one of .safetensors, .npz, .pt, .pth, .th, .msgpack",
+        "checkpoint {FILE} is of no kind that is read, PyTorch, safetensors, .npz, flax's .msgpack or HDF5: "
+        """it begins with b'\"\"\"Wrong'""",
     ),
 }
 COVERED = {
@@ -840,3 +841,15 @@ def test_what_looks_wrong_and_is_not(tmp_path):
     assert len(list((tmp_path / "nodes").iterdir())) == 3
     wide = construct(TARGET, SOURCE, Best(), X.astype(np.float64))
     assert wide.ticket == construct(TARGET, SOURCE, Best(), X).ticket
+
+
+@pytest.mark.parametrize(
+    "leaf, depth", [("kernel", "L+1"), ("bias", "L+1"), ("kernel", "2L"), ("bias", "2L")]
+)
+@pytest.mark.parametrize("path", ["a", "b"])
+def test_weights_far_too_large_are_named_by_their_layer(path: str, leaf: str, depth: str):
+    target = dense(3, 2)
+    target.params[path][leaf] = target.params[path][leaf].copy()
+    target.params[path][leaf].flat[1] = 1e30
+    with pytest.raises(ValueError, match=rf"^target: the {leaf} of {path} reaches .*e\+\d\d after balancing"):
+        construct(target, Source.of(target, copies=8, depth=depth), Best())

@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 
 from experiments import bounds, ticket
 from experiments.certificates import domain_of, draw
-from experiments.run_folder import CONF, execute
+from experiments.command_line import CONF
+from experiments.run_folder import execute
 from slth.certificate import ball, box
 from slth.data import load
 from slth.report import broken_bound
@@ -96,7 +97,7 @@ def test_held_out_images_say_how_much_they_show(outputs: Path):
 BROKEN = """
 import os
 from experiments import certificates, ticket
-from experiments.run_folder import main
+from experiments.command_line import main
 from slth import report
 true = certificates.certify
 def wrong(*arguments, **named):

@@ -4,8 +4,10 @@ import jax
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments.compose import SOLVERS, check, data_of, solver_of, source_of, spec_of
-from experiments.run_folder import CONF
+from experiments.command_line import CONF
+from experiments.compose import solver_of, source_of
+from experiments.settings import SOLVERS, check
+from experiments.targets import data_of, spec_of
 from slth import Best, Compensated, Robust, Rounded, Target, nn
 from slth.nn.layers import Activation
 

@@ -9,7 +9,9 @@ from hydra import compose, initialize_config_dir
 
 from experiments import compare_constructions
 from experiments import compose as settings
-from experiments.run_folder import CONF
+from experiments.command_line import CONF
+from experiments.settings import check
+from experiments.targets import data_of, spec_of
 from slth import Single, Target
 from slth.source.ranges import input_ranges
 from tests.construction.nets import random_params
@@ -20,9 +22,9 @@ PIXELS = ("data.mean=[0.0]", "data.std=[1.0]")
 def composed(*overrides: str, name: str = "ticket"):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(name, list(overrides))
-    settings.check(cfg)
-    data = settings.data_of(cfg)
-    return cfg, settings.spec_of(cfg, data), data
+    check(cfg)
+    data = data_of(cfg)
+    return cfg, spec_of(cfg, data), data
 
 
 def source_of(cfg, spec, data):

@@ -163,6 +163,14 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "an option of another solver": (["solver.compensation.sweeps=2"], "solver.compensation.sweeps: means"),
     "a price of nothing": (["solver.objective=best", "solver.price=0.1"], "solver.price: means nothing"),
     "no calibration": (["solver.calibration=0"], "solver.calibration: Robust needs training images"),
+    "scales of no layer": (["source.scales={{foo*:2}}"], "source.scales: 'foo*' fits no layer"),
+    "a scale below 0": (["source.scales={{conv1:-2}}"], "source.scales: expected pairs"),
+    "too many to refine on": (["refine.steps=5", "refine.images=5000"], "refine.images: 5000"),
+    "no batch to refine on": (["refine.steps=5", "refine.batch=null"], "refine.batch: expected a number"),
+    "no fit": (["solver.fit=null"], "solver.fit: expected a value, got null"),
+    "no batch": (["evaluation.batch=null"], "evaluation.batch: expected a value, got null"),
+    "no layers": (["evaluation.layers=null"], "evaluation.layers: expected a value, got null"),
+    "no multiplicity": (["source.multiplicity=null"], "source.multiplicity: expected a value, got null"),
 }
 
 
@@ -170,7 +178,7 @@ BAD = {  # what is wrong: (overrides, what the one line names)
 MANY = """
 import contextlib, io, json, os, sys
 from experiments import ticket
-from experiments.run_folder import main
+from experiments.command_line import main
 found = []
 for overrides in json.loads(sys.argv[1]):
     os.environ.pop("HYDRA_FULL_ERROR", None)  # set by the call before
@@ -200,6 +208,7 @@ def test_each_bad_setting_gives_one_line_that_names_it(root: Path, finished: Pat
     }
     assert wrong == {}
     assert list(tmp_path.rglob("metrics.json")) == []
+    assert list(tmp_path.glob("target/*")) == []  # nothing was trained before it was refused
 
 
 def test_a_run_broken_in_the_middle_goes_on(
@@ -207,7 +216,8 @@ def test_a_run_broken_in_the_middle_goes_on(
 ):
     from hydra import compose, initialize_config_dir
 
-    from experiments.run_folder import CONF, execute, folder_of
+    from experiments.command_line import CONF
+    from experiments.run_folder import execute, folder_of
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("ticket", [f"output_dir={tmp_path}", *SMALL])
@@ -234,7 +244,8 @@ def test_a_run_broken_in_the_middle_goes_on(
 def test_a_refused_run_leaves_no_folder(tmp_path: Path):
     from hydra import compose, initialize_config_dir
 
-    from experiments.run_folder import CONF, execute, folder_of
+    from experiments.command_line import CONF
+    from experiments.run_folder import execute, folder_of
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("ticket", [f"output_dir={tmp_path}", *SMALL, "solver.size=3", "solver=compensated"])

@@ -37,7 +37,8 @@ def verify(overrides: list[str], tmp_path: Path) -> dict:
     from hydra import compose, initialize_config_dir
 
     from experiments import verify as experiment
-    from experiments.run_folder import CONF, execute
+    from experiments.command_line import CONF
+    from experiments.run_folder import execute
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("verify", [f"output_dir={tmp_path}", *overrides])

@@ -13,7 +13,6 @@ import safetensors.numpy
 import slth
 from slth import data, nn
 from slth.interop import load_checkpoint, read_arrays, save_checkpoint
-from slth.interop.files import READERS
 from slth.nn import zoo
 from slth.nn.layers import BatchNorm, Conv, Dense, Residual
 from slth.nn.pooling import GlobalMean
@@ -68,9 +67,9 @@ def test_safetensors_of_every_type(tmp_path: Path, dtype):
 def test_bad_files_give_one_line(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"checkpoint .*none\.npz is not there"):
         load_checkpoint(tmp_path / "none.npz", NET)
-    (tmp_path / "x.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"suffix '\.h5' is not one of \.safetensors, \.npz"):
-        load_checkpoint(tmp_path / "x.h5", NET)
+    (tmp_path / "x.txt").write_bytes(b"some text")
+    with pytest.raises(ValueError, match=r"x\.txt is of no kind that is read, .*it begins with b'some tex'"):
+        load_checkpoint(tmp_path / "x.txt", NET)
     for suffix in ("safetensors", "npz", "msgpack", "pt"):
         for content in (b"", b"\xc1broken", b"\x00" * 40):
             path = tmp_path / f"x.{suffix}"
@@ -108,7 +107,6 @@ def test_every_kind_of_file_is_the_same_target(tmp_path: Path, root: Path):
         *(fixtures / name for name in ("state_zip.pt", "state_legacy.pth", "state_wrapped.th")),
         *tmp_path.iterdir(),
     ]
-    assert {path.suffix for path in files} == set(READERS)
 
     x = np.random.default_rng(0).normal(size=(5, 4, 4, 2)).astype(np.float32)
     truth = forward(TRAINED, params, x)[""]

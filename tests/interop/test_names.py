@@ -149,7 +149,7 @@ def test_every_fault_is_named_at_once():
     assert raised.value.left_over == ["bn1.running_std_mask", "extra.weight"]
     assert raised.value.wrong == [
         "linear.bias_mask has shape (5,), expected (4,)",
-        "conv1.bias holds NaN or infinite numbers",
+        "conv1.bias holds NaN or infinite numbers (1 of 3, the first nan at [1])",
         "bn1.bias has type complex64, expected real numbers",
         "linear.weight has shape (5, 3), expected (4, 3)",
     ]

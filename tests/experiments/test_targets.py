@@ -1,0 +1,99 @@
+"""A target's checkpoint from the command line: how it is read, and how many classes it has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.targets import loaded, spec_of
+from tests.experiments.test_compose import composed
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path):
+    """A file of an MLP for images of 4x4 pixels, its last layer named head, beside others' arrays."""
+    rng, held = np.random.default_rng(0), {"extra.table": np.ones(3)}
+    for name, shape in (("dense1", (5, 16)), ("head", (10, 5))):
+        held |= {f"{name}.weight": rng.normal(size=shape), f"{name}.bias": rng.normal(size=shape[0])}
+    path = tmp_path / "my net=1.npz"
+    np.savez(path, **held)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path):
+    """Test images of labels 0 to 7: the last two classes of the target are missing."""
+    path = tmp_path / "data.npz"
+    np.savez(path, images=np.random.default_rng(1).random((16, 4, 4)), labels=np.arange(16) % 8)
+    return path
+
+
+READ = ('target.rename=[["^head\\.","linear."]]', 'target.ignore=["extra.*"]', "target.widths=[5]")
+
+
+def test_names_and_classes_of_a_checkpoint_are_settings(checkpoint: Path, images: Path):
+    cfg, spec, data = composed("data=npz", f"data.dir={images}", f'target.checkpoint="{checkpoint}"', *READ)
+    assert (data.classes, spec.output_shape) == (8, (10,))  # the checkpoint knows, the labels do not
+    np.testing.assert_array_equal(
+        loaded(cfg, spec)["linear"]["kernel"], np.load(checkpoint)["head.weight"].T.astype(np.float32)
+    )
+    mapping = "target.rename={head: linear}"
+    cfg, spec, _ = composed(
+        "data=npz", f"data.dir={images}", f'target.checkpoint="{checkpoint}"', *READ[1:], mapping
+    )
+    assert spec == spec_of(cfg, data)
+
+
+def refusal(checkpoint: Path, images: Path, *overrides: str) -> str:
+    given = ("data=npz", f"data.dir={images}", f'target.checkpoint="{checkpoint}"', *overrides)
+    try:
+        cfg, spec, _ = composed(*given)
+        loaded(cfg, spec)
+    except ValueError as error:
+        return str(error)
+    return pytest.fail("nothing is refused")
+
+
+def test_a_number_of_classes_that_does_not_fit_is_refused(checkpoint: Path, images: Path, tmp_path: Path):
+    said = refusal(checkpoint, images, *READ, "data.classes=8")
+    assert "Its last layer has 10 outputs, the spec's 8" in said
+    said = refusal(checkpoint, images, *READ, "data.classes=4")
+    assert "labels up to 7, so at least 8, got 4" in said
+    np.savez(images, images=np.zeros((12, 4, 4)), labels=np.arange(12))
+    assert "Its last layer has 10 outputs, the spec's 12" in refusal(checkpoint, images, *READ)
+
+
+BAD = {
+    "a word": ("target.rename=head", "target.rename: expected a list, got 'head'"),
+    "no pair": ("target.rename=[[head]]", "target.rename: expected pairs of a regular expression and a name"),
+    "no expression": ('target.rename=[["(",a]]', "target.rename: '(' is no regular expression"),
+    "patterns": ("target.ignore=extra", "target.ignore: expected a list, got 'extra'"),
+    "key": ("target.key=ema", "key 'ema': no array's name begins with it"),
+    "two of one name": ("target.rename=[[dense1,a],[head,a]]", "would both be a."),
+}
+
+
+@pytest.mark.parametrize("override, said", BAD.values(), ids=BAD.keys())
+def test_bad_settings_of_a_checkpoint_are_named(checkpoint: Path, images: Path, override: str, said: str):
+    message = refusal(checkpoint, images, "target.widths=[5]", override)
+    assert said in message
+    assert message.startswith("target.")
+    assert "\n" not in message
+
+
+def test_a_ticket_of_a_foreign_checkpoint_from_the_command_line(root: Path, checkpoint: Path, images: Path):
+    program = [sys.executable, "-m", "experiments.ticket", "target=mlp", "data=npz", f"data.dir={images}"]
+    program += [*READ, f'target.checkpoint="{checkpoint}"', "solver=independent", "solver.objective=best"]
+    done = subprocess.run(
+        [*program, f"output_dir={images.parent}"],
+        cwd=root,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (Path(done.stdout.splitlines()[-1]) / "ticket.safetensors").is_file()
