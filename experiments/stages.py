@@ -14,7 +14,7 @@ class Stages:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, float | None] = {}
-        """Most memory of the process while the stage ran, in 10^9 bytes; None where the system does not say."""
+        """Most memory of the process in the stage, in 10^9 bytes; None where the system does not say."""
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
