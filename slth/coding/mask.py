@@ -60,7 +60,7 @@ def encode(
       >>> from slth import coding
       >>> mask = np.random.default_rng(0).random((1000, 80)) < 0.1      # 80,000 bits of 0.469 bits each
       >>> len(coding.encode({"a/kernel": mask.shape}, {"a/kernel": mask}))
-      4892
+      4920
     """
     head, plain = Writer(), Writer()
     rows_out = RowWriter(plain)

@@ -21,7 +21,7 @@ CLASS_BITS, WIDTH_BITS = 6, 3
 COSTS = np.array([round(-math.log2(k / 64) * 2**16) for k in range(1, rans.CLASSES)], np.int64)
 PRICES = np.array([COSTS, COSTS[::-1]])
 # A row is cheaper in class k + 1 than in k where more than this share of its bits are ones; costs are convex.
-# Both shares are quotients of integers so small that float64 orders them right.
+# Shares are quotients of integers so small that float64 orders them as they are.
 SHARES = np.diff(COSTS[::-1]) / (np.diff(COSTS[::-1]) - np.diff(COSTS))
 # Windows of classes that numbers of w bits tell apart: w, first and last class, less 1.
 WINDOWS = np.array(
