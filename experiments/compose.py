@@ -181,5 +181,5 @@ def ingredients_of(cfg: DictConfig, folder: Path, data: Data | None = None) -> I
         rehearse(cfg, data, solver, network)
     target, seconds = target_of(cfg, data, folder)
     source = source_of(cfg, target, data)
-    options = {"fit": float(cfg.solver.fit), "nonnegative": nonnegative_of(cfg)}
+    options = {"fit": cfg.solver.fit, "nonnegative": nonnegative_of(cfg)}
     return Ingredients(target, source, solver, calibration, options, data, seconds)

@@ -81,7 +81,7 @@ NUMBERS = (
 
 REQUIRED = (
     *(f"source.{name}" for name in ("multiplicity", "seed", "init", "presence", "biases", "skip")),
-    *("source.univariate_signs", "solver.method", "solver.objective", "solver.fit", "construction.depth"),
+    *("source.univariate_signs", "solver.method", "solver.objective", "construction.depth"),
     *("refine.steps", "evaluation.batch", "evaluation.layers", "train.seed"),
 )
 """Settings that cannot be null."""

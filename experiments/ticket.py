@@ -115,6 +115,13 @@ def constructed(plan: Plan, folder: Path) -> Construction:
         for node in nodes_of(plan, folder):
             nodes.append(node)
             progress.finish(node)
+    fit = plan.fit
+    if fit.predicted is not None:
+        LOG.info(
+            "fit %g: of those that were tried it has the least predicted error, %.2g of the outputs",
+            fit.value,
+            fit.predicted,
+        )
     resumed = sum(node.resumed for node in nodes)
     if resumed:
         LOG.info("took over %d of %d layers from a run that was broken off", resumed, total)

@@ -20,7 +20,13 @@ MOST_MISSED = 0.02
 
 
 def check(
-    target: object, source: object, solver: object, images: Batch | None, *, fit: float, nonnegative: bool
+    target: object,
+    source: object,
+    solver: object,
+    images: Batch | None,
+    *,
+    fit: float | None,
+    nonnegative: bool,
 ) -> None:
     """Refuse arguments of `slth.construct` that are not what it takes or do not fit together.
 
@@ -39,8 +45,9 @@ def check(
         array = hasattr(solver, "shape")
         hint = "write images=... for images" if array else "give one of slth's, with brackets"
         raise ValueError(f"solver: expected a solver such as slth.Robust(), got {kind_of(solver)}: {hint}")
-    if not isinstance(fit, int | float) or isinstance(fit, bool) or not 0 < fit < np.inf:
-        raise ValueError(f"fit: expected a positive number, got {fit!r}")
+    number = isinstance(fit, int | float) and not isinstance(fit, bool) and 0 < fit < np.inf
+    if fit is not None and not number:
+        raise ValueError(f"fit: expected a positive number or None, got {fit!r}")
     if not isinstance(nonnegative, bool):
         raise ValueError(f"nonnegative: expected True or False, got {nonnegative!r}")
     check_widths(target, source, solver)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from slth import evaluate
 from slth import ticket as ticket_of
 from slth.construction.checks import check_folder
+from slth.construction.fit import UNPREDICTED, Fit
 from slth.construction.plan import Plan, plan_of
 from slth.construction.prune import prune, read_channels
 from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_node
@@ -66,6 +67,8 @@ class Construction:
     branch's last layer."""
     steps: tuple[tuple[str, int], ...] = ()
     """Kernels whose weights are rounded, and their steps (`slth.Ticket.steps`)."""
+    fit: Fit = UNPREDICTED
+    """How large the balanced weights are, and the error that was predicted with it."""
 
     @property
     def stats(self) -> Stats:
@@ -102,7 +105,7 @@ def construct(
     solver: Solver | None = None,
     images: Float[Array | np.ndarray, "n *shape"] | None = None,
     *,
-    fit: float = 1.25,
+    fit: float | None = None,
     nonnegative: bool = False,
     folder: str | Path | None = None,
 ) -> Construction:
@@ -118,7 +121,8 @@ def construct(
       images: shape (n, *input_shape), for solvers that need statistics; of the kind that the target was
         trained on, never test images. 256 are enough for `slth.Robust`.
       fit: size of the balanced target's output weights, in units of the source's scale
-        (`slth.construction.balance`).
+        (`slth.construction.balance`). None: that of the least predicted error where there are images and all
+        activations are positively homogeneous (`slth.construction.fit`), else 1.25, as for `slth.Rounded`.
       nonnegative: says that no input of the network is below 0; the first layer then needs half the channels.
       folder: where finished layers are kept while the construction runs; called again with the same
         arguments, it goes on from there.
@@ -214,7 +218,9 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
         for entry, step in zip(plan.nodes[node.number].maps, node.solved.steps, strict=False)
     }
     steps = tuple((path, found[path]) for path in parameter_shapes(plan.source.network) if path in found)
-    return Construction(plan.target, plan.source, mask, factor, records, params, scales, columns, steps)
+    return Construction(
+        plan.target, plan.source, mask, factor, records, params, scales, columns, steps, plan.fit
+    )
 
 
 @in_32_bits()

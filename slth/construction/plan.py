@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check, check_reach
+from slth.construction.fit import UNPREDICTED, Fit, fit_of
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
@@ -94,6 +95,8 @@ class Plan(NamedTuple):
     """By number of the step."""
     images: Float[Array, "n *shape"] | None
     """Calibration images."""
+    fit: Fit
+    """How large the balanced weights are."""
 
     @property
     def info(self) -> ActivationInfo:
@@ -132,7 +135,7 @@ def plan_of(
     solver: Solver,
     images: Float[Array | np.ndarray, "n *shape"] | None = None,
     *,
-    fit: float = 1.25,
+    fit: float | None = None,
     nonnegative: bool = False,
 ) -> Plan:
     """The plan of a construction; nothing is drawn or solved yet.
@@ -153,11 +156,17 @@ def plan_of(
     check(target, source, solver, images, fit=fit, nonnegative=nonnegative)
     network = target.network
     layout = source.layout_for(network)
+    bits = getattr(solver, "bits", None)  # of a solver that rounds
     scales = {entry.path: weight_scale(source, entry) for node in layout.nodes for entry in node.maps}
-    balanced = balance(network, target.params, scales, fit=fit)
+    if fit is not None:
+        chosen = Fit(fit, None)
+    elif images is None or bits is not None or not is_homogeneous(network):
+        chosen = UNPREDICTED
+    else:
+        chosen = fit_of(target, source, layout, scales, images)
+    balanced = balance(network, target.params, scales, fit=chosen.value)
     layers = by_layer(balanced.params)
     needs = _needs(layout, layers, scales)
-    bits = getattr(solver, "bits", None)  # of a solver that rounds
     fine = {} if bits is None or images is None else _steps(network, balanced, layers, bits, images)
     carries = {step.name: step.skips for step in sums(source.network)}
 
@@ -189,7 +198,7 @@ def plan_of(
         carried = (step.skips[0], carries[step.name][0]) if len(maps) < len(terms) else None
         nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, needs[step.path])
     x = None if images is None else jnp.asarray(images, jnp.float32)
-    return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x)
+    return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen)
 
 
 def _steps(

@@ -178,6 +178,8 @@ def subset_sum_metrics(construction: Construction, solver: Solver, calibration: 
         "objective": objective,
         "tolerance": solver.tolerance,
         "calibration": calibration,
+        "fit": construction.fit.value,
+        "predicted_error": construction.fit.predicted,
         **stats_fields(construction.stats),
     }
 

@@ -254,7 +254,7 @@ class Source:
             copies,
             init=init,
             scale=defaults.scale if scale is None else scale,
-            bias_scale=defaults.bias_scale if bias_scale is None else bias_scale,
+            bias_scale=_bias_scale(defaults.bias_scale, images, reach) if bias_scale is None else bias_scale,
             scales=scales,
             presence=presence,
             biases=biases,
@@ -266,6 +266,13 @@ class Source:
 
 REACH = 4.0
 """Largest |input| that a source is made for where nobody says how large inputs are."""
+
+
+def _bias_scale(usual: float, images: Batch | None, reach: float | None) -> float:
+    """Biases grow with the network's inputs: pixels of 0 to 255 ask for 16 times those of 0 to 16."""
+    if reach is None:
+        reach = REACH if images is None else float(np.abs(np.asarray(images)).max())
+    return usual * max(1.0, reach / REACH**2)
 
 
 def _fitted(

@@ -131,7 +131,7 @@ class _RangeCode:
     def batch(self, groups: list[tuple[list[int], int, int]], plain: Bits) -> list[np.ndarray]:
         """Runs, in groups of (class of each, bytes and last entries of a run): bits, then last entries."""
         found = [np.zeros((len(classes), 8 * size + last), bool) for classes, size, last in groups]
-        for k in range(1, 64):
+        for k in sorted({k for classes, *_ in groups for k in classes}):
             here = [np.flatnonzero(np.array(classes) == k) for classes, *_ in groups]
             size, last = (
                 sum(len(h) * group[i] for h, group in zip(here, groups, strict=True)) for i in (1, 2)

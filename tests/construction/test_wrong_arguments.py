@@ -198,19 +198,19 @@ ARGUMENTS = {
     ),
     "fit 0": (
         lambda: construct(TARGET, SOURCE, Best(), fit=0),
-        "fit: expected a positive number, got 0",
+        "fit: expected a positive number or None, got 0",
     ),
     "fit below 0": (
         lambda: construct(TARGET, SOURCE, Best(), fit=-1.0),
-        "fit: expected a positive number, got -1.0",
+        "fit: expected a positive number or None, got -1.0",
     ),
     "fit NaN": (
         lambda: construct(TARGET, SOURCE, Best(), fit=math.nan),
-        "fit: expected a positive number, got nan",
+        "fit: expected a positive number or None, got nan",
     ),
     "fit a word": (
         lambda: construct(TARGET, SOURCE, Best(), fit="1"),
-        "fit: expected a positive number, got '1'",
+        "fit: expected a positive number or None, got '1'",
     ),
     "nonnegative 1": (
         lambda: construct(TARGET, SOURCE, Best(), X, nonnegative=1),

@@ -167,7 +167,7 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "a scale below 0": (["source.scales={{conv1:-2}}"], "source.scales: expected pairs"),
     "too many to refine on": (["refine.steps=5", "refine.images=5000"], "refine.images: 5000"),
     "no batch to refine on": (["refine.steps=5", "refine.batch=null"], "refine.batch: expected a number"),
-    "no fit": (["solver.fit=null"], "solver.fit: expected a value, got null"),
+    "no fit": (["solver.fit=0"], "solver.fit: expected a positive number, got 0"),
     "no batch": (["evaluation.batch=null"], "evaluation.batch: expected a value, got null"),
     "no layers": (["evaluation.layers=null"], "evaluation.layers: expected a value, got null"),
     "no multiplicity": (["source.multiplicity=null"], "source.multiplicity: expected a value, got null"),

@@ -1,0 +1,159 @@
+r"""How large the balanced weights should be beside the source's: the fit of the least predicted error.
+
+Weights that are small beside the random ones need sums of large numbers that cancel, and each brings its own
+error along; weights that are large are out of reach. Which of the two hurts more depends on the target. So
+the error is predicted before anything is solved. Of a weight w in units of its layer's scale, read from a
+channel of relative noise power e, a robust subset S of random numbers v leaves
+
+.. math:: c(w, e) = \min_S \; (w - \sum_S v)^2 + e \sum_S v^2.
+
+A sample of a layer's weights, each with numbers drawn for it, gives the layer's mean of c. Weighted with the
+mean square R² of the channels, and divided by that of the layer's outputs, c is the relative noise power of
+these outputs; an activation and a pooling leave it, a skip adds its own.
+
+Source: this project. The statistics of the robust objective are those of `slth.construction.noise`.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slth.construction.balance import balance
+from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads
+from slth.source import Source
+from slth.source.layout import Layout
+from slth.subset_sum import solve, unpack
+from slth.target import Target
+from slth.types import Batch
+
+FITS = (1.25, 1.8, 2.5, 3.5, 5.0)
+"""Those that are tried, the usual one first."""
+GAIN = 0.6
+"""Another fit than the usual one must be predicted to have at most this share of its error. (A ResNet-20
+gained nothing from a share of 0.7, a ResNet-8 much from one of 0.5.)"""
+IMAGES = 32
+"""Images from which mean squares are taken."""
+WEIGHTS = 500
+"""Weights of a layer that are tried for each fit."""
+VARIABLES = 15
+"""Most variables of a problem that is tried."""
+
+
+class Fit(NamedTuple):
+    """How large the balanced weights of the output layer are, in units of its source scale."""
+
+    value: float
+    predicted: float | None
+    """Relative error of the outputs that is predicted for a robust solver; None where nothing is."""
+
+
+UNPREDICTED = Fit(FITS[0], None)
+
+
+Noise = Float[np.ndarray, " fits"]
+Kernel = Float[np.ndarray, "taps cin cout"]
+
+
+def fit_of(target: Target, source: Source, layout: Layout, scales: Mapping[str, float], images: Batch) -> Fit:
+    """The fit of the least predicted error; the usual one where no other is clearly better.
+
+    Args:
+      target: with activations that are all positively homogeneous.
+      scales: source scale of each linear layer by path, as `balance` takes them.
+      images: of which the first `IMAGES` are looked at.
+    """
+    balanced = [by_layer(balance(target.network, target.params, dict(scales), fit=f).params) for f in FITS]
+    errors = np.sqrt(_noise(target, source, layout, scales, balanced, jnp.asarray(images[:IMAGES])))
+    best = int(errors.argmin())
+    best = best if errors[best] <= GAIN * errors[0] else 0
+    return Fit(FITS[best], float(errors[best]))
+
+
+def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
+    """Relative noise power of the outputs at each fit."""
+    network, layers = target.network, by_layer(target.params)
+    values, noise = {0: x}, {0: np.zeros(len(FITS))}
+    terms = {term: entry for entry, term in layout.terms(network)}
+    random = np.random.default_rng(0)
+
+    def brought(term: Map | Skip) -> tuple[Array, Noise]:
+        """What a term adds to a sum, and the power of its noise, summed over channels."""
+        value = values[term.reads]
+        if isinstance(term, Skip):
+            value = value if term.layer is None else term.layer.apply(layers.get(term.path, {}), value)
+            return value, noise[term.reads] * _power(value).sum()
+        wide = layout.front_of(network, terms[term], term)
+        numbers = _numbers(random, source, wide.copies if wide else source.multiplicity, products=bool(wide))
+        kernels = [
+            _by_tap(layers[term.path]["kernel"]),
+            *(_by_tap(own[term.path]["kernel"]) for own in balanced),
+        ]
+        left = _left(numbers, kernels, scales[term.path], noise[term.reads], _power(value), random)
+        return term.layer.apply(layers[term.path], value), left
+
+    last = last_reads(network)
+    for number, step in enumerate(graph(network)):
+        if isinstance(step, Sum):
+            found = [brought(term) for term in (*step.maps, *step.skips)]
+            value = reduce(add, (one for one, _ in found))
+            power = max(float(_power(value).sum()), 1e-30)
+            values[number + 1] = value
+            noise[number + 1] = reduce(add, (left for _, left in found)) / power
+        else:
+            value = values[step.value]
+            values[number + 1] = step.layer.apply(layers.get(step.path, {}), value)
+            noise[number + 1] = noise[step.value]
+        for old in [old for old in values if old <= number and last[old] <= number]:
+            del values[old]
+    return noise[len(graph(network))]
+
+
+def _power(x: Array) -> Float[np.ndarray, " c"]:
+    """Mean square of each channel."""
+    return np.asarray((x**2).mean(tuple(range(x.ndim - 1))), np.float64)
+
+
+def _by_tap(kernel: Array) -> Kernel:
+    return np.asarray(kernel, np.float64).reshape(-1, *kernel.shape[-2:])
+
+
+def _numbers(
+    random: np.random.Generator, source: Source, variables: int, *, products: bool
+) -> Float[np.ndarray, "variables weights"]:
+    """Random numbers as a source has them, in units of its scale."""
+    shape = min(variables, VARIABLES), WEIGHTS
+    draw = random.standard_normal if source.init.endswith("normal") else lambda n: random.uniform(-1, 1, n)
+    numbers = draw(shape) * (random.random(shape) < source.presence)
+    return numbers * 2 * draw(shape) if products else numbers
+
+
+def _left(
+    numbers: Float[np.ndarray, "variables weights"],
+    kernels: list[Kernel],
+    scale: float,
+    noise: Noise,
+    power: Float[np.ndarray, " cin"],
+    random: np.random.Generator,
+) -> Noise:
+    """Noise power of a map's outputs at each fit, summed over its outputs.
+
+    Args:
+      kernels: of the target, and of the balanced target at each fit.
+    """
+    shape, count = kernels[0].shape, kernels[0].size
+    tap, row, column = np.unravel_index(random.choice(count, WEIGHTS, replace=count < WEIGHTS), shape)
+    original, *found = (kernel[tap, row, column] for kernel in kernels)
+    weights = np.stack(found)
+    prices = np.maximum(noise, 1e-9)[:, None, None] * numbers**2
+    x = np.tile(numbers, len(weights)).astype(np.float32)
+    price = prices.transpose(1, 0, 2).reshape(len(numbers), -1).astype(np.float32)
+    solution = solve(x, (weights / scale).reshape(-1).astype(np.float32), "robust", price=price)
+    kept = np.asarray(unpack(solution.mask, len(x)))
+    cost = (np.asarray(solution.error, np.float64) ** 2 + (kept * price).sum(0)).reshape(weights.shape)
+    unit = np.divide(original * scale, weights, out=np.zeros_like(weights), where=weights != 0)
+    return (power[row] * unit**2 * cost).mean(1) * count
