@@ -1,0 +1,5 @@
+"""Networks from ONNX files: read, matched with slth's layers, nested. Nothing in a file is ever run."""
+
+from slth.interop.onnx.load import arrays_of, load_onnx
+
+__all__ = ["arrays_of", "load_onnx"]
