@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import slth
 from slth import nn
+from tests.interop.onnx_damage import damage
 from tests.interop.onnx_nets import ACTIVATIONS, NETS, Net, activation, normalised
 
 
@@ -345,3 +346,10 @@ def test_what_cannot_be_said_is_refused_in_one_line(name: str, tmp_path: Path):
         slth.load(saved(make(), tmp_path))
     assert str(error.value).startswith(f"checkpoint {tmp_path}/net.onnx: ")
     assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_refused_or_load(tmp_path: Path):
+    """The first of the files of `tests/slow/test_onnx.py`."""
+    said = damage(tmp_path, range(120))
+    assert said["loaded"] + said["refused"] == 120
+    assert min(said.values()) > 10

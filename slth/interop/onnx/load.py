@@ -114,13 +114,18 @@ def _made(node: Node, tensors: list[Tensor | None], budget: Budget) -> Tensor:
         return computed(node, [one for one in tensors if isinstance(one, np.ndarray)], budget)
     if node.op not in OPERATORS:
         raise node.refused("it reads what the network computes, and only constants can be its inputs")
-    unknown = set(node.attributes) - OPERATORS[node.op].attributes
+    operator = OPERATORS[node.op]
+    if len(tensors) not in operator.inputs:
+        raise node.refused(
+            f"it has {len(tensors)} inputs, expected {operator.inputs[0]} to {operator.inputs[-1]}"
+        )
+    unknown = set(node.attributes) - operator.attributes
     if unknown:
         raise node.refused(f"attribute {', '.join(sorted(unknown))}: slth does not know it")
     sized = [one for one in tensors if isinstance(one, np.ndarray) and one.dtype.kind == "i"]
     if node.op not in ("Reshape", "Slice") and any((one == BATCH).any() for one in sized):
         raise node.refused("it computes with the size of the batch")
-    return OPERATORS[node.op].read(node, tensors)
+    return operator.read(node, tensors)
 
 
 def _check_output(model: Model, view: View) -> None:

@@ -198,7 +198,7 @@ def plain_name(name: str) -> str:
 
 def numbers_of(node: Node, array: np.ndarray | None, what: str) -> np.ndarray:
     """Real numbers in float64."""
-    if array is None or (array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16"):
+    if array is None or (array.dtype.kind != "f" and array.dtype.name != "bfloat16"):
         raise node.refused(f"its {what}: expected real numbers, got {None if array is None else array.dtype}")
     with np.errstate(over="ignore"):
         numbers = array.astype(np.float64)
