@@ -166,6 +166,16 @@ def audio() -> onnx.ModelProto:
     return net.model(net.dense(x, 4, 3), (3,))
 
 
+def signal() -> onnx.ModelProto:
+    """A signal without channels, and outputs of nodes that nothing reads."""
+    net = Net((40,))
+    x = net.conv(net.add("Unsqueeze", "x", net.integers(1)), 1, 3, 5, strides=[2])
+    x = net.add("Dropout", net.add("MaxPool", net.add("Tanh", x), kernel_shape=[3]))
+    net.nodes[-2].output.append("indices")
+    net.nodes[-1].output.append("mask")
+    return net.model(net.dense(net.add("Flatten", x), 48, 3), (3,))
+
+
 def keras_audio() -> onnx.ModelProto:
     """A 1-D convolution of Keras: two axes with an added one, in the layout NLC."""
     net = Net((40, 2), opset=13)
@@ -293,6 +303,7 @@ NETS: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {  # name: (layout 
     "keras": ("last", keras),
     "keras, global mean": ("last", keras_mean),
     "audio": ("first", audio),
+    "signal": ("flat", signal),
     "keras audio": ("last", keras_audio),
     "normalised": ("first", lambda: normalised(0)),
     "normalised, padded": ("first", lambda: normalised(1)),

@@ -29,7 +29,13 @@ def difference(model, target: slth.Target, layout: str) -> float:
     """The largest difference of a target's outputs from those of onnxruntime."""
     sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
     x = np.random.default_rng(0).normal(size=(6, *sizes)).astype(np.float32)
-    images = {"first": np.moveaxis(x, 1, -1), "last": x, "flat": x, "grey": x[..., None]}[layout]
+    shape = target.network.input_shape
+    images = {
+        "first": np.moveaxis(x, 1, -1),
+        "last": x,
+        "flat": x.reshape(len(x), *shape),
+        "grey": x[..., None],
+    }[layout]
     found, wanted = target(images), outputs(model, x)
     if found.ndim > 2:
         found = np.moveaxis(found, -1, 1)
@@ -304,6 +310,10 @@ REFUSED = {  # what: (network, what is said)
     ),
     "no activation": (bad(lambda n: n.add("Exp", "x")), "no activation of slth's table computes it"),
     "elu of another factor": (bad(lambda n: n.add("Elu", "x", alpha=0.5)), "no activation of slth's table"),
+    "concatenation": (
+        bad(lambda n: n.add("Concat", "x", n.add("Relu", "x"), axis=1)),
+        r"Concat '/Concat_1': slth has no layer for it: only constants may be its inputs",
+    ),
     "excitation": (bad(excited), "it reads tensors of the shapes"),
     "slopes": (
         bad(lambda n: n.add("PRelu", "x", n.constant(np.float32([[[0.1]], [[0.2]]])))),

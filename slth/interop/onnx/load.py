@@ -32,7 +32,7 @@ def load_onnx(path: Path) -> Target:
     Raises: ValueError, in one line, for a damaged file and for whatever is no layer of slth.
     """
     try:
-        model = model_of(path, OPERATORS.keys() | COMPUTED)
+        model = model_of(path, OPERATORS, COMPUTED)
         end = _without_softmax(_output(model), path)
         nesting = Nesting(end)
         start = next(value for value in nesting.depth if not value.reads)
@@ -40,7 +40,6 @@ def load_onnx(path: Path) -> Target:
         target = Target.of(Network(start.shape, layers), params)
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"checkpoint {path}: {' '.join(str(error).split())}") from error
-    LOG.info("%s: opened as a network of %d layers", path, len(layers))
     return target
 
 
@@ -72,7 +71,7 @@ def _inputs(model: Model) -> list[View]:
     sizes, name = model.input_sizes, f"input {model.input!r}"
     rank = len(sizes)
     if rank == 1:
-        return [View(Value(name, sizes), (0, 1))]
+        return [View(Value(name, sizes), (0, 1)), View(Value(name, (*sizes, 1)), (0, 1))]
     last = View(Value(name, sizes), tuple(range(rank + 1)))
     first = View(Value(name, (*sizes[1:], sizes[0])), (0, rank, *range(1, rank)))
     both = [last, first] if sizes[0] > FEW >= sizes[-1] else [first, last]
@@ -113,7 +112,7 @@ def _made(node: Node, tensors: list[Tensor | None], budget: Budget) -> Tensor:
             raise node.refused("it reads constants alone, and one is left out")
         return computed(node, [one for one in tensors if isinstance(one, np.ndarray)], budget)
     if node.op not in OPERATORS:
-        raise node.refused("it reads what the network computes, and only constants can be its inputs")
+        raise node.refused("slth has no layer for it: only constants may be its inputs")
     operator = OPERATORS[node.op]
     if len(tensors) not in operator.inputs:
         raise node.refused(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from slth.interop.onnx.model import Model, Node, Refused
-from slth.interop.onnx.tensors import REAL, array_of
+from slth.interop.onnx.tensors import REAL, array_of, location_of
 from slth.interop.optional import optional
 from slth.types import Shape
 
@@ -39,11 +39,22 @@ def initialisers(path: Path) -> dict[str, np.ndarray]:
     return _initialisers(parsed(path).graph, path.parent)
 
 
-def model_of(path: Path, operators: Collection[str]) -> Model:
+def files_of(path: Path) -> list[Path]:
+    """An ONNX file and the files beside it in which its tensors lie; alone where it cannot be read."""
+    try:
+        names = {location_of(tensor) for tensor in parsed(path).graph.initializer} - {""}
+        beside = [path.parent / name for name in sorted(names)]
+        return [path, *(one for one in beside if one.is_file())]
+    except ValueError:
+        return [path]
+
+
+def model_of(path: Path, operators: Collection[str], computed: Collection[str]) -> Model:
     """The network that a file holds.
 
     Args:
       operators: the operators that are read.
+      computed: those of constants.
     Raises: Refused for files of another kind, damaged ones, and networks of other operators, inputs or
       outputs.
     """
@@ -62,7 +73,7 @@ def model_of(path: Path, operators: Collection[str]) -> Model:
             raise Refused(f"it has {len(held)} {kind}s ({names}), and networks of one {kind} are read")
     batch, sizes = _input_sizes(inputs[0])
     nodes = needed(graph.node, graph.output[0].name)
-    _check_operators(nodes, operators)
+    _check_operators(nodes, operators, computed)
     held = sum(array.size for array in constants.values())
     return Model(
         tuple(_node(node, batch, path.parent) for node in nodes),
@@ -95,9 +106,9 @@ def _check_versions(proto: Any) -> None:
         )
 
 
-def _check_operators(nodes: list[Any], operators: Collection[str]) -> None:
+def _check_operators(nodes: list[Any], operators: Collection[str], computed: Collection[str]) -> None:
     for node in nodes:
-        if node.domain not in DEFAULT_DOMAINS or node.op_type not in operators:
+        if node.domain not in DEFAULT_DOMAINS or node.op_type not in {*operators, *computed}:
             called = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             raise Refused(
                 f"{called} {(node.name or ', '.join(node.output))!r}: slth has no layer for it; it reads "

@@ -47,11 +47,7 @@ def cast(node: Node, tensors: Tensors) -> View:
 def dropout(node: Node, tensors: Tensors) -> View:
     """Dropout in inference."""
     training = constant_of(node, tensors, 2)
-    if (
-        (training is not None and training.any())
-        or not node.integer("is_test", 1)
-        or len([*filter(None, node.outputs)]) > 1
-    ):
+    if (training is not None and training.any()) or not node.integer("is_test", 1):
         raise node.refused("it is in training mode: export it for inference")
     return view_of(node, tensors)
 
@@ -188,7 +184,7 @@ def subsample(node: Node, tensors: Tensors) -> View:
     starts, ends = (integers_of(node, tensors, i, name) or () for i, name in ((1, "starts"), (2, "ends")))
     chosen = integers_of(node, tensors, 3, "axes") or tuple(range(len(starts)))
     steps = integers_of(node, tensors, 4, "steps") or (1,) * len(starts)
-    if not len(starts) == len(ends) == len(chosen) == len(steps):
+    if not starts or not len(starts) == len(ends) == len(chosen) == len(steps):
         raise node.refused("its starts, ends, axes and steps differ in number")
     stride = [1] * len(view.value.shape)
     for start, end, axis, step in zip(starts, ends, chosen, steps, strict=True):

@@ -60,6 +60,12 @@ def array_of(tensor: Any, folder: Path) -> np.ndarray:
     return np.array(held).astype(dtype).reshape(dims)
 
 
+def location_of(tensor: Any) -> str:
+    """The file beside the model's in which a tensor lies; empty where it lies in the model's own."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    return said.get("location", "") if tensor.data_location == EXTERNAL else ""
+
+
 def _outside(tensor: Any, folder: Path, size: int) -> np.ndarray:
     """The bytes of a tensor that stands in another file."""
     said = {entry.key: entry.value for entry in tensor.external_data}

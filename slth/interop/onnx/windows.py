@@ -77,8 +77,6 @@ def _same(rule: str, size: int, taps: int, stride: int, dilation: int) -> tuple[
 
 def max_pool(node: Node, tensors: Tensors) -> View:
     """MaxPool: padding never wins."""
-    if len([*filter(None, node.outputs)]) > 1:
-        raise node.refused("its indices are asked for")
     return _pool(node, tensors, "max")
 
 
