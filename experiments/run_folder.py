@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slth.data.sets import files_of
+from slth.interop.onnx import files_of as tensors_of
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
@@ -50,6 +51,8 @@ def read_by(cfg: DictConfig) -> dict[str, list[Path]]:
 def _inside(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
+    if path.suffix == ".onnx" and path.is_file():
+        return tensors_of(path)
     return [path] if path.is_file() else []
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from experiments.run_folder import content_hashes, digest
 from experiments.settings import field, pairs_of, plain
 from slth import Target
 from slth.data import Data, load
-from slth.interop import load_checkpoint
+from slth.interop import load_checkpoint, load_target
 from slth.interop.files import outputs_of
 from slth.nn.network import Network
 from slth.nn.zoo import BUILDERS, build
@@ -21,6 +22,10 @@ from slth.types import Params
 
 READING = ("key", "rename", "ignore")
 """Settings of ``target`` that say how its checkpoint is read."""
+
+
+FILE = "file"
+"""Name of a target whose checkpoint says itself what its network is."""
 
 
 class Trained(NamedTuple):
@@ -51,15 +56,18 @@ def data_of(cfg: DictConfig) -> Data:
 def spec_of(cfg: DictConfig, data: Data) -> Network:
     """The spec of the target, with batch norm.
 
-    It has an output for each class. Where nothing but the labels of a file says how many these are, a
+    A checkpoint that says itself what its network is must fit the data. Any other has an output for each
+    class. Where nothing but the labels of a file says how many these are, a
     checkpoint that has more outputs is believed.
     """
+    if cfg.target.name == FILE:
+        return _fitting(cfg, data)
     known = ("name", "checkpoint", *READING, "mean", "std")
     options = {k: v for k, v in plain(cfg.target).items() if k not in known and v is not None}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     with field("target"):
         if cfg.target.name not in BUILDERS:
-            raise ValueError(f"{cfg.target.name!r} is unknown: choose one of {', '.join(BUILDERS)}")
+            raise ValueError(f"{cfg.target.name!r} is unknown: choose one of {', '.join(BUILDERS)}, {FILE}")
         network = build(cfg.target.name, data.shape, data.classes, **options)
     if cfg.target.checkpoint is None or data.name != "npz" or cfg.data.get("classes") is not None:
         return network
@@ -68,6 +76,43 @@ def spec_of(cfg: DictConfig, data: Data) -> Network:
     if outputs is None or outputs <= data.classes:
         return network
     return build(cfg.target.name, data.shape, outputs, **options)
+
+
+def _opened(cfg: DictConfig) -> Target:
+    """The target of a file that says itself what its network is."""
+    if cfg.target.checkpoint is None:
+        raise ValueError("target.checkpoint: name the file of target=file, such as net.onnx")
+    if any(reading_of(cfg).values()):
+        raise ValueError(f"target: {', '.join(READING)} choose arrays for a spec, and target=file has none")
+    path = Path(cfg.target.checkpoint).expanduser()
+    with field("target.checkpoint"):
+        return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, changed: int) -> Target:
+    return load_target(path)
+
+
+def _fitting(cfg: DictConfig, data: Data) -> Network:
+    """The network of a file.
+
+    Raises: ValueError where it reads other images, or has other outputs, than the data ask for.
+    """
+    network = _opened(cfg).network
+    shape, outputs = network.input_shape, network.output_shape
+    if shape != data.shape:
+        raise ValueError(
+            f"target.checkpoint: {cfg.target.checkpoint} reads images of shape {shape}, channels last, and "
+            f"those of data={data.name} have the shape {data.shape}"
+        )
+    more = data.name == "npz" and cfg.data.get("classes") is None  # its labels may lack the last classes
+    if len(outputs) != 1 or not ((outputs[0] > data.classes and more) or outputs[0] == data.classes):
+        raise ValueError(
+            f"target.checkpoint: {cfg.target.checkpoint} has outputs of shape {outputs}, and "
+            f"data={data.name} has {data.classes} classes"
+        )
+    return network
 
 
 def reading_of(cfg: DictConfig) -> dict[str, Any]:
@@ -96,6 +141,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def loaded(cfg: DictConfig, network: Network) -> Params:
     """The parameters in ``target.checkpoint``."""
+    if cfg.target.name == FILE:
+        return _opened(cfg).params
     reading = reading_of(cfg)
     with field("target.checkpoint"):
         return load_checkpoint(cfg.target.checkpoint, network, **reading)

@@ -13,7 +13,8 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth.interop.names import fit, matches
-from slth.interop.readers import read_tree, safetensors_arrays
+from slth.interop.onnx import load_onnx
+from slth.interop.readers import kind_of, read_tree, safetensors_arrays
 from slth.interop.tree import mapped
 from slth.nn.forward import parameter_shapes
 from slth.nn.network import Network
@@ -26,7 +27,7 @@ NETWORK = "slth network"
 
 def load_target(
     path: str | Path,
-    spec: Network,
+    spec: Network | None = None,
     *,
     rename: Iterable[tuple[str, str]] = (),
     ignore: Iterable[str] = (),
@@ -37,7 +38,8 @@ def load_target(
     Args:
       path: a checkpoint of any kind that `load_checkpoint` reads; nothing but arrays is unpickled.
       spec: the network as it was trained, batch norm included (`slth.nn.Network`, or one of
-        `slth.nn.zoo.build`); names of layers are those of the file.
+        `slth.nn.zoo.build`); names of layers are those of the file. None for a file of ONNX, which says
+        itself what its network is; a softmax at its end is left out, and a warning says so.
       rename: pairs (regular expression, replacement) for names that differ.
       ignore: patterns such as "head.*" of names of arrays that may be left over.
       key: which set of parameters, such as "ema", where the file holds several that fit.
@@ -54,12 +56,27 @@ def load_target(
       >>> slth.load(file, spec).network.output_shape
       (2,)
     """
+    if spec is None:
+        if rename or ignore or key is not None:
+            raise ValueError("rename, ignore and key choose arrays for a spec, and there is none: name one")
+        return _without_spec(Path(path).expanduser())
     if not isinstance(spec, Network):
         raise ValueError(
             f"spec: expected a slth.nn.Network, got {type(spec).__name__}: write one (docs/tickets.md) or "
             "take one of slth.nn.zoo"
         )
     return Target.of(spec, load_checkpoint(path, spec, rename=rename, ignore=ignore, key=key))
+
+
+def _without_spec(path: Path) -> Target:
+    if not path.exists():
+        raise FileNotFoundError(f"checkpoint {path} is not there")
+    if path.is_dir() or kind_of(path) != ".onnx":
+        raise ValueError(
+            f"checkpoint {path} holds arrays and does not say what its layers are: give a spec, "
+            "slth.load(file, spec) (docs/checkpoints.md), or export the network as ONNX"
+        )
+    return load_onnx(path)
 
 
 def load_checkpoint(
@@ -74,7 +91,7 @@ def load_checkpoint(
 
     Args:
       path: a file of PyTorch (read without it and without unsafe unpickling), safetensors, .npz, .msgpack
-        (flax) or HDF5 (Keras), whatever its name ends in, or a folder of orbax.
+        (flax), HDF5 (Keras) or ONNX, whatever its name ends in, or a folder of orbax.
       network: the spec that the parameters must fill exactly.
       rename: pairs (regular expression, replacement) for names that the zoo does not know.
       ignore: patterns such as "head.*" of names of arrays that may be left over.

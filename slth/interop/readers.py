@@ -1,10 +1,8 @@
 """Files of arrays, each read as what its first bytes say it is, whatever its name ends in."""
 
-import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -13,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from slth.interop.onnx import arrays_of
+from slth.interop.optional import optional
 from slth.interop.pytorch import read_tensors
 from slth.interop.tree import mapped
 
@@ -74,11 +74,13 @@ def kind_of(path: Path) -> str:
         return ".safetensors"
     if head[:1] and (0x80 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return ".msgpack"  # a map
+    if head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x2a", b"\x32", b"\x3a", b"\x42"):
+        return ".onnx"  # a number, the version of the format, and a field behind it
     suffix = {".pth": ".pt", ".th": ".pt"}.get(path.suffix.lower(), path.suffix.lower())
     if suffix not in READERS:
         raise ValueError(
-            f"checkpoint {path} is of no kind that is read, PyTorch, safetensors, .npz, flax's .msgpack or "
-            f"HDF5: it begins with {head[:8]!r}"
+            f"checkpoint {path} is of no kind that is read, PyTorch, safetensors, .npz, flax's .msgpack, "
+            f"HDF5 or ONNX: it begins with {head[:8]!r}"
         )
     return suffix
 
@@ -136,14 +138,6 @@ def _msgpack(path: Path) -> Mapping[str, Any]:
     return tree
 
 
-def _optional(name: str, path: Path, package: str) -> ModuleType:
-    """A library that only some files need; it is not loaded before."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f'checkpoint {path} needs {name} to be read: pip install "{package}"') from error
-
-
 def _hdf5(path: Path) -> Mapping[str, Any]:
     return _hdf5_arrays(path, path)
 
@@ -154,7 +148,7 @@ def _keras(path: Path) -> Mapping[str, Any]:
 
 
 def _hdf5_arrays(path: Path, file: Any) -> dict[str, Any]:
-    h5py = _optional("h5py", path, "slth[keras]")
+    h5py = optional("h5py", path, "slth[keras]")
     arrays = {}
 
     def keep(name: str, entry: Any) -> None:
@@ -175,7 +169,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
         kind = "a SavedModel of TensorFlow" if (path / "saved_model.pb").exists() else "a folder"
         raise ValueError(f"checkpoint {path} is {kind}, and only orbax's folders are read: name a file in it")
     inner = path / "default" if (path / "default").is_dir() else path
-    orbax = _optional("orbax.checkpoint", path, "orbax-checkpoint")
+    orbax = optional("orbax.checkpoint", path, "orbax-checkpoint")
     try:
         with warnings.catch_warnings(action="ignore"):  # of shardings, which arrays in memory have none of
             tree = orbax.PyTreeCheckpointer().restore(inner.resolve())
@@ -193,4 +187,5 @@ READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
     ".msgpack": _msgpack,
     ".h5": _hdf5,
     ".keras": _keras,
+    ".onnx": arrays_of,
 }

@@ -104,6 +104,14 @@ def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(x, approximate=False)
 
 
+def _gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jax.nn.gelu(x, approximate=True)
+
+
+def _gelu_tanh_argument(u: float) -> float:
+    return math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)
+
+
 _SELU_SCALE = 1.0507009873554804934193349852946
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU = _SELU_SCALE * _SELU_ALPHA
@@ -123,7 +131,8 @@ def _row(
 
 
 # phi, mu+, mu-, d, T, r. Where the distance from the two lines grows with |x| on both sides, r is that
-# distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish phi'(1.49057...).
+# distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish phi'(1.49057...),
+# of GELU by tanh phi'(1.41850...).
 ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
     "relu": _row(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact),
     "leaky_relu": _leaky_relu,
@@ -135,6 +144,13 @@ ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
     "gelu": _row(
         *(_gelu, 0.5, 0.5, 0.0, (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)),
         _bound(lambda u: u**2 / math.sqrt(2 * math.pi), lambda u: u * math.erf(u / math.sqrt(2)) / 2),
+    ),
+    "gelu_tanh": _row(
+        *(_gelu_tanh, 0.5, 0.5, 0.0, 1.1289930686587717),
+        _bound(
+            lambda u: u * _gelu_tanh_argument(u) / 2,
+            lambda u: u * math.tanh(_gelu_tanh_argument(u)) / 2,
+        ),
     ),
     "silu": _row(
         *(jax.nn.silu, 0.5, 0.5, 0.0, 0.5 + 2.3993572805154677 / 4),

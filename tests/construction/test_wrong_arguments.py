@@ -541,7 +541,7 @@ TARGETS = {
     "an unknown activation": (
         lambda: Activation("swoosh"),
         "activation 'swoosh' is unknown: choose one of relu, leaky_relu, tanh, sigmoid, gelu, "
-        "silu, softplus, elu, selu, hard_tanh, mish, identity, or make it known with "
+        "gelu_tanh, silu, softplus, elu, selu, hard_tanh, mish, identity, or make it known with "
         "slth.nn.register_activation",
     ),
     "a file's spec a word": (

@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.run_folder import config_hash, execute
+from experiments.run_folder import config_hash, execute, read_by
 from experiments.targets import data_of, target_of
 from tests.experiments.test_compose import composed
+from tests.interop.onnx_nets import Net
 
 
 def counted(tmp_path: Path, **settings):
@@ -80,3 +82,13 @@ def test_a_target_is_trained_again_on_other_images(tmp_path: Path):
     np.testing.assert_array_equal(found[0], found[2])
     assert np.abs(found[0] - found[1]).max() > 0
     assert len(list((tmp_path / "target").iterdir())) == 2
+
+
+def test_tensors_beside_an_onnx_file_are_part_of_it(tmp_path: Path):
+    net, path = Net((4,)), tmp_path / "net.onnx"
+    model = net.model(net.dense("x", 4, 3), (3,))
+    onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    cfg = OmegaConf.create({"target": {"checkpoint": str(path)}})
+    assert read_by(cfg) == {"target.checkpoint": [path, tmp_path / "net.data"]}
+    path.write_bytes(b"damaged")
+    assert read_by(cfg) == {"target.checkpoint": [path]}

@@ -1,5 +1,6 @@
 """A target's checkpoint from the command line: how it is read, and how many classes it has."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from experiments.targets import loaded, spec_of
+from slth.interop import read_arrays
 from tests.experiments.test_compose import composed
+from tests.interop.onnx_nets import Net
 
 
 @pytest.fixture
@@ -97,3 +100,66 @@ def test_a_ticket_of_a_foreign_checkpoint_from_the_command_line(root: Path, chec
     )
     assert done.returncode == 0, done.stderr
     assert (Path(done.stdout.splitlines()[-1]) / "ticket.safetensors").is_file()
+
+
+@pytest.fixture
+def digits_onnx(tmp_path: Path) -> Path:
+    """The digits network of the fixtures as an ONNX file, its batch norms and a softmax in it."""
+    held = read_arrays(Path(__file__).parents[1] / "fixtures" / "digits_cnn.pth")
+    net = Net((1, 8, 8))
+    weights = {name: net.constant(np.asarray(array), name) for name, array in held.items() if array.ndim}
+
+    def norm(x: str, name: str) -> str:
+        vectors = [weights[f"{name}.{end}"] for end in ("weight", "bias", "running_mean", "running_var")]
+        return net.add("Relu", net.add("BatchNormalization", x, *vectors))
+
+    x = norm(net.add("Conv", "x", weights["conv1.weight"], pads=[1] * 4), "bn1")
+    x = norm(net.add("Conv", x, weights["conv2.weight"], pads=[1] * 4, strides=[2, 2]), "bn2")
+    x = net.add("Flatten", net.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
+    x = net.add("Gemm", x, weights["linear.weight"], weights["linear.bias"], transB=1)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(net.model(net.add("Softmax", x), (10,)).SerializeToString())
+    return path
+
+
+def test_a_file_that_says_its_network_needs_no_spec(root: Path, digits_onnx: Path):
+    program = [sys.executable, "-m", "experiments.ticket", "target=file", f"target.checkpoint={digits_onnx}"]
+    done = subprocess.run(
+        [*program, f"output_dir={digits_onnx.parent}", "data.limit=200"],
+        cwd=root,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Softmax '/Softmax_9' at the end is left out" in done.stdout + done.stderr
+    metrics = json.loads((Path(done.stdout.splitlines()[-1]) / "metrics.json").read_text())
+    assert metrics["target"]["accuracy"] > 0.95
+    assert metrics["ticket"]["agreement"] > 0.95
+
+
+def test_the_network_of_a_file_fits_the_data_or_is_refused(digits_onnx: Path, tmp_path: Path):
+    _, spec, data = composed("target=file", f"target.checkpoint={digits_onnx}")
+    assert (spec.input_shape, spec.output_shape) == (data.shape, (10,))
+    npz = tmp_path / "data.npz"
+    given = ("target=file", "data=npz", f"data.dir={npz}")
+    np.savez(npz, images=np.zeros((12, 8, 8, 1)), labels=np.arange(12) % 8)
+    assert composed(*given, f"target.checkpoint={digits_onnx}")[1].output_shape == (10,)
+    for labels, size, said in (
+        (
+            10,
+            9,
+            r"reads images of shape \(8, 8, 1\), .* those of data=npz have the shape \(9, 9, 1\)",
+        ),
+        (11, 8, r"has outputs of shape \(10,\), and data=npz has 11 classes"),
+    ):
+        np.savez(npz, images=np.zeros((12, size, size, 1)), labels=np.arange(12) % labels)
+        with pytest.raises(ValueError, match=rf"target.checkpoint: {digits_onnx} {said}"):
+            composed(*given, f"target.checkpoint={digits_onnx}")
+    with pytest.raises(ValueError, match="target.checkpoint: name the file of target=file"):
+        composed("target=file")
+    with pytest.raises(ValueError, match="target: key, rename, ignore choose arrays for a spec"):
+        composed("target=file", f"target.checkpoint={digits_onnx}", "target.key=ema")
+    with pytest.raises(ValueError, match=r"target.checkpoint: checkpoint none.onnx is not there"):
+        composed("target=file", "target.checkpoint=none.onnx")

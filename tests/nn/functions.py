@@ -16,6 +16,7 @@ FUNCTIONS = {  # name: function of (x, slope)
     "tanh": lambda x, a: np.tanh(x),
     "sigmoid": lambda x, a: sigmoid(x),
     "gelu": lambda x, a: x * (1 + erf(x / np.sqrt(2))) / 2,
+    "gelu_tanh": lambda x, a: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
     "silu": lambda x, a: x * sigmoid(x),
     "softplus": lambda x, a: np.logaddexp(0, x),
     "elu": lambda x, a: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),

@@ -1,0 +1,167 @@
+"""From values that read each other to slth's layers: one sequence, with blocks where two branches meet."""
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from slth.interop.onnx.elementwise import MOST, recognised
+from slth.interop.onnx.model import Refused
+from slth.interop.onnx.values import Affine, Elementwise, Padding, Softmax, Value
+from slth.nn.layers import Layer
+from slth.types import Shape
+
+DEEPEST = 16
+"""Blocks within blocks."""
+
+
+class Item(NamedTuple):
+    """A layer on its way into a sequence."""
+
+    layer: Layer
+    params: dict[str, np.ndarray]
+    node: str
+    shape: Shape
+    """Of one example of what it reads."""
+
+
+class Scaling(NamedTuple):
+    """An affine map by channel on its way into a sequence."""
+
+    affine: Affine
+    node: str
+    shape: Shape
+
+
+class Block(NamedTuple):
+    """A residual block on its way into a sequence."""
+
+    branch: "Items"
+    skip: "Items"
+
+
+Items: TypeAlias = list[Item | Scaling | Block]
+
+
+def ordered(end: Value) -> list[Value]:
+    """Every value that another one is made of, each after what it reads."""
+    done: dict[Value, None] = {}
+    waiting = [end]
+    while waiting:
+        value = waiting[-1]
+        missing = [one for one in value.reads if one not in done]
+        if missing:
+            waiting += missing
+        else:
+            done[waiting.pop()] = None
+    return list(done)
+
+
+class Nesting:
+    """The values behind a network's output, and through which of them every path goes."""
+
+    def __init__(self, end: Value) -> None:
+        self.above: dict[Value, Value] = {}  # the next value on the way to the input that all paths share
+        self.depth: dict[Value, int] = {}
+        self.used: set[Value] = set()
+        for value in ordered(end):
+            shared = None
+            for one in value.reads:
+                shared = one if shared is None else self.common(shared, one)
+            if shared is not None:
+                self.above[value] = shared
+            self.depth[value] = 0 if shared is None else self.depth[shared] + 1
+
+    def common(self, one: Value, other: Value) -> Value:
+        """The last value that all paths from the input to two values go through."""
+        while one is not other:
+            if self.depth[one] < self.depth[other]:
+                one, other = other, one
+            one = self.above[one]
+        return one
+
+    def items(self, end: Value, start: Value, level: int = 0) -> Items:
+        """The layers that compute a value from another that all its paths go through."""
+        if level > DEEPEST:
+            raise Refused(f"{end.node}: blocks lie deeper than {DEEPEST} within each other")
+        items: Items = []
+        while end is not start:
+            item, end = self._last(end, start, level)
+            items.append(item)
+        return items[::-1]
+
+    def _last(self, end: Value, start: Value, level: int) -> tuple[Item | Scaling | Block, Value]:
+        """The last layer before a value, and what that layer reads."""
+        if end in self.used:
+            raise Refused(f"{end.node}: it is read from two branches that meet in different places")
+        self.used.add(end)
+        match end.operation:
+            case Elementwise():
+                return self._activation(end, start) or self._block(end, level)
+            case Padding():
+                raise Refused(f"{end.node}: only what a convolution or pooling reads may be padded")
+            case Softmax():
+                raise Refused(f"{end.node}: softmax is read at the end of a network only")
+            case None:
+                raise Refused(f"{end.node}: the network's input is read on different paths")
+            case Affine() as affine:
+                return Scaling(affine, end.node, end.reads[0].shape), end.reads[0]
+            case operation:
+                return Item(operation, end.params, end.node, end.reads[0].shape), end.reads[0]
+
+    def _activation(self, end: Value, start: Value) -> tuple[Item | Scaling, Value] | None:
+        """The activation that a group of elementwise nodes is, the largest group first."""
+        roots, root = [], end
+        while root is not start and len(roots) < MOST:
+            root = self.above[root]
+            group = self._between(end, root)
+            if group is None:
+                break
+            roots.append((root, group))
+        for root, group in reversed(roots):
+            found = recognised(lambda x, root=root, group=group: _evaluated(x, root, group))
+            if isinstance(found, Affine):
+                return Scaling(found, end.node, root.shape), root
+            if found is not None:
+                return Item(found, {}, end.node, root.shape), root
+        return None
+
+    def _between(self, end: Value, root: Value) -> list[Value] | None:
+        """The values from a root to another, where all of them are elementwise and few; None else."""
+        done: dict[Value, None] = {root: None}
+        waiting = [end]
+        while waiting:
+            value = waiting[-1]
+            if (not isinstance(value.operation, Elementwise) and value is not root) or len(done) > MOST:
+                return None
+            missing = [one for one in value.reads if one not in done] if value not in done else []
+            if missing:
+                waiting += missing
+            else:
+                done[waiting.pop()] = None
+        return [value for value in done if value is not root]
+
+    def _block(self, end: Value, level: int) -> tuple[Block, Value]:
+        """A sum of two branches."""
+        if not end.node.startswith(("Add ", "Sum ")) or len(end.reads) != 2:
+            raise Refused(f"{end.node}: no activation of slth's table computes it")
+        root = self.above[end]
+        sides = [self.items(one, root, level + 1) for one in end.reads]
+        branch, skip = sides if _weight(sides[0]) >= _weight(sides[1]) else sides[::-1]
+        return Block(branch, skip), root
+
+
+def _weight(items: Items) -> int:
+    """How many layers with parameters a branch has."""
+    return sum(
+        _weight(item.branch) + _weight(item.skip) if isinstance(item, Block) else bool(item.params)
+        for item in items
+        if not isinstance(item, Scaling)
+    )
+
+
+def _evaluated(x: np.ndarray, root: Value, group: list[Value]) -> np.ndarray:
+    values = {root: x}
+    for value in group:
+        assert isinstance(value.operation, Elementwise)
+        values[value] = value.operation.function(*(values[one] for one in value.reads))
+    return values[group[-1]]
