@@ -64,7 +64,8 @@ def _table(layer: Activation) -> tuple[_Levels, _Levels]:
     nodes = np.arange(-EDGE, EDGE + STEP / 2, STEP)
     left, middle, right = (_evaluate(layer, nodes[:-1] + STEP * part, 1) for part in (1e-6, 0.5, 1 - 1e-6))
     flat = (left == right) & (left == middle)
-    pad = 0.0 if flat.all() else 4 * np.abs(middle - (left + right) / 2).max() + 1e-12
+    curved = np.abs(middle - (left + right) / 2) + 1e-6 * np.abs(right - left)  # left and right are inside
+    pad = 0.0 if flat.all() else 4 * curved.max() + 1e-12
     low, high = (f(f(left, right), middle) for f in (np.minimum, np.maximum))
     low, high = np.where(flat, low, low - pad), np.where(flat, high, high + pad)
     tails = [_evaluate(layer, sign * np.array(TAIL), 1) for sign in (-1.0, 1.0)]

@@ -42,6 +42,10 @@ class ActivationInfo(NamedTuple):
     """Whether phi(s x) = s phi(x) for every s > 0."""
     reach: float = math.inf
     """T and r hold for |x| <= reach."""
+    least: float = -math.inf
+    """No value of phi is below it."""
+    most: float = math.inf
+    """No value of phi is above it."""
 
 
 def check_slopes(name: str, mu_plus: float, mu_minus: float, error: float = 0.0) -> None:
@@ -97,7 +101,8 @@ def _leaky_relu(slope: float) -> ActivationInfo:
     def phi(x: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.where(x >= 0, x, slope * x)
 
-    return ActivationInfo(phi, 1.0, slope, 0.0, max(1.0, abs(slope)), _exact, True)
+    least = 0.0 if slope <= 0 else -math.inf
+    return ActivationInfo(phi, 1.0, slope, 0.0, max(1.0, abs(slope)), _exact, True, least=least)
 
 
 def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -123,23 +128,35 @@ def constant_row(info: ActivationInfo) -> Callable[[float], ActivationInfo]:
 
 
 def _row(
-    phi: Elementwise, mu_plus: float, mu_minus: float, offset: float, lipschitz: float, remainder: Bound
+    phi: Elementwise,
+    mu_plus: float,
+    mu_minus: float,
+    offset: float,
+    lipschitz: float,
+    remainder: Bound,
+    least: float = -math.inf,
+    most: float = math.inf,
 ) -> Callable[[float], ActivationInfo]:
     """A row; what is exactly its two lines through 0 is homogeneous."""
     homogeneous = remainder is _exact and offset == 0
-    return constant_row(ActivationInfo(phi, mu_plus, mu_minus, offset, lipschitz, remainder, homogeneous))
+    facts = phi, mu_plus, mu_minus, offset, lipschitz, remainder, homogeneous
+    return constant_row(ActivationInfo(*facts, least=least, most=most))
 
 
-# phi, mu+, mu-, d, T, r. Where the distance from the two lines grows with |x| on both sides, r is that
-# distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish phi'(1.49057...),
-# of GELU by tanh phi'(1.41850...).
+# phi, mu+, mu-, d, T, r, least and largest value. Where the distance from the two lines grows with |x| on
+# both sides, r is that distance. T of GELU is phi'(sqrt 2); of SiLU 1/2 + x/4 at x tanh(x/2) = 2; of Mish
+# phi'(1.49057...), of GELU by tanh phi'(1.41850...).
 ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
-    "relu": _row(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact),
+    "relu": _row(jax.nn.relu, 1.0, 0.0, 0.0, 1.0, _exact, 0.0),
     "leaky_relu": _leaky_relu,
-    "tanh": _row(jnp.tanh, 1.0, 1.0, 0.0, 1.0, _bound(lambda u: u**3 / 3, lambda u: u - math.tanh(u))),
+    "relu6": _row(jax.nn.relu6, 1.0, 0.0, 0.0, 1.0, lambda u: max(u - 6.0, 0.0), 0.0, 6.0),
+    "tanh": _row(
+        *(jnp.tanh, 1.0, 1.0, 0.0, 1.0),
+        *(_bound(lambda u: u**3 / 3, lambda u: u - math.tanh(u)), -1.0, 1.0),
+    ),
     "sigmoid": _row(
         *(jax.nn.sigmoid, 0.25, 0.25, 0.5, 0.25),
-        _bound(lambda u: u**3 / 48, lambda u: u / 4 - math.tanh(u / 2) / 2),
+        *(_bound(lambda u: u**3 / 48, lambda u: u / 4 - math.tanh(u / 2) / 2), 0.0, 1.0),
     ),
     "gelu": _row(
         *(_gelu, 0.5, 0.5, 0.0, (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)),
@@ -158,14 +175,18 @@ ACTIVATIONS: dict[str, Callable[[float], ActivationInfo]] = {
     ),
     "softplus": _row(
         *(jax.nn.softplus, 0.5, 0.5, math.log(2), 1.0),
-        _bound(lambda u: u**2 / 8, lambda u: _log_cosh(u / 2)),
+        *(_bound(lambda u: u**2 / 8, lambda u: _log_cosh(u / 2)), 0.0),
     ),
-    "elu": _row(jax.nn.elu, 1.0, 1.0, 0.0, 1.0, _bound(lambda u: u**2 / 2, _exponential_branch)),
+    "elu": _row(jax.nn.elu, 1.0, 1.0, 0.0, 1.0, _bound(lambda u: u**2 / 2, _exponential_branch), -1.0),
     "selu": _row(
         *(jax.nn.selu, _SELU_SCALE, _SELU, 0.0, _SELU),
-        _bound(lambda u: _SELU * u**2 / 2, lambda u: _SELU * _exponential_branch(u)),
+        *(_bound(lambda u: _SELU * u**2 / 2, lambda u: _SELU * _exponential_branch(u)), -_SELU),
     ),
-    "hard_tanh": _row(jax.nn.hard_tanh, 1.0, 1.0, 0.0, 1.0, lambda u: max(u - 1.0, 0.0)),
+    "hard_tanh": _row(jax.nn.hard_tanh, 1.0, 1.0, 0.0, 1.0, lambda u: max(u - 1.0, 0.0), -1.0, 1.0),
+    "hard_sigmoid": _row(
+        jax.nn.hard_sigmoid, 1 / 6, 1 / 6, 0.5, 1 / 6, lambda u: max(u - 3.0, 0.0) / 6, 0.0, 1.0
+    ),
+    "hard_swish": _row(jax.nn.hard_swish, 0.5, 0.5, 0.0, 1.5, lambda u: u * min(u, 3.0) / 6, -0.375),
     "mish": _row(
         *(jax.nn.mish, 0.6, 0.6, 0.0, 1.0884981612517287),
         _bound(lambda u: 0.3215 * u**2, _mish_distance),

@@ -247,11 +247,10 @@ def behind(network: Network, value: int) -> Behind:
 
 def is_nonnegative(network: Network, value: int) -> bool:
     """Whether no number of a value can be below 0, whatever the network reads: the last activation before it
-    is a ReLU, or another that is positively homogeneous and has no negative value."""
+    is a ReLU, or another that has no negative value."""
     for layer in reversed(behind(network, value).layers):
         if isinstance(layer, Activation):
-            info = activation_info(layer.kind, layer.slope)
-            return info.homogeneous and info.mu_plus >= 0 >= info.mu_minus
+            return activation_info(layer.kind, layer.slope).least >= 0
     return False
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slth.nn.activations import activation_info
 from slth.nn.graph import Sum, by_layer, graph
 from slth.nn.layers import Activation
 from slth.nn.network import Network
@@ -17,8 +18,6 @@ from slth.types import Params
 
 MARGIN = 1.25
 """Room above the largest input seen."""
-LARGEST = {"sigmoid": 1.0, "tanh": 1.0, "hard_tanh": 1.0}
-"""Largest |phi| of the bounded activations."""
 
 
 class Range(NamedTuple):
@@ -56,6 +55,7 @@ def input_ranges(
             x, bound = values[step.value]
             y = step.layer.apply(layers.get(step.path, {}), x)
             if isinstance(step.layer, Activation):
-                bound = LARGEST.get(step.layer.kind, math.inf)
+                info = activation_info(step.layer.kind, step.layer.slope)
+                bound = max(-info.least, info.most)
         values.append((y, bound))
     return found

@@ -63,3 +63,21 @@ def test_stable_pieces_are_exact():
     least, most = slopes(layer, low, high)
     assert least.tolist() == [0.3, 1.0, 0.3]
     assert most.tolist() == [0.3, 1.0, 1.0]
+
+
+def test_slopes_of_a_parabola_reach_to_the_ends_of_its_cells():
+    layer = Activation("hard_swish")
+    low, high = np.arange(-700, 700) / 256, np.arange(-690, 710) / 256  # phi' = (2 x + 3) / 6
+    least, most = slopes(layer, low, high)
+    assert (least <= (2 * low + 3) / 6).all()
+    assert (most >= (2 * high + 3) / 6).all()
+    assert (most - least <= (high - low + 1 / 256) / 3 + 1e-8).all(), "an upper end on a node: one cell more"
+
+
+def test_a_relu6_is_exact_on_each_of_its_three_pieces():
+    layer = Activation("relu6")
+    low, high = np.array([-2.0, 0.0, 6.0, 5.0, -1.0]), np.array([-0.1, 5.9, 90.0, 7.0, 7.0])
+    least, most = slopes(layer, low, high)
+    assert (least.tolist(), most.tolist()) == ([0, 1, 0, 0, 0], [0, 1, 0, 1, 1])
+    below, above = reach(layer, low, high)
+    np.testing.assert_allclose([below, above], [[0, 0, 6, 5, 0], [0, 5.9, 6, 6, 6]], atol=1e-13)

@@ -16,6 +16,13 @@ from tests.coding.rounded_case import Case
 RELU = nn.Activation("relu")
 NETWORKS = {
     "dense": nn.Network((6,), (nn.Dense("a", 5), RELU, nn.Dense("b", 4), RELU, nn.Dense("c", 3))),
+    "clipped": nn.Network(
+        (6,),
+        (
+            *(nn.Dense("a", 5), nn.Activation("relu6"), nn.Dense("b", 4), nn.Activation("hard_swish")),
+            *(nn.Dense("c", 4), nn.Activation("hard_sigmoid"), nn.Dense("d", 3)),
+        ),
+    ),
     "conv": nn.Network(
         (9, 9, 2),
         (
@@ -30,6 +37,7 @@ SLOW = pytest.mark.slow
 CASES = {
     "dense, biases of its own": ("dense", {"own_biases": True, "constants": 9}, Robust()),
     "dense, uniform": ("dense", {"init": "uniform", "biases": "zero"}, Robust()),
+    "clipped": ("clipped", {}, Robust()),
     "conv": pytest.param("conv", {}, Robust(), marks=SLOW),
     "conv, 2L": ("conv", {"depth": "2L"}, Robust()),
     "conv, 2L, positive": ("conv", {"depth": "2L", "univariate_signs": "positive"}, Robust()),

@@ -130,6 +130,9 @@ def _apply(layer: dict, path: str, x: np.ndarray, parameter: Callable) -> np.nda
         return np.maximum(x, 0)
     if kind == "Activation" and layer["kind"] == "leaky_relu":
         return np.where(x < 0, layer["slope"] * x, x)
+    if kind == "Activation" and layer["kind"] in ("relu6", "hard_sigmoid", "hard_swish"):
+        clipped = np.clip(x if layer["kind"] == "relu6" else x + 3, 0, 6)
+        return {"relu6": clipped, "hard_sigmoid": clipped / 6, "hard_swish": x * clipped / 6}[layer["kind"]]
     if kind == "Pool" and layer["kind"] == "max" and not layer["incomplete"] and not np.any(layer["padding"]):
         return np.max(_windows(x, layer["window"], layer["stride"], [1] * len(layer["window"])), axis=0)
     if kind == "GlobalMean":

@@ -57,9 +57,11 @@ def error_of(target, source, made, x):
 
 
 # Seen on these inputs: at most 0.0018 where the first activation is piecewise linear, so that univariate
-# channels are exact; 0.042 (SELU, whose two slopes at 0 differ) where they miss up to a thousandth of their
-# value and no channel around them can be scaled to fit. A scale that is wrong for a pair gives 0.2 and more.
-EXACT, SMOOTH = 0.004, 0.06
+# channels are exact; 0.062 (hard swish) where they miss up to a thousandth of their value and no channel
+# around them can be scaled to fit. Without biases that is 0.004: behind a small alpha the products of
+# constants and weights are large, and a bias is left once it is within the tolerance. A scale that is wrong
+# for a pair gives 0.2 and more.
+EXACT, SMOOTH = 0.004, 0.08
 # Every activation meets two others in front of it and two behind; all other pairs are among the slow tests.
 QUICK = {(KINDS[i], KINDS[(i + shift) % len(KINDS)]) for i in range(len(KINDS)) for shift in (1, 5)}
 
@@ -72,7 +74,7 @@ def test_a_ticket_of_every_pair_computes_its_target_on_other_inputs(first, secon
     target = Target(*target_of(dense(first, second)))
     source = Source.of(target, copies=15)
     made = construct(target, source, Robust(), images(target.network, 64))
-    exact = first in ("relu", "leaky_relu", "hard_tanh", "identity")
+    exact = first in ("relu", "leaky_relu", "relu6", "hard_tanh", "identity")
     assert error_of(target, source, made, images(target.network, 256, seed=7)) < (EXACT if exact else SMOOTH)
 
 

@@ -540,9 +540,9 @@ TARGETS = {
     ),
     "an unknown activation": (
         lambda: Activation("swoosh"),
-        "activation 'swoosh' is unknown: choose one of relu, leaky_relu, tanh, sigmoid, gelu, "
-        "gelu_tanh, silu, softplus, elu, selu, hard_tanh, mish, identity, or make it known with "
-        "slth.nn.register_activation",
+        "activation 'swoosh' is unknown: choose one of relu, leaky_relu, relu6, tanh, sigmoid, "
+        "gelu, gelu_tanh, silu, softplus, elu, selu, hard_tanh, hard_sigmoid, hard_swish, mish, identity, or "
+        "make it known with slth.nn.register_activation",
     ),
     "a file's spec a word": (
         lambda: slth.load("net.npz", "digits_cnn"),

@@ -22,6 +22,9 @@ FUNCTIONS = {  # name: function of (x, slope)
     "elu": lambda x, a: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "selu": lambda x, a: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
     "hard_tanh": lambda x, a: np.clip(x, -1, 1),
+    "relu6": lambda x, a: np.clip(x, 0, 6),
+    "hard_swish": lambda x, a: x * np.clip(x + 3, 0, 6) / 6,
+    "hard_sigmoid": lambda x, a: np.clip(x / 6 + 0.5, 0, 1),
     "mish": lambda x, a: x * np.tanh(np.logaddexp(0, x)),
     "identity": lambda x, a: x,
 }

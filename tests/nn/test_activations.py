@@ -14,7 +14,7 @@ from tests.nn.functions import FUNCTIONS, phi
 
 SLOPES = {"leaky_relu": (0.01, 0.3, -0.5, 2.0)}
 ROWS = [(name, slope) for name in ACTIVATIONS for slope in SLOPES.get(name, (0.01,))]
-GRID = np.concatenate([-np.logspace(2, -6, 400), [0.0], np.logspace(-6, 2, 400)])
+GRID = np.unique([*-np.logspace(2, -6, 400), 0.0, *np.logspace(-6, 2, 400), *np.linspace(-7, 7, 14_001)])
 every_row = pytest.mark.parametrize("name, slope", ROWS, ids=[f"{n}-{s}" for n, s in ROWS])
 
 
@@ -78,6 +78,16 @@ def test_bounds_hold_everywhere(u: float, share: float, slope: float):
 
 
 @every_row
+def test_no_value_leaves_the_range(name: str, slope: float):
+    info, values = activation_info(name, slope), phi(name, slope, GRID)
+    assert info.least - 1e-12 <= values.min()
+    assert values.max() <= info.most + 1e-12
+    # Where a bound is named it is the best one, a limit or a value that is taken.
+    assert not np.isfinite(info.least) or values.min() == pytest.approx(info.least, abs=1e-3)
+    assert not np.isfinite(info.most) or values.max() == pytest.approx(info.most, abs=1e-3)
+
+
+@every_row
 def test_the_remainder_grows_and_starts_at_zero(name: str, slope: float):
     info = activation_info(name, slope)
     values = [info.remainder(float(u)) for u in (0.0, *np.geomspace(1e-9, 1e3, 300))]
@@ -89,9 +99,10 @@ def test_the_remainder_grows_and_starts_at_zero(name: str, slope: float):
 
 @every_row
 def test_the_least_lipschitz_constant_is_reached_in_the_limit(name: str, slope: float):
-    # phi' by central differences of float64, far enough out for those whose slope only tends to T.
+    # phi' by differences of float64 to both sides, far enough out for those whose slope only tends to T.
     x, h = np.linspace(-20, 20, 80_001), 1e-6
-    slopes = np.abs(phi(name, slope, x + h) - phi(name, slope, x - h)) / (2 * h)
+    sides = [phi(name, slope, x + step) - phi(name, slope, x) for step in (h, -h)]
+    slopes = np.abs(sides) / h
     info = activation_info(name, slope)
     one_sided = max(abs(info.mu_plus), abs(info.mu_minus))
     assert max(slopes.max(), one_sided) == pytest.approx(info.lipschitz, rel=1e-6)
