@@ -7,7 +7,7 @@ made.ticket.save("net.ticket")
 outputs = slth.Ticket.load("net.ticket")(images)
 """
 
-from slth import compact, evaluate, interop, nn, subset_sum, ticket
+from slth import compact, evaluate, export, interop, nn, subset_sum, ticket
 from slth.certificate import ball, box, certify, examples
 from slth.construction import (
     Best,
@@ -45,6 +45,7 @@ __all__ = [
     "construct",
     "evaluate",
     "examples",
+    "export",
     "interop",
     "load",
     "nn",

@@ -136,12 +136,12 @@ def _msgpack(path: Path) -> Mapping[str, Any]:
     return tree
 
 
-def _optional(name: str, path: Path, package: str) -> ModuleType:
+def optional(name: str, what: str, package: str) -> ModuleType:
     """A library that only some files need; it is not loaded before."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f'checkpoint {path} needs {name} to be read: pip install "{package}"') from error
+        raise ValueError(f'{what} needs {name}: pip install "{package}"') from error
 
 
 def _hdf5(path: Path) -> Mapping[str, Any]:
@@ -154,7 +154,7 @@ def _keras(path: Path) -> Mapping[str, Any]:
 
 
 def _hdf5_arrays(path: Path, file: Any) -> dict[str, Any]:
-    h5py = _optional("h5py", path, "slth[keras]")
+    h5py = optional("h5py", f"checkpoint {path}", "slth[keras]")
     arrays = {}
 
     def keep(name: str, entry: Any) -> None:
@@ -175,7 +175,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
         kind = "a SavedModel of TensorFlow" if (path / "saved_model.pb").exists() else "a folder"
         raise ValueError(f"checkpoint {path} is {kind}, and only orbax's folders are read: name a file in it")
     inner = path / "default" if (path / "default").is_dir() else path
-    orbax = _optional("orbax.checkpoint", path, "orbax-checkpoint")
+    orbax = optional("orbax.checkpoint", f"checkpoint {path}", "orbax-checkpoint")
     try:
         with warnings.catch_warnings(action="ignore"):  # of shardings, which arrays in memory have none of
             tree = orbax.PyTreeCheckpointer().restore(inner.resolve())
