@@ -20,6 +20,7 @@ from slth.construction import (
     Solver,
     construct,
 )
+from slth.interop import from_jax
 from slth.interop import load_target as load
 from slth.refinement import refine
 from slth.source import Source
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate",
     "examples",
     "export",
+    "from_jax",
     "interop",
     "load",
     "nn",
