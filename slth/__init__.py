@@ -7,7 +7,7 @@ made.ticket.save("net.ticket")
 outputs = slth.Ticket.load("net.ticket")(images)
 """
 
-from slth import compact, evaluate, interop, nn, subset_sum, ticket
+from slth import compact, evaluate, export, interop, nn, subset_sum, ticket
 from slth.certificate import ball, box, certify, examples
 from slth.construction import (
     Best,
@@ -20,6 +20,7 @@ from slth.construction import (
     Solver,
     construct,
 )
+from slth.interop import from_jax
 from slth.interop import load_target as load
 from slth.refinement import refine
 from slth.source import Source
@@ -45,6 +46,8 @@ __all__ = [
     "construct",
     "evaluate",
     "examples",
+    "export",
+    "from_jax",
     "interop",
     "load",
     "nn",

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from slth.construction.prune import Channels, made_values, needed
 from slth.nn.graph import Sum, by_layer, graph, nested, value_shapes
 from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
+from slth.nn.prune import Channels, made_values, needed
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.types import AnyArray, Mask, Params, Shape
 

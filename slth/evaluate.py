@@ -39,7 +39,7 @@ class Copies(NamedTuple):
     columns: Mapping[str, Int[np.ndarray, "cout copies"]]
     """Source channels of the copies of each linear layer's outputs (`slth.construct`)."""
     reads: Mapping[str, Bool[np.ndarray, " channels"]]
-    """Which source channels are read by what follows (`slth.construction.prune.read_channels`)."""
+    """Which source channels are read by what follows (`slth.nn.prune.read_channels`)."""
 
 
 class LayerError(NamedTuple):

@@ -29,10 +29,10 @@ from jaxtyping import Array, Float, Int
 from slth import nn
 from slth.compact import Thinned, thinned
 from slth.construction import Construction
-from slth.construction.prune import prune
 from slth.nn.forward import in_batches
 from slth.nn.graph import by_layer, nested
 from slth.nn.network import Network
+from slth.nn.prune import prune
 from slth.precision import in_32_bits
 from slth.source import parameter
 from slth.target import check_images, checked_integer, checked_positive, checked_word

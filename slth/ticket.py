@@ -28,6 +28,8 @@ from jaxtyping import Bool, Float, Float32, Shaped
 from slth import coding, nn
 from slth.coding.dealing import Candidates
 from slth.coding.rounded import LARGEST_STEP
+from slth.compact import compact
+from slth.export import Exported, export_network
 from slth.interop.files import write_whole
 from slth.nn import parameter_shapes
 from slth.nn.graph import flattened_kernels, named_layers
@@ -181,6 +183,22 @@ class Ticket:
     def save(self, path: str | Path) -> None:
         """Write the ticket's file, whole or not at all; equal tickets give equal bytes."""
         save(path, self)
+
+    def export(self, path: str | Path, *, like: str | None = None) -> Exported:
+        """Write what is left of the ticket for other programs: ONNX, or PyTorch's arrays and a module.
+
+        The file holds the compact network (`slth.compact.compact`), float32 weights with their zeros: it is
+        larger than the ticket's own file, and it needs neither slth nor the source.
+
+        Args:
+          path: ends in ``.onnx``, or in ``.safetensors`` with ``like="pytorch"``.
+        Returns: the files and their sizes.
+        Raises: ValueError as `slth.export.export_network`.
+        """
+        small = compact(self.source.network, self.params, self.mask)
+        seed, kept = self.source.seed, self.nonzero
+        about = f"a strong lottery ticket, {kept:,} of {self.parameters:,} random weights of seed {seed}"
+        return export_network(path, *small, self.factor, like=like, about=about)
 
     @classmethod
     def load(cls, path: str | Path, *, check_source: bool = True) -> "Ticket":

@@ -36,6 +36,11 @@ HEAVY = (
     "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold[another in the block",
     "certificate/test_prove.py::test_no_input_exceeds_the_bound[5",
     "experiments/test_sweeps.py::test_depth_has_the_errors_of_every_layer",
+    *(
+        f"export/test_export.py::test_a_ticket_as_{form}[{name}"
+        for form in ("onnx", "a_module_of_pytorch")
+        for name in ("plain, hwc", "one axis", "projection, random", "sigmoid")
+    ),
     "nn/test_fold.py::test_folding_changes_no_output[projection]",
     "construction/test_fold.py::test_compensated_tickets_of_residual_networks_are_near",
     "construction/test_fold.py::test_many_copies_leave_a_small_error[strided]",
@@ -56,7 +61,7 @@ HEAVY = (
     "construction/test_univariate.py::test_rows_compensate_about_means_with_biases_of_every_layer",
     "construction/test_mixed_activations.py::test_other_mixtures_compute_their_targets[inside",
     "construction/test_mixed_activations.py::test_other_mixtures_compute_their_targets[pooling",
-    "construction/test_prune.py::test_pruning_keeps_the_outputs_and_only_what_they_depend_on[0.15",
+    "nn/test_prune.py::test_pruning_keeps_the_outputs_and_only_what_they_depend_on[0.15",
     "construction/test_resume.py::test_nodes_of_another_construction_are_not_taken_over[fewer images]",
     *(
         f"construction/test_stored_tickets.py::test_the_bits_of_a_ticket_do_not_change[{name}"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from slth import Best, Smallest, Source, Target, construct, nn
 from slth.compact import compact
-from slth.construction.prune import count_channels, needed, prune
 from slth.interop import load_checkpoint, load_network, save_network
 from slth.nn.graph import Sum, graph
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.prune import count_channels, needed, prune
 from slth.source import parameters, source_network
 from tests.construction.nets import PAD, PLAIN, RELU, RESIDUAL, images, source_of, target_of
 from tests.construction.reference import leaves, masked, run

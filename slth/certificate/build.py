@@ -15,11 +15,11 @@ from slth.certificate.slopes import ROUNDING, evaluate, info_of
 from slth.certificate.steps import Apply, Fixed, Map, Sum, applied, lower, summed
 from slth.construction import Construction
 from slth.construction.balance import skip_kernel
-from slth.construction.prune import read_channels
 from slth.nn import by_layer
 from slth.nn.graph import graph, is_nonnegative, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
+from slth.nn.prune import read_channels
 from slth.source.layout import terms_of
 from slth.types import Params, Shape
 

@@ -4,11 +4,11 @@ from slth.construction.balance import balance
 from slth.construction.compensated import Compensated
 from slth.construction.fold import Construction, construct, finish, nodes_of
 from slth.construction.plan import Plan, plan_of
-from slth.construction.prune import prune
 from slth.construction.realise import LayerRecord, Node
 from slth.construction.rounded import Rounded
 from slth.construction.solvers import Best, Robust, Single, Smallest, Solver
 from slth.construction.state import Stats
+from slth.nn.prune import prune
 
 __all__ = [
     "Best",

@@ -19,13 +19,13 @@ from slth import ticket as ticket_of
 from slth.construction.checks import check_folder
 from slth.construction.fit import UNPREDICTED, Fit
 from slth.construction.plan import Plan, plan_of
-from slth.construction.prune import prune, read_channels
 from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_node
 from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
 from slth.nn.forward import parameter_shapes
 from slth.nn.graph import Sum, graph, last_reads
+from slth.nn.prune import prune, read_channels
 from slth.precision import in_32_bits
 from slth.source import Source
 from slth.target import Target

@@ -8,6 +8,7 @@ from slth.interop.files import (
     save_checkpoint,
     save_network,
 )
+from slth.interop.jaxpr import from_jax
 from slth.interop.names import CheckpointMismatch, fit
 from slth.interop.pickles import UnsafePickle
 from slth.interop.pytorch import read_pytorch
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointMismatch",
     "UnsafePickle",
     "fit",
+    "from_jax",
     "load_checkpoint",
     "load_network",
     "load_target",

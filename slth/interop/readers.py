@@ -148,7 +148,7 @@ def _keras(path: Path) -> Mapping[str, Any]:
 
 
 def _hdf5_arrays(path: Path, file: Any) -> dict[str, Any]:
-    h5py = optional("h5py", path, "slth[keras]")
+    h5py = optional("h5py", f"checkpoint {path}", "slth[keras]")
     arrays = {}
 
     def keep(name: str, entry: Any) -> None:
@@ -169,7 +169,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
         kind = "a SavedModel of TensorFlow" if (path / "saved_model.pb").exists() else "a folder"
         raise ValueError(f"checkpoint {path} is {kind}, and only orbax's folders are read: name a file in it")
     inner = path / "default" if (path / "default").is_dir() else path
-    orbax = optional("orbax.checkpoint", path, "orbax-checkpoint")
+    orbax = optional("orbax.checkpoint", f"checkpoint {path}", "orbax-checkpoint")
     try:
         with warnings.catch_warnings(action="ignore"):  # of shardings, which arrays in memory have none of
             tree = orbax.PyTreeCheckpointer().restore(inner.resolve())

@@ -7,7 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from slth.nn.spec import Stateless, check_positive, positions
 from slth.types import Batch, Pairs, Params, Shape, Values
@@ -50,7 +50,8 @@ class Pool(Stateless):
         if any(max(pad) >= size for pad, size in zip(self.padding, self.window, strict=True)):
             raise ValueError(f"pooling: padding {self.padding} must be smaller than the window {self.window}")
 
-    def _full_padding(self, shape: Shape) -> Pairs:
+    def full_padding(self, shape: Shape) -> Pairs:
+        """Padding of an input of this shape with which every window is complete."""
         if not self.incomplete:
             return self.padding
         pairs = []
@@ -66,7 +67,7 @@ class Pool(Stateless):
         if len(shape) != len(self.window) + 1:
             raise ValueError(f"{self.kind} pooling over {self.window} cannot read an input of shape {shape}")
         no_dilation = (1,) * len(self.window)
-        out = positions(shape[:-1], self.window, self.stride, self._full_padding(shape), no_dilation)
+        out = positions(shape[:-1], self.window, self.stride, self.full_padding(shape), no_dilation)
         if min(out) < 1:
             raise ValueError(f"{self.kind} pooling: window {self.window} is larger than its input {shape}")
         return (*out, shape[-1])
@@ -74,15 +75,20 @@ class Pool(Stateless):
     def apply(self, params: Params, x: Batch) -> Values:
         """The pooled batch."""
         window, stride = (1, *self.window, 1), (1, *self.stride, 1)
-        padding = ((0, 0), *self._full_padding(x.shape[1:]), (0, 0))
+        padding = ((0, 0), *self.full_padding(x.shape[1:]), (0, 0))
         if self.kind == "max":
             return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, padding)
         total = lax.reduce_window(x, 0.0, lax.add, window, stride, padding)
+        return total / self.divisors(x.shape[1:]).astype(x.dtype)
+
+    def divisors(self, shape: Shape) -> Float[Array, "1 *out 1"]:
+        """For an input of this shape, what a mean divides the sum of each window by."""
+        entries = jnp.ones((1, *shape[:-1], 1))
         own = ((0, 0), *self.padding, (0, 0))
-        entries = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
         entries = jnp.pad(entries, own, constant_values=float(self.count_padding))
-        rest = tuple((0, full - after) for (_, full), (_, after) in zip(padding, own, strict=True))
-        return total / lax.reduce_window(entries, 0.0, lax.add, window, stride, rest)
+        full = ((0, 0), *self.full_padding(shape), (0, 0))
+        rest = tuple((0, after - within) for (_, after), (_, within) in zip(full, own, strict=True))
+        return lax.reduce_window(entries, 0.0, lax.add, (1, *self.window, 1), (1, *self.stride, 1), rest)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from slth import nn
 from slth.certificate.statistics import clopper_pearson
 from slth.construction import Construction, Solver
-from slth.construction.prune import count_channels
 from slth.evaluate import Comparison
 from slth.nn.graph import Sum, activations, graph
 from slth.nn.network import Network
+from slth.nn.prune import count_channels
 from slth.report.tables import stats_fields
 from slth.source import present
 from slth.ticket import Ticket

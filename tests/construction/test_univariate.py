@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from slth import Compensated, Robust, Source, Target, construct, nn
-from slth.construction.prune import read_channels
 from slth.nn.activations import ACTIVATIONS, activation_info
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten
+from slth.nn.prune import read_channels
 from slth.source import layer_scale, parameters, source_network
 from slth.source.scales import alpha_factors
 from tests.construction.nets import images, target_of

@@ -12,7 +12,7 @@ import pytest
 
 from experiments import ticket as experiment
 from slth import Ticket, nn
-from slth.construction.prune import count_channels
+from slth.nn.prune import count_channels
 
 SMALL = (
     "data.limit=60",

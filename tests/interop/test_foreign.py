@@ -310,7 +310,7 @@ def test_arrays_of_keras_are_read_by_name(file: str, rename):
 
 def test_without_h5py_a_keras_file_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(ValueError, match=r'needs h5py to be read: pip install "slth\[keras\]"'):
+    with pytest.raises(ValueError, match=r'needs h5py: pip install "slth\[keras\]"'):
         read_arrays(FIXTURES / "foreign_keras.h5")
 
 

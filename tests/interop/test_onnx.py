@@ -185,7 +185,7 @@ def test_tensors_in_files_beside_are_read_and_no_others(tmp_path: Path):
 def test_without_the_package_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = saved(NETS["audio"][1](), tmp_path)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ValueError, match=r'needs onnx to be read: pip install "slth\[onnx\]"'):
+    with pytest.raises(ValueError, match=r'needs onnx: pip install "slth\[onnx\]"'):
         slth.load(path)
 
 

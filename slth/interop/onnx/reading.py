@@ -20,7 +20,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 def parsed(path: Path) -> Any:
     """The ModelProto of a file."""
-    onnx: ModuleType = optional("onnx", path, "slth[onnx]")
+    onnx: ModuleType = optional("onnx", f"checkpoint {path}", "slth[onnx]")
     size = path.stat().st_size
     if size >= MOST_BYTES:
         raise Refused(f"it has {size} bytes, and no ONNX file has {MOST_BYTES} or more")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from slth import nn
-from slth.construction.prune import read_channels
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
+from slth.nn.prune import read_channels
 
 SKIP = (Subsample((2,), (1, -1, 3, 0)),)
 BLOCK = Residual("block", (Conv("a", 3, (1,), (2,)), Activation("tanh"), Conv("b", 4, (1,))), SKIP)

@@ -6,10 +6,10 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from slth import nn
-from slth.construction.prune import prune, read_channels
 from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.prune import prune, read_channels
 from slth.source import source_network
 from tests.construction.nets import PLAIN, RELU, images
 from tests.construction.reference import leaves, masked

@@ -1,0 +1,66 @@
+"""Sizes and speed of exported networks: ``python -m benchmarks.export [SETTING=VALUE ...]``.
+
+Settings are those of `experiments.ticket`. Three networks are written as ONNX and run by onnxruntime on one
+thread of a CPU: the target, the whole masked source (the wide ticket) and the compact ticket. A line says
+what each holds; ratios are to the target. Milliseconds are those of one image alone, and those for each image
+of a batch of 64: medians of the runs that go into two seconds.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from benchmarks.built import built
+from slth.export import export_network
+
+BATCH = 64
+SECONDS = 2.0
+
+
+def milliseconds(file: Path, images: np.ndarray) -> float:
+    """Median time of a run on one thread, divided by the number of images."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session.run(None, {"images": images})
+    seconds = []
+    while sum(seconds) < SECONDS or len(seconds) < 5:
+        begun = time.perf_counter()
+        session.run(None, {"images": images})
+        seconds.append(time.perf_counter() - begun)
+    return 1e3 * statistics.median(seconds) / len(images)
+
+
+def main() -> None:
+    """The table, for the settings of the command line."""
+    _, data, made = built(sys.argv[1:])
+    ticket = made.ticket
+    x = np.moveaxis(np.asarray(data.test_images[:BATCH], np.float32), -1, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{name}.onnx" for name in ("target", "wide ticket", "compact ticket")]
+        target, source = made.target, ticket.source
+        sizes = [
+            export_network(files[0], target.network, target.params),
+            export_network(files[1], source.network, ticket.params, ticket.factor),
+            ticket.export(files[2]),
+        ]
+        times = [(milliseconds(file, x[:1]), milliseconds(file, x)) for file in files]
+    print("ticket's own file:", f"{len(ticket.content) / 1e6:.3f} MB")
+    heads = ("ONNX", "MB", "ratio", "weights", "not 0", "ms, 1 image", "ratio", f"ms, of {BATCH}", "ratio")
+    print(f"{heads[0]:<16}" + "".join(f"{head:>13}" for head in heads[1:]))
+    for file, size, (one, many) in zip(files, sizes, times, strict=True):
+        cells = (
+            *(f"{size.bytes / 1e6:.3f}", f"{size.bytes / sizes[0].bytes:.2f}"),
+            *(f"{size.parameters:,}", f"{size.nonzero:,}"),
+            *(f"{one:.3f}", f"{one / times[0][0]:.2f}", f"{many:.4f}", f"{many / times[0][1]:.2f}"),
+        )
+        print(f"{file.stem:<16}" + "".join(f"{cell:>13}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()
