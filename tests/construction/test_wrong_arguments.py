@@ -554,8 +554,8 @@ TARGETS = {
     ),
     "a file of another kind": (
         lambda: slth.load(__file__, NETWORK),
-        "checkpoint {FILE} is of no kind that is read, PyTorch, safetensors, .npz, flax's .msgpack or HDF5: "
-        """it begins with b'\"\"\"Wrong'""",
+        "checkpoint {FILE} is of no kind that is read, PyTorch, safetensors, .npz, flax's .msgpack, "
+        """HDF5 or ONNX: it begins with b'\"\"\"Wrong'""",
     ),
 }
 COVERED = {

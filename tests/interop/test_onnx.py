@@ -363,3 +363,31 @@ def test_damaged_files_are_refused_or_load(tmp_path: Path):
     said = damage(tmp_path, range(120))
     assert said["loaded"] + said["refused"] == 120
     assert min(said.values()) > 10
+
+
+PYTORCH = (
+    *("AvgPool1d", "AvgPool1d_stride", "AvgPool2d", "AvgPool2d_stride", "BatchNorm1d_3d_input_eval"),
+    *(
+        "BatchNorm2d_eval",
+        "Conv1d",
+        "Conv1d_dilated",
+        "Conv1d_pad2",
+        "Conv1d_stride",
+        "Conv2d",
+        "Conv2d_dilated",
+    ),
+    *("Conv2d_no_bias", "Conv2d_padding", "Conv2d_strided", "LeakyReLU", "Linear", "Linear_no_bias"),
+    *("MaxPool1d", "MaxPool1d_stride", "MaxPool2d", "PReLU_2d", "SELU", "Softplus", "Tanh"),
+)
+"""Files of PyTorch's exporter, with outputs of PyTorch, that the onnx package carries for tests."""
+
+
+@pytest.mark.parametrize("name", PYTORCH)
+def test_a_module_that_pytorch_exported_computes_what_it_did(name: str):
+    folder = Path(onnx.__file__).parent / "backend/test/data/pytorch-converted" / f"test_{name}"
+    if not folder.is_dir():
+        pytest.skip("this version of the onnx package has no such file")
+    ends = (folder / f"test_data_set_0/{end}_0.pb" for end in ("input", "output"))
+    x, wanted = (numpy_helper.to_array(onnx.load_tensor(end)) for end in ends)
+    found = slth.load(folder / "model.onnx")(np.moveaxis(x, 1, -1))
+    np.testing.assert_allclose(np.moveaxis(found, -1, 1), wanted, atol=2e-6)
