@@ -152,7 +152,8 @@ def thinned(network: Network, mask: Mask) -> Thinned:
         """The sides of a block with its skip's channels brought to those that its sum has."""
         step = graph(network)[value - 1]
         assert isinstance(step, Sum)
-        for skip, side in zip(step.skips, _skip_sides(step), strict=True):
+        for skip in step.skips:
+            side = skip.side
             inputs, layers = held[skip.reads], getattr(sides, side)
             match skip.layer:
                 case Subsample(stride, channels):
@@ -179,12 +180,6 @@ def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:
         moves = isinstance(layer, Flatten | Subsample)
         held.append(_moved(layer, before, shapes[step.value]) if moves else before)
     return held
-
-
-def _skip_sides(step: Sum) -> list[str]:
-    """The side of its block on which each of a sum's skips stands: the branch first, where it is no map."""
-    mapped = any(entry.path.startswith(f"{step.name}/branch/") for entry in step.maps)
-    return (["skip"] if mapped else ["branch", "skip"])[: len(step.skips)]
 
 
 def _moved(layer: Flatten | Subsample, held: Held, shape: Shape) -> Held:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from slth.nn.layers import Conv, Linear
-from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
 from slth.types import Shape
 
 UNIT = 2.0**-53
@@ -23,7 +23,7 @@ Values = Float[np.ndarray, "n ..."]
 Entries = Shaped[np.ndarray, "n ..."]
 """Values, or what else each of them has."""
 Kernel = Float[np.ndarray, "*taps cin cout"]
-Mover: TypeAlias = Flatten | GlobalMean | Pool
+Mover: TypeAlias = Flatten | GlobalMax | GlobalMean | Pool | Upsample
 """A layer without parameters that acts on positions, the same for every channel."""
 
 
@@ -87,24 +87,29 @@ def _scattered(layer: Conv | Pool, parts: Iterable[Values], shape: Shape) -> Val
     return x[:, *(slice(low, low + size) for low, size in zip(start, shape[1:], strict=False))]
 
 
-def is_max(layer: object) -> TypeGuard[Pool]:
+def is_max(layer: object) -> TypeGuard[Pool | GlobalMax]:
     """Whether a layer takes the largest entry of each window."""
-    return isinstance(layer, Pool) and layer.kind == "max"
+    return isinstance(layer, GlobalMax) or (isinstance(layer, Pool) and layer.kind == "max")
 
 
 def moved(layer: Mover, x: Entries) -> Entries:
-    """Pooling or flattening; all but max pooling is linear."""
+    """Pooling, upsampling or flattening; all but the largest of a window is linear."""
     if isinstance(layer, Flatten):
         return (np.moveaxis(x, -1, 1) if layer.order == "chw" else x).reshape(len(x), -1)
     if isinstance(layer, GlobalMean):
         return x.mean(tuple(range(1, x.ndim - 1)))
+    if isinstance(layer, Upsample):
+        for axis, factor in enumerate(layer.factor, start=1):
+            x = np.repeat(x, factor, axis)
+        return x
     if is_max(layer):
         return windows(layer, x, -np.inf).max(0)
+    assert isinstance(layer, Pool)
     return windows(layer, x, 0.0).sum(0) / _mean_sizes(layer, x.shape[1:])
 
 
 def moved_transposed(layer: Mover, y: Entries, shape: Shape) -> Entries:
-    """The transpose of mean pooling or flattening of inputs of the given shape."""
+    """The transpose of mean pooling, upsampling or flattening of inputs of the given shape."""
     if isinstance(layer, Flatten):
         if layer.order == "hwc":
             return y.reshape(len(y), *shape)
@@ -112,6 +117,10 @@ def moved_transposed(layer: Mover, y: Entries, shape: Shape) -> Entries:
     if isinstance(layer, GlobalMean):
         y = y.reshape(len(y), *(1,) * (len(shape) - 1), -1)
         return np.broadcast_to(y, (len(y), *shape)) / math.prod(shape[:-1])
+    if isinstance(layer, Upsample):
+        pairs = (pair for size_factor in zip(shape, layer.factor, strict=False) for pair in size_factor)
+        return y.reshape(len(y), *pairs, shape[-1]).sum(tuple(range(2, 2 * len(shape) - 1, 2)))
+    assert isinstance(layer, Pool)
     parts = repeat(y / _mean_sizes(layer, shape), math.prod(layer.window))
     return _scattered(layer, parts, (len(y), *shape))
 
@@ -128,9 +137,11 @@ def _mean_sizes(layer: Pool, shape: Shape) -> Float[np.ndarray, "*space 1"]:
 
 
 def windows(
-    layer: Pool, x: Float[np.ndarray, "n *space c"], fill: float
+    layer: Pool | GlobalMax, x: Float[np.ndarray, "n *space c"], fill: float
 ) -> Float[np.ndarray, "taps n *out c"]:
     """The entries of each window, tap by tap; ``fill`` in the padding."""
+    if isinstance(layer, GlobalMax):
+        return np.moveaxis(x.reshape(len(x), -1, x.shape[-1]), 1, 0)
     places = _places(layer, x.shape[1:])
     # No window that sticks out at the end does so by more than its size.
     pads = [(low, size) for (low, _), size in zip(layer.padding, layer.window, strict=True)]

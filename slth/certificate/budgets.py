@@ -167,7 +167,8 @@ def setting_of(made: Construction) -> Setting:
             for entry in step.maps
             if entry.path in solved
         )
-        nodes.append(Node(step, maps, True))
+        if maps:
+            nodes.append(Node(step, maps, True))
     nodes[-1] = nodes[-1]._replace(copied=False)
     return Setting(target, tuple(nodes), source, first, largest_weight(source, first.path), info)
 

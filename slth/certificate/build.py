@@ -182,7 +182,10 @@ def _node(
         (entry,) = (one for one in step.maps if one.path == path)
         at = places[term.reads]
         view, taps = views[at], entry.weight.shape[:-2]
-        own = parts.kept.get(path) or {"kernel": skip_kernel(wide.skips[0], {}, len(view.read))}
+        own = parts.kept.get(path)
+        if own is None:
+            assert isinstance(term, nn.Skip)
+            own = {"kernel": skip_kernel(term, {}, len(view.read))}
         value, constants = _kept(own, read)
         biases = biases + constants
         value = value.reshape(*taps, len(view.read), -1)[..., view.read, :]

@@ -29,7 +29,7 @@ from slth.certificate.pair import Node, Pair, Place, Univariate, points
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes
 from slth.certificate.steps import Fixed, Range, Sum, applied, between, summed
 from slth.nn.layers import Activation
-from slth.nn.pooling import Pool
+from slth.nn.pooling import GlobalMax, Pool
 
 CELLS = 1024
 """Arguments at which the remainder of a univariate layer's activation is tabulated."""
@@ -150,7 +150,7 @@ def _activated(layer: Activation, base: Range, delta: Range) -> Range:
     return _both(_both(centred, scaled), between(both[0] - alone[1], both[1] - alone[0]))
 
 
-def _largest(layer: Pool, base: Range, delta: Range) -> Range:
+def _largest(layer: Pool | GlobalMax, base: Range, delta: Range) -> Range:
     """max(u + delta) - max(u): at least delta where u is largest, at most delta where u + delta is."""
     below, above, lowest, highest = (
         windows(layer, a, -np.inf) for a in (base.low, base.high, delta.low, delta.high)

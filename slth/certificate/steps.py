@@ -20,11 +20,11 @@ from slth.construction import Construction
 from slth.construction.balance import skip_kernel
 from slth.nn.graph import by_layer, graph, value_shapes
 from slth.nn.layers import Activation, Conv, Dense
-from slth.nn.pooling import Flatten, GlobalMean, Pool
-from slth.source.layout import SKIP, terms_of
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
+from slth.source.layout import SKIP, leading, terms_of
 from slth.types import Params
 
-Fixed: TypeAlias = Activation | Pool | GlobalMean | Flatten
+Fixed: TypeAlias = Activation | Flatten | GlobalMax | GlobalMean | Pool | Upsample
 """A layer without parameters."""
 
 
@@ -116,13 +116,12 @@ def lower(made: Construction, params: Params) -> Lowered:
     lead: list[Fixed] = []
     lowered: list[Step] = []
     place = [0]
-    first = next(number for number, step in enumerate(graph(network)) if isinstance(step, nn.Sum))
     for number, step in enumerate(graph(network)):
         if isinstance(step, nn.Sum):
             lowered.append(_sum(network, step, layers, place))
-        elif not isinstance(step.layer, Activation | Pool | GlobalMean | Flatten):
+        elif not isinstance(step.layer, Fixed):
             raise ValueError(f"certificate: {step.layer} is no layer of a construction (fold batch norm)")
-        elif number > first or isinstance(step.layer, Flatten):
+        elif number >= leading(network) or isinstance(step.layer, Flatten):
             lowered.append(Apply(step.layer, place[step.value]))
         else:
             lead.append(step.layer)

@@ -137,6 +137,7 @@ def _ties(
     fixed = set() if is_homogeneous(target) else {int(own[sums(target)[-1].name][0])}
     values: list[Ids] = [np.zeros(target.input_shape[-1], int)]
     nodes: dict[str, Ids] = {}
+    ties: list[Int[np.ndarray, "2 _"]] = []
     for step in graph(target):
         if not isinstance(step, Sum):
             ids = values[step.value]
@@ -151,10 +152,14 @@ def _ties(
         ids = own[step.name]
         for skip in step.skips:  # carried, or solved as weights of 1: the scales at its two ends are one
             if skip.layer is None:
-                ids = values[skip.reads]
+                joined, ids = ids, values[skip.reads]
             elif isinstance(skip.layer, Subsample):
                 source = skip.layer.sources(shapes[skip.reads])
-                ids = np.where(source >= 0, values[skip.reads][source], ids)
+                joined, ids = ids, np.where(source >= 0, values[skip.reads][source], ids)
+            else:
+                continue
+            if skip is not step.skips[0]:  # and so are those of a carried branch
+                ties.append(np.stack([joined, ids]))
         terms = [
             (skip, skip_kernel(skip, layers, step.features), scales[f"{step.name}/skip/{SKIP}"])
             for skip in step.skips
@@ -167,7 +172,23 @@ def _ties(
                 edges.append(Edge(term.path, np.log(largest / scale), values[term.reads], ids))
         values.append(ids)
         nodes[step.path] = ids
-    return edges, nodes, fixed
+    if not ties:
+        return edges, nodes, fixed
+    one = _joined(1 + max(int(ids.max()) for ids in nodes.values()), np.concatenate(ties, 1))
+    edges = [edge._replace(inputs=one[edge.inputs], outputs=one[edge.outputs]) for edge in edges]
+    return edges, {path: one[ids] for path, ids in nodes.items()}, set(one[list(fixed)].tolist())
+
+
+def _joined(count: int, ties: Int[np.ndarray, "2 _"]) -> Ids:
+    """For each scale the least one that it is tied to, directly or by others."""
+    least = np.arange(count)
+    while True:
+        lower = least[ties].min(0)
+        before = least.copy()
+        for side in ties:
+            np.minimum.at(least, side, lower)
+        if (least == before).all():
+            return least
 
 
 def _numbers(target: Network) -> dict[str, Ids]:

@@ -58,7 +58,7 @@ def constant_variables(
         (p, t, int(channel), float(value))
         for p, t in taps
         for channel, value in zip(parts[p].stream.constant_channels, parts[p].stream.constants, strict=True)
-        if value != 0
+        if value != 0 and math.isfinite(value)
     ][:MOST]
     return [place[:3] for place in found], np.array([place[3] for place in found])
 

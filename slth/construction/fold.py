@@ -19,12 +19,12 @@ from slth import ticket as ticket_of
 from slth.construction.checks import check_folder
 from slth.construction.fit import UNPREDICTED, Fit
 from slth.construction.plan import Plan, plan_of
-from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_node
+from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_carried, realise_node
 from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
 from slth.nn.forward import parameter_shapes
-from slth.nn.graph import Sum, graph, last_reads
+from slth.nn.graph import Sum, graph, last_reads, value_shapes
 from slth.nn.prune import prune, read_channels
 from slth.precision import in_32_bits
 from slth.source import Source
@@ -177,7 +177,10 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
     state: State = {0: _input(plan)}
     last = last_reads(network)
     for number, step in enumerate(graph(network)):
-        if isinstance(step, Sum):
+        if isinstance(step, Sum) and not plan.nodes[number].maps:
+            stream = realise_carried(plan.nodes[number], state)
+            assert stream is not None
+        elif isinstance(step, Sum):
             before = None if folder is None else load_node(folder, number, identity)
             stream, node = realise_node(plan, plan.nodes[number], state, before)
             if folder is not None and before is None:
@@ -210,7 +213,14 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
     masks = {path: mask for node in nodes for path, mask in node.masks.items()}
     mask = prune(plan.source.network, unflatten_dict(masks, sep="/"))
     records = tuple(node.record for node in nodes)
-    columns = {node.record.path: node.columns for node in nodes}
+    # Where nothing is solved, copies stay in the order that all sums of blocks have.
+    added = (node for node in plan.nodes.values() if not node.maps)
+    shapes = value_shapes(plan.target.network)
+    columns = {
+        node.path: np.arange(shapes[node.number + 1][-1] * node.copies).reshape(-1, node.copies)
+        for node in added
+    }
+    columns |= {node.record.path: node.columns for node in nodes}
     params, factor, scales = plan.balanced
     found = {
         f"{entry.path}/kernel": step

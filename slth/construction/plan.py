@@ -32,7 +32,7 @@ from slth.nn.layers import Activation, Linear
 from slth.nn.network import Network
 from slth.precision import in_32_bits
 from slth.source import Source, layer_scale
-from slth.source.layout import Layout, LinearLayout, Univariate
+from slth.source.layout import Layout, LinearLayout, Univariate, terms_of
 from slth.source.widths import first_activation
 from slth.target import Target
 from slth.types import Batch, Params
@@ -57,14 +57,14 @@ class MapPlan(NamedTuple):
 
 
 class NodePlan(NamedTuple):
-    """One node: a sum of linear maps and of at most one carried skip."""
+    """One node: a sum of linear maps and of what is carried; without maps there is nothing to solve."""
 
     number: int
     """Of the node among the target's steps."""
     path: str
     maps: tuple[MapPlan, ...]
-    carried: tuple[Skip, Skip] | None
-    """A skip that the source carries too: the target's and the source's."""
+    carried: tuple[tuple[Skip, Skip], ...]
+    """What the source adds from copy to copy, as the target does: the target's and the source's skips."""
     copies: int
     need: float
     """Largest |bias| / scale among later nodes, which the node's constants must reach."""
@@ -190,13 +190,15 @@ def plan_of(
     for node in layout.nodes:
         step = graph(network)[node.step]
         assert isinstance(step, Sum)
-        terms = (*step.maps, *step.skips)
-        maps = tuple(mapped(*pair) for pair in zip(node.maps, terms, strict=False))
+        terms = terms_of(step)
+        maps = tuple(mapped(entry, terms.pop(entry.path)) for entry in node.maps)
         for entry in maps:
             check_reach(entry.path, entry.values)
         # A skip that no layer of the source stands for is carried.
-        carried = (step.skips[0], carries[step.name][0]) if len(maps) < len(terms) else None
-        nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, needs[step.path])
+        skips = (term for term in terms.values() if isinstance(term, Skip))
+        carried = tuple(zip(skips, carries[step.name], strict=True))
+        need = needs[maps[0].path] if maps else 0.0
+        nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, need)
     x = None if images is None else jnp.asarray(images, jnp.float32)
     return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -86,7 +86,7 @@ class Node(NamedTuple):
 
 @in_32_bits()
 def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None = None) -> tuple[Stream, Node]:
-    """One sum of linear maps (and a carried skip): its subsets, and the stream of its pre-activations.
+    """One sum of linear maps (and of what is carried): its subsets, and the stream of its pre-activations.
 
     Args:
       before: what an earlier process has chosen for this node; it is taken over, and nothing solved again.
@@ -100,7 +100,7 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
             stream, made = univariate_stream(plan, stream, entry.read, entry.front)
             masks |= made
         parts.append(_part(plan, entry, stream))
-    parts, carried = tuple(parts), _carried(node.carried, state)
+    parts, carried = tuple(parts), realise_carried(node, state)
     if before is None:
         columns = _order(plan, node, parts[0])[:, None] * node.copies + np.arange(node.copies)
     else:
@@ -143,13 +143,14 @@ def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
     match layer:
         case Activation(kind, slope):
             phi = activation_info(kind, slope).phi
-            constants = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
+            found = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
+            constants = np.where(np.isnan(constants), np.nan, found)
             if stream.x is not None:
                 noise = noise * np.asarray(noise_of.slope_power(stream.x, layer))[stream.slots.channel, None]
         case Pool(kind="mean", window=window):
             noise = noise / np.prod(window)
             if layer.count_padding and any(map(any, layer.padding)):
-                constants = np.zeros_like(constants)  # padding makes them differ from place to place
+                constants = np.full_like(constants, np.nan)  # padding makes them differ by place
         case GlobalMean():
             noise = noise / np.prod(value_shapes(plan.target.network)[step.value][:-1])
     x, ticket = _apply(layer, stream.x), _apply(layer, stream.ticket)
@@ -176,11 +177,27 @@ def _weights(plan: Plan, entry: MapPlan) -> tuple[np.ndarray, np.ndarray]:
     return weight, random
 
 
-def _carried(skips: tuple[Skip, Skip] | None, state: State) -> Stream | None:
-    """What a parameter-free skip brings to a node."""
-    if skips is None:
-        return None
-    target, source = skips
+@in_32_bits()
+def realise_carried(node: NodePlan, state: State) -> Stream | None:
+    """What is added from copy to copy in a node, exactly: a parameter-free skip, a branch that ends in an
+    activation, or the sum of both."""
+    return reduce(_added, (_carried(*pair, state) for pair in node.carried), None)
+
+
+def _added(one: Stream | None, other: Stream) -> Stream:
+    """The sum of two streams of copies."""
+    if one is None:
+        return other
+    x, ticket = (
+        None if a is None or b is None else a + b for a, b in ((one.x, other.x), (one.ticket, other.ticket))
+    )
+    usable = one.slots.usable & other.slots.usable
+    constants, noise = one.constants + other.constants, one.noise + other.noise
+    return copied_stream(one.slots.members, constants, noise, usable, x, ticket)
+
+
+def _carried(target: Skip, source: Skip, state: State) -> Stream:
+    """What a skip brings to a node."""
     stream = state[target.reads]
     if not isinstance(target.layer, Subsample):
         return stream
@@ -198,7 +215,7 @@ def _rows(plan: Plan, node: NodePlan, part: Part, columns: Int[np.ndarray, "cout
     biases = (np.asarray(entry.values.get("bias", 0.0), np.float64) for entry in node.maps)
     # A row of constants adds about a quarter of a scale for each variable; 15 at most solve a bias.
     size = node.need * 8 / max(1, min(spare, 15))
-    constant = np.full(spare, size if node.carried is None else np.nan)
+    constant = np.full(spare, np.nan if node.carried else size)
     name = f"{part.path}/bias"
     has_own = name in parameter_shapes(plan.source.network)
     own = np.asarray(parameter(plan.source, name)) if has_own else None
@@ -208,7 +225,7 @@ def _rows(plan: Plan, node: NodePlan, part: Part, columns: Int[np.ndarray, "cout
 def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
     """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
     behind = [other for other in plan.nodes.values() if other.number > node.number]
-    tied = len(behind) != 1 or "/" in node.path
+    tied = len(behind) != 1 or bool(node.carried) or "/" in node.path
     if tied or plan.layout.depth == "2L" or plan.solver.solves_rows:
         return np.arange(part.layer.features)
     return order_for_output(part, *_weights(plan, behind[0].maps[0]), plan.source.multiplicity)

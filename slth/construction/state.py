@@ -117,7 +117,8 @@ class Stream(NamedTuple):
     slots: Slots
     constant_channels: Int[np.ndarray, " K"]
     constants: Float[np.ndarray, " K"]
-    """Exact values of the constant channels, the same at every position; 0 for one that is not used."""
+    """Exact values of the constant channels, the same at every position; 0 for one that is not used, NaN for
+    one that differs from place to place and cannot be."""
     noise: Float[np.ndarray, "slots copies"]
     """Mean squared error of each member against the (signed part of the) target's channel."""
     x: Float[Array, "n *shape"] | None = None

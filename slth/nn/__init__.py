@@ -18,7 +18,7 @@ from slth.nn.forward import (
 from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, nested
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.nn.rewrite import rewrite
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Conv",
     "Dense",
     "Flatten",
+    "GlobalMax",
     "GlobalMean",
     "Layer",
     "Linear",
@@ -42,6 +43,7 @@ __all__ = [
     "Step",
     "Subsample",
     "Sum",
+    "Upsample",
     "activation_info",
     "apply",
     "apply_train",

@@ -212,6 +212,11 @@ def activation_info(name: str, slope: float = 0.01) -> ActivationInfo:
       >>> info.mu_plus, info.mu_minus, round(float(info.phi(jnp.array(-2.0))), 4)
       (1.0, 0.1, -0.2)
     """
+    if name == "prelu" and name not in ACTIVATIONS:
+        raise ValueError(
+            "activation 'prelu' has trained slopes, and nothing of a source is trained: where all are equal "
+            "take leaky_relu with that slope, else write it as ReLUs of x and -x (docs/activations.md)"
+        )
     if name not in ACTIVATIONS:
         raise ValueError(
             f"activation {name!r} is unknown: choose one of {', '.join(ACTIVATIONS)}, or make it known "

@@ -208,7 +208,7 @@ def summary(network: Network, params: Params) -> list[Row]:
         for part in (*step.maps, *step.skips) if isinstance(step, Sum) else (step,):
             if part.layer is not None:
                 rows.append(Row(part.path, type(part.layer).__name__, step.shape, sizes.get(part.path, 0)))
-        if isinstance(step, Sum) and (not step.maps or step.name != step.path):
+        if isinstance(step, Sum) and len(step.reads) > 1:
             rows.append(Row(step.name, "Sum", step.shape, 0))
     return rows
 

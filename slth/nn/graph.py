@@ -18,10 +18,12 @@ from typing import Any, NamedTuple, TypeAlias
 from slth.nn.activations import activation_info
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Params, Shape
 
-Pointwise: TypeAlias = Activation | BatchNorm | ChannelScale | Flatten | GlobalMean | Pool | Subsample
+Pointwise: TypeAlias = (
+    Activation | BatchNorm | ChannelScale | Flatten | GlobalMax | GlobalMean | Pool | Subsample | Upsample
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Skip:
       >>> from slth import nn
       >>> block = nn.Residual("block", (nn.Dense("inner", 3),))
       >>> nn.graph(nn.Network((3,), (block,)))[0].skips
-      (Skip(reads=0, layer=None, path=''),)
+      (Skip(reads=0, layer=None, path='', side='skip'),)
     """
 
     reads: int
@@ -58,6 +60,8 @@ class Skip:
     """What is done to the value: nothing, subsampling ("option A"), or a factor for each channel."""
     path: str = ""
     """Key of the factors of a `ChannelScale`."""
+    side: str = "skip"
+    """The side of its block: "skip", or "branch" for a branch that ends in an activation, say."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,10 @@ class Sum:
 
     @property
     def path(self) -> str:
-        """Path of the first map, by which records and tables call the node (the branch's last layer)."""
-        return self.maps[0].path if self.maps else self.name
+        """Path of the branch's last layer, by which records and tables call the node; the block's where the
+        branch ends in something else."""
+        own = self.maps[0].path if self.maps else self.name
+        return self.name if own.startswith(f"{self.name}/skip/") else own
 
     @property
     def features(self) -> int:
@@ -152,7 +158,7 @@ def graph(network: Network) -> tuple[Step, ...]:
             match layer:
                 case Residual():
                     sides = (("branch", layer.branch), ("skip", layer.skip))
-                    terms = [term(side, value, f"{own}/{kind}/") for kind, side in sides]
+                    terms = [term(side, value, own, kind) for kind, side in sides]
                     maps = tuple(one for one in terms if isinstance(one, Map))
                     skips = tuple(one for one in terms if isinstance(one, Skip))
                     step = Sum(own, maps, skips, shape)
@@ -165,16 +171,17 @@ def graph(network: Network) -> tuple[Step, ...]:
             value = len(steps)
         return value
 
-    def term(layers: tuple[Layer, ...], value: int, path: str) -> Map | Skip:
+    def term(layers: tuple[Layer, ...], value: int, block: str, side: str) -> Map | Skip:
         """A side of a block as a term of its sum: the last layer joins the sum where it can."""
+        path = f"{block}/{side}/"
         match layers:
             case (*before, Conv() | Dense() as last):
                 return Map(f"{path}{last.name}", last, sequence(tuple(before), value, path))
             case (*before, ChannelScale() as last):
-                return Skip(sequence(tuple(before), value, path), last, f"{path}{last.name}")
+                return Skip(sequence(tuple(before), value, path), last, f"{path}{last.name}", side)
             case (*before, Subsample() as last):
-                return Skip(sequence(tuple(before), value, path), last)
-        return Skip(sequence(layers, value, path))
+                return Skip(sequence(tuple(before), value, path), last, side=side)
+        return Skip(sequence(layers, value, path), side=side)
 
     sequence(network.layers, 0, "")
     return tuple(steps)

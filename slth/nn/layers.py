@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from slth.nn.activations import activation_info
 from slth.nn.convolution import correlate_channels
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.nn.spec import SameShape, Stateless, check_positive, positions
 from slth.types import AnyArray, Batch, Pairs, Params, Shape, Values
 
@@ -263,7 +263,18 @@ class Residual:
 Linear: TypeAlias = Conv | Dense
 """A layer whose weights become subset-sum problems."""
 Layer: TypeAlias = (
-    Conv | Dense | BatchNorm | ChannelScale | Activation | Pool | GlobalMean | Flatten | Subsample | Residual
+    Conv
+    | Dense
+    | BatchNorm
+    | ChannelScale
+    | Activation
+    | Pool
+    | GlobalMean
+    | GlobalMax
+    | Flatten
+    | Subsample
+    | Upsample
+    | Residual
 )
 """Every kind of layer that a `Network` is made of."""
 

@@ -112,6 +112,56 @@ class GlobalMean(Stateless):
 
 
 @dataclass(frozen=True)
+class GlobalMax(Stateless):
+    """The largest entry of all spatial positions: (*spatial, c) -> (c,).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> nn.GlobalMax().apply({}, jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+      [[6.0, 7.0]]
+    """
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(c,)."""
+        return shape[-1:]
+
+    def apply(self, params: Params, x: Batch) -> Values:
+        """Maxima by channel."""
+        return jnp.max(x, tuple(range(1, x.ndim - 1)))
+
+
+@dataclass(frozen=True)
+class Upsample(Stateless):
+    """Every position ``factor`` times along each spatial axis (nearest neighbour).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from slth import nn
+      >>> line = jnp.array([[[1.0], [2.0]]])      # two positions, one channel
+      >>> nn.Upsample((3,)).apply({}, line).ravel().tolist()
+      [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+    """
+
+    factor: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_positive("upsample", self, "factor")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(*spatial * factor, c)."""
+        if len(shape) != len(self.factor) + 1:
+            raise ValueError(f"upsampling by {self.factor} cannot read an input of shape {shape}")
+        return (*(size * factor for size, factor in zip(shape, self.factor, strict=False)), shape[-1])
+
+    def apply(self, params: Params, x: Batch) -> Values:
+        """The repeated batch."""
+        for axis, factor in enumerate(self.factor, start=1):
+            x = jnp.repeat(x, factor, axis)
+        return jnp.asarray(x)
+
+
+@dataclass(frozen=True)
 class Flatten(Stateless):
     """All features in one axis, in the order "hwc" (rows, columns, channels) or "chw" (PyTorch's).
 

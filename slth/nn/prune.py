@@ -44,10 +44,12 @@ def prune(network: Network, mask: Mask) -> Mask:
 def read_channels(network: Network, mask: Mask) -> dict[str, Channels]:
     """For every linear layer by path, which of its output channels some kept weight behind it reads.
 
-    Layers of one sum share its channels. All outputs of the network are read.
+    Layers of one sum share its channels; a sum that is named after its block stands there too. All outputs of
+    the network are read.
     """
     reads = _reads(network, _copies(network, mask))
-    return {path: reads[value] for path, value in made_values(network).items()}
+    names = {step.path: value for value, step in enumerate(graph(network), start=1) if isinstance(step, Sum)}
+    return {path: reads[value] for path, value in (names | made_values(network)).items()}
 
 
 def made_values(network: Network) -> dict[str, int]:

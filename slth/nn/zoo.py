@@ -16,6 +16,7 @@ from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.types import Shape
 
 CIFAR_DEPTHS = (20, 22, 32, 44, 56, 110)
+BOTTLENECK_DEPTHS = (29, 164)
 SKIPS = ("option_a", "projection", "scaled")
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -138,29 +139,37 @@ def resnet_cifar(
     slope: float = 0.01,
     width: int = 16,
     pre_activation: bool = False,
+    bottleneck: bool = False,
 ) -> Network:
     """The CIFAR residual net of He et al. 2016 (section 4.2): three stages of (depth - 2) / 6 blocks each.
 
     Args:
-      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net with projections.
-      skip: "option_a" (parameter-free; the default, but not of depth 22), "projection" (1x1 convolution and
-        batch norm) or "scaled" (projection where the width changes, a per-channel weight elsewhere).
+      depth: 6 n + 2 linear layers (20, 32, 44, 56, 110), or 22: the 20-layer net with projections; 9 n + 2
+        with bottlenecks (29, 164).
+      skip: "option_a" (parameter-free; the default, but not of depth 22 nor with bottlenecks), "projection"
+        (1x1 convolution and batch norm) or "scaled" (projection where the width changes, a per-channel weight
+        elsewhere).
       width: channels of the first stage; the next have twice and four times as many.
       pre_activation: batch norm and activation before each convolution (He et al. 2016b).
-    Raises: ValueError for another depth or skip.
+      bottleneck: blocks of 1x1, 3x3 and 1x1 convolutions, the last four times as wide (He et al. 2016b).
+    Raises: ValueError for another depth or skip, or pre-activation bottlenecks.
     """
-    if depth != 22 and (depth - 2) % 6:
-        raise ValueError(f"a CIFAR residual net has depth 6 n + 2 (or 22), got {depth}")
-    skip = skip or ("projection" if depth == 22 else "option_a")
+    layers, special = (9, "") if bottleneck else (6, " (or 22)")
+    if (bottleneck or depth != 22) and (depth - 2) % layers:
+        kind = "a CIFAR residual net of bottlenecks" if bottleneck else "a CIFAR residual net"
+        raise ValueError(f"{kind} has depth {layers} n + 2{special}, got {depth}")
+    if bottleneck and pre_activation:
+        raise ValueError("pre_activation is for basic blocks, not for bottlenecks: choose one of the two")
+    skip = skip or ("projection" if depth == 22 or bottleneck else "option_a")
     kinds = SKIPS[1:] if depth == 22 else SKIPS
     if skip not in kinds:
         raise ValueError(
             f"the skip of a residual net of depth {depth} is one of {', '.join(kinds)}, got {skip!r}"
         )
     act = Activation(activation, slope)
-    branch = _pre_activation if pre_activation else _basic
+    branch = _bottleneck if bottleneck else _pre_activation if pre_activation else _basic
     stem = (_conv("conv1", width), *(() if pre_activation else (BatchNorm("bn1"), act)))
-    body = _stages(branch, ((depth - 2) // 6,) * 3, width, skip, act, "shortcut.")
+    body = _stages(branch, ((depth - 2) // layers,) * 3, width, skip, act, "shortcut.")
     return Network(input_shape, (*stem, *body, GlobalMean(), Dense("linear", classes)))
 
 
@@ -205,6 +214,7 @@ BUILDERS: dict[str, Callable[..., Network]] = {
     **{builder.__name__: builder for builder in (mlp, lenet, digits_cnn, digits_resnet, conv_mnist)},
     **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in CIFAR_DEPTHS},
     "resnet20_sigmoid": partial(resnet_cifar, 20, skip="scaled", activation="sigmoid"),
+    **{f"resnet{depth}": partial(resnet_cifar, depth, bottleneck=True) for depth in BOTTLENECK_DEPTHS},
     **{f"preresnet{depth}": partial(resnet_cifar, depth, pre_activation=True) for depth in CIFAR_DEPTHS},
     **{f"resnet{depth}": partial(resnet_imagenet, depth) for depth in IMAGENET_BLOCKS},
 }

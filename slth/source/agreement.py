@@ -29,21 +29,22 @@ def layout_of(target: Network, network: Network, multiplicity: int, *, positive:
       >>> slth.source.layout_of(target.network, source.network, 5).nodes == source.layout.nodes
       True
     """
-    wide, skips = linear_maps(network), [step for step in sums(target) if step.skips]
+    wide = linear_maps(network)
+    skips = [step for step in sums(target) if any(one.side == "skip" for one in step.skips)]
     skip = "random" if all(f"{step.name}/skip/{SKIP}" in wide for step in skips) else "carried"
-    check_covered(target, skip)
+    depth = "L+1" if UNIVARIATE in wide else "2L"
+    check_covered(target, skip, depth)
     if network.input_shape != target.input_shape:
         raise ValueError(
             f"source: it reads inputs of shape {network.input_shape}, and the target reads "
             f"{target.input_shape}: {HINT}"
         )
-    depth = "L+1" if UNIVARIATE in wide else "2L"
-    hidden, *others = sums(target)
-    front_path = UNIVARIATE if depth == "L+1" else f"{hidden.path}.{UNIVARIATE}"
+    hidden, *others = (step for step in sums(target) if step.maps)
+    front_path = UNIVARIATE if depth == "L+1" else f"{hidden.maps[0].path}.{UNIVARIATE}"
     for path in (*linear_maps(target), front_path):
         if path not in wide:
             raise ValueError(f"source: it has no layer {path}, which a source of this target has: {HINT}")
-    first, front = wide[hidden.path].layer, wide[front_path]
+    first, front = wide[hidden.maps[0].path].layer, wide[front_path]
     width, signs = front.layer.features, 1 if positive and is_nonnegative(network, front.reads) else 2
     each = signs * value_shapes(network)[front.reads][-1]  # width = N each + 2 K
     if not front.layer.use_bias:
@@ -76,7 +77,7 @@ def _described(network: Network) -> dict[str, str]:
     described = {}
     for step in sums(network):
         for term in (*step.maps, *step.skips):
-            path = term.path or f"{step.name}/skip"
+            path = term.path or f"{step.name}/{getattr(term, 'side', '')}"
             described[f"layer {path}"] = str(term.layer or "the identity")
             described[f"what {path} reads"] = _words(network, term.reads)
     return described | {"the output": _words(network, len(graph(network)))}

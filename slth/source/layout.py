@@ -78,7 +78,8 @@ class NodeLayout:
     step: int
     """Number of the node among the target's steps (`slth.nn.graph`)."""
     maps: tuple[LinearLayout, ...]
-    """The target's maps in order, then its skips where they are solved as 1x1 convolutions."""
+    """The target's maps in order, then its skip where that is solved as a 1x1 convolution; none where a
+    branch that ends in an activation is added to a carried skip."""
     copies: int
     """Source channels for each output: m, or 1 of the network's outputs and in 2L."""
     constants: int
@@ -122,7 +123,8 @@ class Layout:
         for node in self.nodes:
             step = graph(target)[node.step]
             assert isinstance(step, Sum)
-            yield from zip(node.maps, (*step.maps, *step.skips), strict=False)  # other skips are carried
+            terms = terms_of(step)
+            yield from ((entry, terms[entry.path]) for entry in node.maps)  # other skips are carried
 
     def front_of(self, target: Network, entry: LinearLayout, term: Map | Skip) -> Univariate | None:
         """The univariate layer that a layer of the source reads through: in L + 1 where its term reads the
@@ -132,7 +134,8 @@ class Layout:
 
 def terms_of(step: Sum) -> dict[str, Map | Skip]:
     """The terms of a sum by the paths of the source's layers for them (of a skip: where it is solved)."""
-    return {one.path: one for one in step.maps} | {f"{step.name}/skip/{SKIP}": one for one in step.skips}
+    maps = {one.path: one for one in step.maps}
+    return maps | {f"{step.name}/{one.side}/{SKIP}": one for one in step.skips}
 
 
 def leading(target: Network) -> int:
@@ -168,7 +171,7 @@ def made_layout(
             maps = tuple(
                 LinearLayout(path, univariate(f"{path}.{UNIVARIATE}", term.reads) if doubled else None)
                 for path, term in terms_of(step).items()
-                if solved or isinstance(term, Map)
+                if isinstance(term, Map) or (solved and term.side == "skip")
             )
             once = doubled or step == sums(target)[-1]
             nodes.append(NodeLayout(number, maps, *((1, 0) if once else (m, constants))))

@@ -65,15 +65,17 @@ def source_network(
     checked_word("source.skip", skip, ("carried", "random"))
     checked_word("source.depth", depth, ("L+1", "2L"))
     checked_word("source.univariate_signs", univariate_signs, ("random", "positive"))
-    check_covered(target, skip)
+    check_covered(target, skip, depth)
     info = first_info(target)
     positive = univariate_signs == "positive" and info.mu_plus != info.mu_minus
     layout = made_layout(target, multiplicity, copies_per_sign, constants, skip, depth, positive=positive)
     return Wide(widened(target, layout, own_biases=own_biases), layout)
 
 
-def check_covered(target: Network, skip: str) -> None:
-    """Refuse a target of which no ticket can be constructed from a source with these skips, in one line.
+def check_covered(target: Network, skip: str, depth: str) -> None:
+    """Refuse a target of which no ticket can be constructed from such a source, in one line.
+
+    In 2L a source has the network's input as it is, and may do to it what the target does.
 
     Raises: ValueError, naming the layer, what was expected and what to do.
     """
@@ -86,10 +88,12 @@ def check_covered(target: Network, skip: str) -> None:
         if isinstance(step, Apply):
             if step.value in raw:
                 raw.add(number + 1)
-                if number >= leading(target) and not isinstance(step.layer, Flatten):
+                inside = number >= leading(target) and not isinstance(step.layer, Flatten)
+                if inside and depth == "L+1":
                     raise ValueError(
                         f"target: {step.layer} in its first block reads the network's input, of which a"
-                        " source holds no copies: put a convolution before the block"
+                        " source of L+1 holds no copies: put a convolution before the block, or choose depth"
+                        " 2L"
                     )
                 if flattening(target, step.value) and not isinstance(step.layer, Activation | Flatten):
                     raise ValueError(
@@ -108,18 +112,22 @@ def check_covered(target: Network, skip: str) -> None:
                 f"target: the skip of block {block} must hold one convolution or dense layer at most, as its"
                 f" last (after folding), and {step.path} stands before others: move it in front of the block"
             )
-        elif not step.maps or "/skip/" in step.maps[0].path:
+        elif any(one.side == "branch" and one.layer for one in step.skips):
             raise ValueError(
-                f"target: the branch of block {step.name} must end in a convolution or dense layer (after"
-                " folding): move what follows it behind the block's sum"
+                f"target: the branch of block {step.name} must end in a convolution, a dense layer, an"
+                " activation or a pooling (after folding): move what follows it behind the block's sum"
             )
-        elif skip == "carried":
-            carried = [one.reads for one in step.skips if not isinstance(one.layer, ChannelScale)]
-            if raw.intersection(carried):
+        else:
+            carried = [
+                one.reads
+                for one in step.skips
+                if one.side == "branch" or not (skip == "random" or isinstance(one.layer, ChannelScale))
+            ]
+            if depth == "L+1" and raw.intersection(carried):
                 raise ValueError(
                     f"source.skip: block {step.name} carries the network's input past its branch, and a"
-                    " source holds no copies of that: put a convolution before the block, or choose"
-                    " skip=random"
+                    " source of L+1 holds no copies of that: put a convolution before the block, or choose"
+                    " skip=random or depth 2L"
                 )
             if any(flattening(target, value) for value in carried):
                 raise ValueError(
@@ -184,9 +192,9 @@ def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
 
     def with_skip(place: Place, sides: Sides, value: int) -> Sides:
         step, node = made[value]
-        if not step.skips or (step.skips[0].layer is None and len(node.maps) == len(step.maps)):
+        skip = next((one for one in step.skips if one.side == "skip"), None)
+        if skip is None or (skip.layer is None and len(node.maps) == len(step.maps)):
             return sides  # a layer of its own, or the identity
-        skip = step.skips[0]
         *space, cin = value_shapes(target)[skip.reads]
         before = sides.skip if skip.layer is None else sides.skip[:-1]
         if len(node.maps) > len(step.maps):

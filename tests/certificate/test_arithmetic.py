@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.certificate.arithmetic import correlate, moved, moved_transposed, transposed
+from slth.certificate.arithmetic import correlate, is_max, moved, moved_transposed, transposed
 from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
 
 CONVOLUTIONS = [
     (Conv("a", 4, (3, 2), (2, 1), ((1, 0), (0, 1)), (1, 2)), (6, 5, 3)),
@@ -21,6 +21,9 @@ POOLS = [
     (Pool("mean", (3, 2), (2, 1), ((1, 2), (0, 1)), incomplete=True, count_padding=True), (6, 6, 2)),
     (Pool("mean", (3,), (4,)), (6, 2)),
     (GlobalMean(), (4, 5, 3)),
+    (GlobalMax(), (4, 5, 3)),
+    (Upsample((2, 3)), (4, 2, 3)),
+    (Upsample((3,)), (4, 2)),
     (Pool("max", (2, 3), (2, 2), ((0, 1), (1, 2)), incomplete=True), (5, 6, 2)),
     (Pool("max", (3,), (4,), ((1, 1),)), (6, 2)),
 ]
@@ -51,7 +54,7 @@ def test_pooling_and_its_transpose(layer, shape):
         right = layer.apply({}, jnp.asarray(x))
     y = moved(layer, x)
     np.testing.assert_allclose(y, right, atol=1e-14)
-    if getattr(layer, "kind", "mean") == "mean":
+    if not is_max(layer):
         z = drawn(*y.shape)
         np.testing.assert_allclose((y * z).sum(), (x * moved_transposed(layer, z, shape)).sum(), rtol=1e-12)
 

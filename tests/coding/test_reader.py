@@ -23,6 +23,13 @@ NETWORKS = {
             *(nn.Dense("c", 4), nn.Activation("hard_sigmoid"), nn.Dense("d", 3)),
         ),
     ),
+    "upsampled": nn.Network(
+        (4, 4, 2),
+        (
+            *(nn.Conv("a", 3, (2, 2)), RELU, nn.Upsample((2, 3)), nn.Conv("b", 3, (1, 1)), RELU),
+            *(nn.GlobalMax(), nn.Dense("c", 3)),
+        ),
+    ),
     "conv": nn.Network(
         (9, 9, 2),
         (
@@ -38,6 +45,7 @@ CASES = {
     "dense, biases of its own": ("dense", {"own_biases": True, "constants": 9}, Robust()),
     "dense, uniform": ("dense", {"init": "uniform", "biases": "zero"}, Robust()),
     "clipped": ("clipped", {}, Robust()),
+    "upsampled": ("upsampled", {}, Robust()),
     "conv": pytest.param("conv", {}, Robust(), marks=SLOW),
     "conv, 2L": ("conv", {"depth": "2L"}, Robust()),
     "conv, 2L, positive": ("conv", {"depth": "2L", "univariate_signs": "positive"}, Robust()),

@@ -137,6 +137,12 @@ def _apply(layer: dict, path: str, x: np.ndarray, parameter: Callable) -> np.nda
         return np.max(_windows(x, layer["window"], layer["stride"], [1] * len(layer["window"])), axis=0)
     if kind == "GlobalMean":
         return x.mean(axis=tuple(range(1, x.ndim - 1)))
+    if kind == "GlobalMax":
+        return x.max(axis=tuple(range(1, x.ndim - 1)), initial=-math.inf)
+    if kind == "Upsample":
+        for axis, factor in enumerate(layer["factor"], start=1):
+            x = x[(slice(None),) * axis + (np.arange(x.shape[axis] * factor) // factor,)]
+        return x
     if kind == "Flatten" and layer["order"] in ("hwc", "chw"):
         x = np.moveaxis(x, -1, 1) if layer["order"] == "chw" else x
         return x.reshape(len(x), math.prod(x.shape[1:]))

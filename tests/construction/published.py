@@ -20,7 +20,7 @@ SOLVERS = {
 }
 
 
-def case(network, solver="robust", *, depth="L+1", skip="carried", copies=12, size=1.0, **options):
+def case(network, solver="robust", *, depth="L+1", skip="carried", copies=16, size=1.0, **options):
     """The construction of a target with random parameters, and inputs that it has not seen."""
     target = Target(*target_of(network))
     seen = np.float32(size) * images(network, 48)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from tests.nn.functions import phi
 
 
@@ -48,6 +48,15 @@ def one(layer, own, x):
             return pool(layer, x)
         case GlobalMean():
             return x.reshape(len(x), -1, x.shape[-1]).mean(1)
+        case GlobalMax():
+            return x.reshape(len(x), -1, x.shape[-1]).max(1)
+        case Upsample(factor):
+            places = np.stack(
+                np.meshgrid(
+                    *(np.arange(n * f) // f for n, f in zip(x.shape[1:], factor, strict=False)), indexing="ij"
+                )
+            )
+            return x[(slice(None), *places)]
         case Flatten(order):
             return np.stack([flat(image, order) for image in x])
         case Subsample(stride, channels):

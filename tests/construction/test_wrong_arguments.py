@@ -538,6 +538,11 @@ TARGETS = {
         lambda: Network((4,), (Dense("a", 4), RELU, Dense("a", 4))),
         "two layers are named 'a': names of one sequence must differ",
     ),
+    "trained slopes": (
+        lambda: Activation("prelu"),
+        "activation 'prelu' has trained slopes, and nothing of a source is trained: where all are equal take "
+        "leaky_relu with that slope, else write it as ReLUs of x and -x (docs/activations.md)",
+    ),
     "an unknown activation": (
         lambda: Activation("swoosh"),
         "activation 'swoosh' is unknown: choose one of relu, leaky_relu, relu6, tanh, sigmoid, "
@@ -578,13 +583,13 @@ COVERED = {
     ),
     "the input carried past a block": (
         lambda: Source.of(first_block((U,))),
-        "source.skip: block r carries the network's input past its branch, and a source holds no "
-        "copies of that: put a convolution before the block, or choose skip=random",
+        "source.skip: block r carries the network's input past its branch, and a source of L+1 "
+        "holds no copies of that: put a convolution before the block, or choose skip=random or depth 2L",
     ),
     "the same behind an activation": (
         lambda: Source.of(first_block((U,), (), RELU)),
-        "source.skip: block r carries the network's input past its branch, and a source holds no "
-        "copies of that: put a convolution before the block, or choose skip=random",
+        "source.skip: block r carries the network's input past its branch, and a source of L+1 "
+        "holds no copies of that: put a convolution before the block, or choose skip=random or depth 2L",
     ),
     "a flattened value carried past a block": (
         lambda: Source.of(
@@ -598,22 +603,18 @@ COVERED = {
     "an activation in the first block": (
         lambda: Source.of(first_block((RELU, U), (V,))),
         "target: Activation(kind='relu', slope=0.01) in its first block reads the network's "
-        "input, of which a source holds no copies: put a convolution before the block",
+        "input, of which a source of L+1 holds no copies: put a convolution before the block, or choose "
+        "depth 2L",
     ),
-    "a branch that ends in an activation": (
-        lambda: Source.of(block((U, RELU))),
-        "target: the branch of block r must end in a convolution or dense layer (after folding): "
-        "move what follows it behind the block's sum",
+    "a branch that ends in subsampling": (
+        lambda: Source.of(block((U, Subsample((), (0, 1, 2, 3))))),
+        "target: the branch of block r must end in a convolution, a dense layer, an activation or a pooling "
+        "(after folding): move what follows it behind the block's sum",
     ),
-    "the same beside a linear skip": (
-        lambda: Source.of(block((U, RELU), (V,))),
-        "target: the branch of block r must end in a convolution or dense layer (after folding): "
-        "move what follows it behind the block's sum",
-    ),
-    "an empty branch": (
-        lambda: Source.of(block(())),
-        "target: the branch of block r must end in a convolution or dense layer (after folding): "
-        "move what follows it behind the block's sum",
+    "a branch of factors": (
+        lambda: Source.of(block((ChannelScale("w"),))),
+        "target: the branch of block r must end in a convolution, a dense layer, an activation or a pooling "
+        "(after folding): move what follows it behind the block's sum",
     ),
     "a skip that goes on behind a layer": (
         lambda: Source.of(block((U,), (V, RELU))),
@@ -624,11 +625,6 @@ COVERED = {
         lambda: Source.of(block((U,), (V, W))),
         "target: the skip of block r must hold one convolution or dense layer at most, as its "
         "last (after folding), and r/skip/v stands before others: move it in front of the block",
-    ),
-    "a block that ends a branch": (
-        lambda: Source.of(block((Residual("q", (U,)),))),
-        "target: the branch of block r must end in a convolution or dense layer (after folding): "
-        "move what follows it behind the block's sum",
     ),
     "a block at the end": (
         lambda: Source.of(target_of(Dense("a", 4), RELU, Residual("r", (U,)))),

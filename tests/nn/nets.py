@@ -6,7 +6,7 @@ from slth import nn
 from slth.nn import zoo
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Params
 from tests.certificate.pairs import random_network
 from tests.construction.nets import ODD, PLAIN, RESIDUAL, random_params, target_of
@@ -41,6 +41,9 @@ BLOCKS = {
     "the same layer twice": Network((4, 4, 2), (_conv("a"), RELU, RELU, _conv("b"), RELU)),
     "flattened inside": Network(
         (2, 2, 2), (Residual("r", (Flatten("chw"), Dense("u", 3), RELU), (Flatten(), Dense("v", 3))), RELU)
+    ),
+    "upsampled sides": Network(
+        (2, 3, 2), (Residual("r", (_conv("a"), Upsample((2, 1))), (RELU, Upsample((2, 1)))), GlobalMax())
     ),
     "pooled sides": Network(
         (4, 4, 2), (Residual("r", (_conv("a"), Pool("max", (2, 2))), (Pool("mean", (2, 2)),)), GlobalMean())

@@ -127,3 +127,28 @@ REFUSED = {
 def test_what_cannot_be_pooled_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_the_largest_of_all_positions():
+    x = np.random.default_rng(4).normal(size=(3, 4, 5, 2)).astype(np.float32)
+    assert np.array_equal(nn.GlobalMax().apply({}, jnp.asarray(x)), x.reshape(3, 20, 2).max(1))
+    whole = nn.Pool("max", (4, 5)).apply({}, jnp.asarray(x))
+    assert np.array_equal(nn.GlobalMax().apply({}, jnp.asarray(x)), whole[:, 0, 0])
+    assert nn.GlobalMax().output_shape((3, 4, 2)) == (2,)
+
+
+def test_upsampling_repeats_positions():
+    x = np.arange(2 * 3 * 2, dtype=np.float32).reshape(1, 2, 3, 2)
+    layer = nn.Upsample((2, 3))
+    y = np.asarray(layer.apply({}, jnp.asarray(x)))
+    assert y.shape[1:] == layer.output_shape(x.shape[1:]) == (4, 9, 2)
+    for i in range(4):
+        for j in range(9):
+            assert y[0, i, j].tolist() == x[0, i // 2, j // 3].tolist()
+
+
+def test_what_upsampling_refuses():
+    with pytest.raises(ValueError, match="upsample: factor must be at least 1, got \\(2, 0\\)"):
+        nn.Upsample((2, 0))
+    with pytest.raises(ValueError, match="upsampling by \\(2,\\) cannot read an input of shape"):
+        nn.Upsample((2,)).output_shape((3, 3, 1))
