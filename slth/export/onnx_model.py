@@ -10,7 +10,7 @@ from slth.nn.forward import count
 from slth.nn.graph import Apply, Map, Skip, Sum, by_layer, graph, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Params, Shape
 
 MOST = 2**29 - 2**18
@@ -95,6 +95,13 @@ class Nodes:
                 return self.activation(kind, slope, x)
             case Pool():
                 return self.pool(step.layer, x, shape)
+            case GlobalMax():
+                return self.add("Flatten", self.add("GlobalMaxPool", x)) if len(shape) > 1 else x
+            case Upsample(factors):
+                sizes = self.constant(f"{x} factors", np.array([1, 1, *factors]))
+                nearest = {"mode": "nearest", "nearest_mode": "floor"}
+                at = {"coordinate_transformation_mode": "asymmetric"}
+                return self.add("Resize", x, "", sizes, **nearest, **at)
             case GlobalMean():
                 return self.add("Flatten", self.add("GlobalAveragePool", x)) if len(shape) > 1 else x
             case Flatten(order):
@@ -131,10 +138,23 @@ class Nodes:
             case "hard_tanh":
                 ends = (self.constant(name, value) for name, value in (("minus one", -1.0), ("one", 1.0)))
                 return self.add("Clip", x, *ends)
+            case "relu6":
+                ends = (self.constant(name, value) for name, value in (("zero", 0.0), ("six", 6.0)))
+                return self.add("Clip", x, *ends)
+            case "hard_sigmoid":
+                return self.add("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+            case "hard_swish":
+                return self.add("Mul", x, self.add("HardSigmoid", x, alpha=1 / 6, beta=0.5))
             case "silu":
                 return self.add("Mul", x, self.add("Sigmoid", x))
             case "mish":
                 return self.add("Mul", x, self.add("Tanh", self.add("Softplus", x)))
+            case "gelu_tanh":
+                cube = self.add("Mul", self.add("Mul", x, x), x)
+                bent = self.add("Add", x, self.add("Mul", cube, self.constant("gelu cubic", 0.044715)))
+                bent = self.add("Mul", bent, self.constant("root of 2 over pi", math.sqrt(2 / math.pi)))
+                half = self.add("Mul", x, self.constant("half", 0.5))
+                return self.add("Mul", half, self.add("Add", self.add("Tanh", bent), self.constant("one", 1.0)))
             case "gelu":
                 error = self.add("Erf", self.add("Mul", x, self.constant("root of a half", math.sqrt(0.5))))
                 half = self.add("Mul", x, self.constant("half", 0.5))

@@ -11,7 +11,7 @@ import safetensors.numpy
 from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, last_reads, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Pairs, Params, Shape
 
 HEADER = "# Written by slth:"
@@ -36,6 +36,8 @@ FUNCTIONS = {
     **{kind: f"F.{kind}({{x}})" for kind in ("relu", "gelu", "silu", "softplus", "elu", "selu", "mish")},
     **{"tanh": "torch.tanh({x})", "sigmoid": "torch.sigmoid({x})", "identity": "{x}"},
     **{"leaky_relu": "F.leaky_relu({x}, {slope!r})", "hard_tanh": "F.hardtanh({x})"},
+    **{"relu6": "F.relu6({x})", "hard_sigmoid": "F.hardsigmoid({x})", "hard_swish": "F.hardswish({x})"},
+    **{"gelu_tanh": "F.gelu({x}, approximate='tanh')"},
 }
 PLACES = ("x", "y", "z", "u", "v", "w")
 """Names of the values that are held at a time, taken again once nothing reads them."""
@@ -168,6 +170,11 @@ class Attributes:
                 return FUNCTIONS[kind].format(x=x, slope=slope)
             case Pool():
                 return self.pool(step.layer, x, shape)
+            case GlobalMax():
+                return f"{x}.amax({tuple(range(2, 2 + rank))})" if rank else x
+            case Upsample(factors):
+                repeats = (f".repeat_interleave({n}, {axis})" for axis, n in enumerate(factors, start=2))
+                return f"{x}{''.join(repeats)}"
             case GlobalMean():
                 return f"{x}.mean({tuple(range(2, 2 + rank))})" if rank else x
             case Flatten(order):

@@ -19,6 +19,12 @@ class Tensor(np.ndarray):
     def flatten(self, start):
         return self.reshape(*self.shape[:start], -1)
 
+    def amax(self, axes):
+        return self.max(axes)
+
+    def repeat_interleave(self, count, axis):
+        return self.repeat(count, axis)
+
 
 def tensor(value):
     return np.asarray(value).view(Tensor)
@@ -127,8 +133,14 @@ def function(name):
     return lambda x, slope=0.01: tensor(phi(name, slope, x))
 
 
-functional = SimpleNamespace(pad=pad, hardtanh=function("hard_tanh"))
-for name in ("relu", "leaky_relu", "gelu", "silu", "softplus", "elu", "selu", "mish"):
+def gelu(x, approximate="none"):
+    return tensor(phi({"none": "gelu", "tanh": "gelu_tanh"}[approximate], 0.0, x))
+
+
+functional = SimpleNamespace(pad=pad, gelu=gelu)
+for name in ("hard_tanh", "hard_sigmoid", "hard_swish"):
+    setattr(functional, name.replace("_", ""), function(name))
+for name in ("relu", "relu6", "leaky_relu", "silu", "softplus", "elu", "selu", "mish"):
     setattr(functional, name, function(name))
 for rank in (1, 2):
     setattr(functional, f"max_pool{rank}d", pooling(rank, np.max, -np.inf))

@@ -289,9 +289,9 @@ ACTIVATIONS: dict[str, tuple[str, Callable[[Net, str], str]]] = {
         lambda net, x: net.add("Mul", x, net.add("Tanh", net.add("Softplus", x))),
     ),
     "HardTanh": ("hard_tanh", clip(-1, 1)),
-    "Relu6": ("hard_tanh", clip(0, 6)),
+    "Relu6": ("relu6", clip(0, 6)),
     "HardSigmoid": ("hard_tanh", one("HardSigmoid")),
-    "HardSigmoid of PyTorch": ("hard_tanh", one("HardSigmoid", alpha=1 / 6)),
+    "HardSigmoid of PyTorch": ("hard_sigmoid", one("HardSigmoid", alpha=1 / 6)),
 }
 
 NETS: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {  # name: (layout of its input, the network)
