@@ -11,6 +11,7 @@ import slth
 from slth import from_jax, nn
 from slth.nn.layers import Activation, Conv
 from slth.nn.pooling import Flatten, Pool, Subsample
+from tests.construction.nets import RESIDUAL, random_params
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +145,14 @@ def test_plain_jax_with_a_carried_skip():
         x = jax.nn.relu(y + jnp.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (2, 2))))
         return x.sum((1, 2)) / 16 @ p["d"]
 
+    def joined(p, x):
+        """The same by another primitive."""
+        with pytest.MonkeyPatch.context() as patch:
+            zeros = jnp.zeros((*x.shape[:1], 4, 4, 2))
+            patch.setattr(jnp, "pad", lambda y, pairs: jnp.concatenate([zeros, y, zeros], -1))
+            return apply(p, x)
+
+    assert equal(joined, params, (8, 8, 2)).network == equal(apply, params, (8, 8, 2)).network
     target = equal(apply, params, (8, 8, 2))
     block = target.network.layers[2]
     assert block.skip == (Subsample((2, 2), (-1, -1, 0, 1, 2, 3, -1, -1)),)
@@ -472,6 +481,15 @@ def test_a_net_of_haiku():
     params = drawn(model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 2)), True))
     target = equal(lambda p, x: model.apply(*p, x, False)[0], params, (8, 8, 2))
     assert kinds(target) == ["Conv", "Activation", "Pool", "Flatten", "Dense"]
+
+
+@pytest.mark.parametrize("name", ["option A", "pre-activation", "weights on the skip", "dense block"])
+def test_a_network_of_slth_is_read_back(name):
+    network, _ = RESIDUAL[name]
+    params = random_params(network, np.random.default_rng(0))
+    target = equal(lambda p, x: nn.apply(network, p, x), params, network.input_shape)
+    folded, _ = nn.fold_batch_norm(network, params)
+    assert [type(step) for step in nn.graph(target.network)] == [type(step) for step in nn.graph(folded)]
 
 
 def test_a_ticket_of_a_function():

@@ -89,6 +89,8 @@ class Reader(Steps):
         if all(number is not None for number in numbers):
             parts = tuple(one.expression if isinstance(one, Value) else one for one in numbers)
             return replace(first, expression=combined(equation, parts))
+        if name == "select_n" and len(values) == 1:
+            return RULES[name](self, equation, *terms)
         if len(terms) != 2 or len(values) != 1:
             raise Unread("has a constant that is not one number")
         constant = next(term for term in terms if isinstance(term, Constant))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from slth.interop.jaxpr.chart import Zeros
@@ -167,24 +168,49 @@ def pooled(steps: Steps, equation: Any, value: Value) -> Value:
     return Value(steps.chart.affine(mean, float(math.prod(window)), 0.0), value.axes)
 
 
-def sliced(steps: Steps, equation: Any, value: Value) -> Value:
-    """Every s-th position from the first on, and a range of channels."""
-    options, number = equation.params, steps.close(value)
-    shape = steps.chart.nodes[number].shape
-    strides = options["strides"] or (1,) * len(value.axes)
-    stride, channels = [1] * (len(shape) - 1), tuple(range(shape[-1]))
-    bounds = zip(options["start_indices"], options["limit_indices"], strides, strict=True)
-    sizes = equation.invars[0].aval.shape
-    for axis, size, (begin, end, step) in zip(value.axes, sizes, bounds, strict=True):
-        if axis == len(shape) - 1:
-            channels = channels[begin:end:step]
-        elif axis is not None and axis != BATCH:
+def moved(steps: Steps, equation: Any, *terms: Any) -> Value:
+    """Every s-th position, and channels in any order with zeros between: seen by moving numbers of places."""
+    values = [term for term in terms if isinstance(term, Value)]
+    (value,) = values if len(values) == 1 else (None,)
+    number = -1 if value is None else steps.close(value)
+    shape, rank = equation.outvars[0].aval.shape, len(steps.chart.nodes[number].shape)
+    if value is None or len(shape) != len(value.axes):
+        raise Unread("moves numbers of several values or drops an axis")
+    stride, channels = [1] * (rank - 1), ()
+    for place, axis in enumerate(value.axes):
+        # Each number is its place on this axis, counted from 1; a zero stays 0.
+        line = np.arange(1.0, equation.invars[terms.index(value)].aval.shape[place] + 1, dtype=np.float32)
+        whole = np.expand_dims(line, [one for one in range(len(shape)) if one != place])
+        inputs = [
+            np.broadcast_to(whole, atom.aval.shape) if isinstance(term, Value) else _kept(term.value)
+            for atom, term in zip(equation.invars, terms, strict=True)
+        ]
+        found = np.asarray(equation.primitive.bind(*map(jnp.asarray, inputs), **equation.params))
+        each = np.moveaxis(found, place, 0).reshape(shape[place], -1).max(1, initial=0)
+        same = np.expand_dims(each, [one for one in range(len(shape)) if one != place])
+        if not ((found == same) | (found == 0)).all() or (axis == rank - 1 and (found != same).any()):
+            raise Unread("moves numbers otherwise than whole channels")
+        if axis == rank - 1:
+            channels = tuple(int(one) - 1 for one in each)
+            continue
+        step = int(each[1] - each[0]) if len(each) > 1 else len(line)
+        if (
+            step < 1
+            or not np.array_equal(each, line[::step])
+            or (axis in (BATCH, None) and len(each) < len(line))
+        ):
+            raise Unread("cuts an image or a batch: only every s-th position of a whole image is read")
+        if axis is not None and axis != BATCH:
             stride[axis] = step
-            if begin or len(range(begin, end, step)) != -(-shape[axis] // step):
-                raise Unread("cuts an image: only every s-th position of the whole image is read")
-        elif begin or step != 1 or end != size:
-            raise Unread("cuts the batch")
     return Value(steps.chart.subsample(number, tuple(stride), channels), value.axes)
+
+
+def _kept(array: Any) -> np.ndarray:
+    """A constant beside a value: an index or a choice as it is, else zeros."""
+    array = np.asarray(array)
+    if array.dtype.kind == "f" and array.any():
+        raise Unread("puts other constants than zeros beside a value")
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def padded(steps: Steps, equation: Any, value: Any, filled: Any) -> Value:
@@ -218,6 +244,6 @@ RULES: dict[str, Callable[..., Value]] = {
     **dict.fromkeys(("reshape", "squeeze", "expand_dims", "broadcast_in_dim"), reshaped),
     **dict.fromkeys(("reduce_sum", "reduce_max"), reduced),
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max"), pooled),
-    "slice": sliced,
+    **dict.fromkeys(("slice", "dynamic_slice", "gather", "rev", "concatenate", "select_n"), moved),
     "pad": padded,
 }
