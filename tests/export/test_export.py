@@ -28,6 +28,7 @@ POOLS = {
     "means of padding, incomplete": Network(
         (7, 8, 2), (Pool("mean", (3, 2), (2, 3), ((2, 0), (1, 1)), incomplete=True, count_padding=True),)
     ),
+    "largest of all, repeated": Network((3, 4, 2), (nn.Upsample((2, 3)), nn.GlobalMax())),
     "much padding": Network((7, 8, 2), (Pool("max", (3, 3), (2, 2), ((2, 2), (2, 0))), GlobalMean())),
 }
 FOLDED = {

@@ -58,8 +58,7 @@ class Steps:
             near = nearest(expression) if not _is_bool(expression) else "none"
             raise Unread(
                 f"reads a function of numbers that is no known activation (nearest: {near}); make it known "
-                "by slth.nn.register_activation(name, function), or use one of the table (gelu: "
-                "approximate=False)"
+                "by slth.nn.register_activation(name, function), or use one of the table"
             )
         node = self.chart.affine(value.node, *found.before)
         return self.chart.affine(self.chart.apply(found.activation, node), *found.behind)
