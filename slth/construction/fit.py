@@ -15,21 +15,23 @@ Source: this project. The statistics of the robust objective are those of `slth.
 """
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from slth.construction.balance import balance
-from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads
+from slth.nn.graph import Map, Skip, Sum, by_layer, graph
+from slth.nn.network import Network
 from slth.source import Source
 from slth.source.layout import Layout
 from slth.subset_sum import solve, unpack
 from slth.target import Target
-from slth.types import Batch
+from slth.types import Batch, Params
 
 FITS = (1.25, 1.8, 2.5, 3.5, 5.0)
 """Those that are tried, the usual one first."""
@@ -40,6 +42,8 @@ IMAGES = 32
 """Images from which mean squares are taken."""
 WEIGHTS = 500
 """Weights of a layer that are tried for each fit."""
+DEPTH = 6
+"""Networks of fewer sums keep the usual fit: in them no noise builds up."""
 VARIABLES = 15
 """Most variables of a problem that is tried."""
 
@@ -77,45 +81,48 @@ def fit_of(target: Target, source: Source, layout: Layout, scales: Mapping[str, 
 def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
     """Relative noise power of the outputs at each fit."""
     network, layers = target.network, by_layer(target.params)
-    values, noise = {0: x}, {0: np.zeros(len(FITS))}
+    powers = [np.asarray(power, np.float64) for power in _powers(network, target.params, x)]
+    noise = [np.zeros(len(FITS))]
     terms = {term: entry for entry, term in layout.terms(network)}
     random = np.random.default_rng(0)
 
-    def brought(term: Map | Skip) -> tuple[Array, Noise]:
-        """What a term adds to a sum, and the power of its noise, summed over channels."""
-        value = values[term.reads]
+    def brought(term: Map | Skip) -> Noise:
+        """The power of a term's noise, summed over channels."""
         if isinstance(term, Skip):
-            value = value if term.layer is None else term.layer.apply(layers.get(term.path, {}), value)
-            return value, noise[term.reads] * _power(value).sum()
+            return noise[term.reads] * powers[term.reads].sum()
         wide = layout.front_of(network, terms[term], term)
         numbers = _numbers(random, source, wide.copies if wide else source.multiplicity, products=bool(wide))
         kernels = [
             _by_tap(layers[term.path]["kernel"]),
             *(_by_tap(own[term.path]["kernel"]) for own in balanced),
         ]
-        left = _left(numbers, kernels, scales[term.path], noise[term.reads], _power(value), random)
-        return term.layer.apply(layers[term.path], value), left
+        return _left(numbers, kernels, scales[term.path], noise[term.reads], powers[term.reads], random)
 
-    last = last_reads(network)
-    for number, step in enumerate(graph(network)):
+    for number, step in enumerate(graph(network), start=1):
         if isinstance(step, Sum):
-            found = [brought(term) for term in (*step.maps, *step.skips)]
-            value = reduce(add, (one for one, _ in found))
-            power = max(float(_power(value).sum()), 1e-30)
-            values[number + 1] = value
-            noise[number + 1] = reduce(add, (left for _, left in found)) / power
+            power = max(float(powers[number].sum()), 1e-30)
+            noise.append(reduce(add, map(brought, (*step.maps, *step.skips))) / power)
         else:
-            value = values[step.value]
-            values[number + 1] = step.layer.apply(layers.get(step.path, {}), value)
-            noise[number + 1] = noise[step.value]
-        for old in [old for old in values if old <= number and last[old] <= number]:
-            del values[old]
-    return noise[len(graph(network))]
+            noise.append(noise[step.value])
+    return noise[-1]
 
 
-def _power(x: Array) -> Float[np.ndarray, " c"]:
-    """Mean square of each channel."""
-    return np.asarray((x**2).mean(tuple(range(x.ndim - 1))), np.float64)
+@partial(jax.jit, static_argnums=0)
+def _powers(network: Network, params: Params, x: Array) -> list[Float[Array, " c"]]:
+    """Mean square of each channel of every value."""
+    layers, values = by_layer(params), [x]
+    for step in graph(network):
+        if isinstance(step, Sum):
+            terms = (
+                values[term.reads]
+                if term.layer is None
+                else term.layer.apply(layers.get(term.path, {}), values[term.reads])
+                for term in (*step.maps, *step.skips)
+            )
+            values.append(reduce(add, terms))
+        else:
+            values.append(step.layer.apply(layers.get(step.path, {}), values[step.value]))
+    return [(value**2).mean(tuple(range(value.ndim - 1))) for value in values]
 
 
 def _by_tap(kernel: Array) -> Kernel:

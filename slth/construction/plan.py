@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check, check_reach
-from slth.construction.fit import UNPREDICTED, Fit, fit_of
+from slth.construction.fit import DEPTH, UNPREDICTED, Fit, fit_of
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
@@ -160,7 +160,7 @@ def plan_of(
     scales = {entry.path: weight_scale(source, entry) for node in layout.nodes for entry in node.maps}
     if fit is not None:
         chosen = Fit(fit, None)
-    elif images is None or bits is not None or not is_homogeneous(network):
+    elif images is None or bits is not None or not is_homogeneous(network) or len(sums(network)) < DEPTH:
         chosen = UNPREDICTED
     else:
         chosen = fit_of(target, source, layout, scales, images)

@@ -154,7 +154,9 @@ class Nodes:
                 bent = self.add("Add", x, self.add("Mul", cube, self.constant("gelu cubic", 0.044715)))
                 bent = self.add("Mul", bent, self.constant("root of 2 over pi", math.sqrt(2 / math.pi)))
                 half = self.add("Mul", x, self.constant("half", 0.5))
-                return self.add("Mul", half, self.add("Add", self.add("Tanh", bent), self.constant("one", 1.0)))
+                return self.add(
+                    "Mul", half, self.add("Add", self.add("Tanh", bent), self.constant("one", 1.0))
+                )
             case "gelu":
                 error = self.add("Erf", self.add("Mul", x, self.constant("root of a half", math.sqrt(0.5))))
                 half = self.add("Mul", x, self.constant("half", 0.5))

@@ -13,9 +13,9 @@ PAD = ((1, 1), (1, 1))
 
 
 def deep(kind: str = "relu", *, heavy: bool = False) -> tuple[Target, np.ndarray, np.ndarray]:
-    """A net of four convolutions; with ``heavy``, most weights are small beside a few."""
+    """A net of five convolutions; with ``heavy``, most weights are small beside a few."""
     act = nn.Activation(kind)
-    layers = [layer for n in "abcd" for layer in (nn.Conv(n, 10, (3, 3), padding=PAD), act)]
+    layers = [layer for n in "abcde" for layer in (nn.Conv(n, 10, (3, 3), padding=PAD), act)]
     target = Target(*target_of(nn.Network((6, 6, 2), (*layers, nn.GlobalMean(), nn.Dense("out", 5)))))
     x = images(target.network, 192)
     random = np.random.default_rng(0)
@@ -36,8 +36,9 @@ def test_the_fit_that_is_predicted_best_is_better(monkeypatch: pytest.MonkeyPatc
     assert made.error(held).relative < 0.8 * usual.error(held).relative
 
 
-def test_the_usual_fit_stays_where_another_gains_little():
+def test_the_usual_fit_stays_where_another_gains_little(monkeypatch: pytest.MonkeyPatch):
     target, x, _ = deep()
+    monkeypatch.setattr(fit, "GAIN", 0.01)
     found = plan_of(target, Source.of(target, copies=12), Robust(), x).fit
     assert found.value == FITS[0]
     assert found.predicted is not None
@@ -55,6 +56,10 @@ def test_nothing_is_predicted_where_nothing_can_be():
     source = Source.of(target, copies=6)
     assert plan_of(target, source, Best()).fit == UNPREDICTED
     assert plan_of(target, source, Robust(), x, fit=2.0).fit == (2.0, None)
+    shallow = Target(
+        *target_of(nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2))))
+    )
+    assert plan_of(shallow, Source.of(shallow, copies=6), Robust(), np.ones((8, 4))).fit == UNPREDICTED
     smooth, x, _ = deep("tanh")
     assert plan_of(smooth, Source.of(smooth, copies=6), Robust(), x).fit == UNPREDICTED
     two = Source.of(target, depth="2L", univariate=12, scale=2.0)
