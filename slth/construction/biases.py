@@ -92,7 +92,8 @@ def solve_in_units(
     price: Float[np.ndarray, "m n"] | None = None,
 ) -> Solution:
     """`slth.subset_sum.solve` for values of any size, in units of a power of 2 that suit it."""
-    unit = 2.0 ** max(0, math.ceil(math.log2(max(tolerance, 1e-30))))
+    largest = max(float(np.abs(x).max(initial=0)), float(np.abs(t).max(initial=0)), 1.0)
+    unit = 2.0 ** max(0, math.ceil(math.log2(max(tolerance, 1e-30))), math.ceil(math.log2(largest)) - 20)
     if unit > 1:
         x, t, price = x / unit, t / unit, None if price is None else price / unit**2
     return solve(x, t, objective, tolerance=tolerance / unit, size=size, price=price)

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.construction.biases import CHUNK, constant_variables, fill, safe_taps, solve_biases
+from slth.construction.biases import CHUNK, constant_variables, fill, safe_taps, solve_biases, solve_in_units
 from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
-from slth.subset_sum import Objective
+from slth.subset_sum import Objective, unpack
 from tests.construction.parts import make_part, problem_of
 from tests.subset_sum.reference import brute_force
 
@@ -120,3 +120,9 @@ def test_no_constant_leaves_all_biases_unsolved():
     assert realised.tolist() == [0, 0]
     assert (stats.problems, stats.unsolved, stats.max_error) == (1, 1, 0.5)
     assert not filling.masks[0].any()
+
+
+def test_units_suit_values_that_are_large_beside_the_tolerance():
+    x = np.array([[3.0e6], [-1.5e6], [40.0]])
+    found = solve_in_units(x, np.array([1.5e6]), Objective.BEST, tolerance=0.01)
+    assert np.asarray(unpack(found.mask, 3))[:, 0].tolist() == [True, True, False]
