@@ -110,18 +110,14 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 def constructed(plan: Plan, folder: Path) -> Construction:
     """The construction, with progress; nodes that a broken run has left in the folder are taken over."""
+    fit = plan.fit
+    if fit.predicted is not None:
+        LOG.info("fit %g: the error that is predicted of the outputs is %.2g", fit.value, fit.predicted)
     total, nodes = len(sums(plan.target.network)), []
     with report.layer_progress(total) as progress:
         for node in nodes_of(plan, folder):
             nodes.append(node)
             progress.finish(node)
-    fit = plan.fit
-    if fit.predicted is not None:
-        LOG.info(
-            "fit %g: of those that were tried it has the least predicted error, %.2g of the outputs",
-            fit.value,
-            fit.predicted,
-        )
     resumed = sum(node.resumed for node in nodes)
     if resumed:
         LOG.info("took over %d of %d layers from a run that was broken off", resumed, total)
