@@ -106,6 +106,7 @@ def first_call(objective: str, m: int, n: int) -> None:
     """In a process of its own: seconds to compile every kernel, then the memory that n problems add."""
     import jax
 
+    from experiments.stages import forget_peak, memory
     from slth.subset_sum import solve
     from slth.subset_sum.stages import compile_stages
 
@@ -119,17 +120,6 @@ def first_call(objective: str, m: int, n: int) -> None:
     held = memory("VmRSS")
     solve(**data, objective=objective, tolerance=EPSILON)
     print(json.dumps({"compile_seconds": seconds, "peak_bytes": memory("VmHWM") - held}))
-
-
-def forget_peak() -> None:
-    """Let Linux count this process's peak memory from now on (compilation and data had their own)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def memory(field: str) -> int:
-    """Bytes of a field of /proc/self/status: VmRSS now, VmHWM at its peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field)))
 
 
 def measured_apart(objective: str, m: int, n: int) -> dict:

@@ -19,13 +19,13 @@ class Stages:
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Measure a stage."""
-        begun, known = time.perf_counter(), _forget_peak()
+        begun, known = time.perf_counter(), forget_peak()
         yield
         self.seconds[name] = time.perf_counter() - begun
-        self.memory[name] = _peak() if known else None
+        self.memory[name] = memory("VmHWM") / 1e9 if known else None
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Have Linux count the peak of this process's memory anew; False where that cannot be done."""
     try:
         (PROCESS / "clear_refs").write_text("5")
@@ -34,8 +34,7 @@ def _forget_peak() -> bool:
     return True
 
 
-def _peak() -> float:
-    """Largest resident memory since `_forget_peak`, in GB."""
+def memory(field: str) -> int:
+    """Bytes of a field of Linux's account of this process: VmRSS now, VmHWM its peak since `forget_peak`."""
     lines = (PROCESS / "status").read_text().splitlines()
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return kilobytes * 1024 / 1e9
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))

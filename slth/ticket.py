@@ -334,8 +334,9 @@ def to_bytes(ticket: Ticket, version: int = CODED) -> bytes:
     code = b""
     if version == CODED:
         seen = _Seen(ticket.source)
-        arrays = {path: seen.of(path, mask) for path, mask in ticket.arrays.items()}
-        code = coding.encode(seen.shapes, arrays, dict(ticket.steps), seen.values, _candidates(ticket))
+        code = coding.encode(
+            seen.shapes, seen.masks(ticket), dict(ticket.steps), seen.values, _candidates(ticket)
+        )
         if MOST_EXPANSION * len(code) < len(ticket.bits) or len(text) > MOST_TEXT:
             version = PLAIN
     coded = version == CODED
@@ -465,6 +466,10 @@ class _Seen:
         if path in self.flat:
             return self.flat[path].layer.by_position(array, self.shapes[path][0])
         return array
+
+    def masks(self, ticket: Ticket) -> dict[str, Bool[np.ndarray, "..."]]:
+        """The masks of a ticket by path."""
+        return {path: self.of(path, mask) for path, mask in ticket.arrays.items()}
 
     def values(self, path: str) -> Float32[np.ndarray, "..."]:
         """The parameter of a path, drawn when it is asked for."""

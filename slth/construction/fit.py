@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slth.construction.balance import balance
+from slth.nn.forward import each_value
 from slth.nn.graph import Map, Skip, Sum, by_layer, graph
 from slth.nn.network import Network
 from slth.source import Source
@@ -110,19 +111,7 @@ def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
 @partial(jax.jit, static_argnums=0)
 def _powers(network: Network, params: Params, x: Array) -> list[Float[Array, " c"]]:
     """Mean square of each channel of every value."""
-    layers, values = by_layer(params), [x]
-    for step in graph(network):
-        if isinstance(step, Sum):
-            terms = (
-                values[term.reads]
-                if term.layer is None
-                else term.layer.apply(layers.get(term.path, {}), values[term.reads])
-                for term in (*step.maps, *step.skips)
-            )
-            values.append(reduce(add, terms))
-        else:
-            values.append(step.layer.apply(layers.get(step.path, {}), values[step.value]))
-    return [(value**2).mean(tuple(range(value.ndim - 1))) for value in values]
+    return each_value(network, params, x, lambda v: (v**2).mean(tuple(range(v.ndim - 1))))
 
 
 def _by_tap(kernel: Array) -> Kernel:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from slth.export.pools import shares
 from slth.interop.optional import optional
 from slth.nn.forward import count
 from slth.nn.graph import Apply, Map, Skip, Sum, by_layer, graph, value_shapes
@@ -123,8 +124,8 @@ class Nodes:
         if layer.kind == "max":
             return self.add("MaxPool", x, **sizes)
         mean = self.add("AveragePool", x, count_include_pad=1, **sizes)
-        share = math.prod(layer.window) / np.moveaxis(np.asarray(layer.divisors(shape))[0], -1, 0)
-        return mean if (share == 1).all() else self.add("Mul", mean, self.constant(f"{mean} share", share))
+        share = shares(layer, shape)
+        return mean if share is None else self.add("Mul", mean, self.constant(f"{mean} share", share))
 
     def activation(self, kind: str, slope: float, x: str) -> str:
         """An activation of the table, by operators of version 13."""

@@ -1,13 +1,13 @@
 """A network as PyTorch's arrays by name and a short module in Python that reads them, channels first."""
 
 import keyword
-import math
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
+from slth.export.pools import shares
 from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, last_reads, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense
 from slth.nn.network import Network
@@ -201,8 +201,8 @@ class Attributes:
         pooled = f"F.{kind}_pool{rank}d({', '.join([x, *sizes])})"
         if layer.kind == "max":
             return pooled
-        share = math.prod(layer.window) / np.moveaxis(np.asarray(layer.divisors(shape))[0], -1, 0)
-        return pooled if (share == 1).all() else f"{self.buffer('share', share)} * {pooled}"
+        share = shares(layer, shape)
+        return pooled if share is None else f"{self.buffer('share', share)} * {pooled}"
 
 
 def torch_files(

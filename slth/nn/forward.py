@@ -149,10 +149,29 @@ def trace(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *
     return y, values
 
 
+def each_value(network: Network, params: Params, x: Batch, function: Callable[[Values], Any]) -> list[Any]:
+    """What a function makes of every value, the input first (`slth.nn.graph` has their numbers)."""
+    found = [function(jnp.asarray(x))]
+    _forward(
+        network, params, x, lambda name, value: None, train=False, each=lambda y: found.append(function(y))
+    )
+    return found
+
+
 def _forward(
-    network: Network, params: Params, x: Batch, record: Record, *, train: bool
+    network: Network,
+    params: Params,
+    x: Batch,
+    record: Record,
+    *,
+    train: bool,
+    each: Callable[[Values], None] = lambda value: None,
 ) -> tuple[Values, dict[str, Params]]:
-    """The outputs, and in training the moved parameters of batch norms by path."""
+    """The outputs, and in training the moved parameters of batch norms by path.
+
+    Args:
+      record: told each named layer's output; ``each`` every value behind the input.
+    """
     if x.shape[1:] != network.input_shape:
         raise ValueError(f"the network reads batches of shape (n, *{network.input_shape}), got {x.shape}")
     layers, moved, last = by_layer(params), {}, last_reads(network)
@@ -169,6 +188,7 @@ def _forward(
         if name:
             record(name, y)
         values[number + 1] = y
+        each(y)
         for value in step.reads:
             if last[value] == number:
                 values.pop(value, None)

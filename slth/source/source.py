@@ -238,6 +238,7 @@ class Source:
                 " constants as channels of an input and sign, at most 64: choose None, or 0 for none"
             )
         defaults = defaults_of(target.network, copies)
+        largest = _reach(images) if reach is None else reach
         wide = source_network(
             target.network,
             copies,
@@ -254,29 +255,32 @@ class Source:
             copies,
             init=init,
             scale=defaults.scale if scale is None else scale,
-            bias_scale=_bias_scale(defaults.bias_scale, images, reach) if bias_scale is None else bias_scale,
+            bias_scale=_bias_scale(defaults.bias_scale, largest) if bias_scale is None else bias_scale,
             scales=scales,
             presence=presence,
             biases=biases,
             positive=tuple(one.path for one in wide.layout.univariate if one.positive),
             layout=wide.layout,
         )
-        return _fitted(source, target, images, reach, target_scale)
+        return _fitted(source, target, images, largest, target_scale)
 
 
 REACH = 4.0
 """Largest |input| that a source is made for where nobody says how large inputs are."""
 
 
-def _bias_scale(usual: float, images: Batch | None, reach: float | None) -> float:
+def _reach(images: Batch | None) -> float:
+    """R, where only images may say what it is."""
+    return REACH if images is None else float(np.abs(np.asarray(images)).max()) or REACH
+
+
+def _bias_scale(usual: float, reach: float) -> float:
     """Biases grow with the network's inputs: pixels of 0 to 255 ask for 16 times those of 0 to 16."""
-    if reach is None:
-        reach = REACH if images is None else float(np.abs(np.asarray(images)).max())
     return usual * max(1.0, reach / REACH**2)
 
 
 def _fitted(
-    source: Source, target: Target, images: Batch | None, reach: float | None, target_scale: float | None
+    source: Source, target: Target, images: Batch | None, reach: float, target_scale: float | None
 ) -> Source:
     """The source with the factors that the target's activations (or its weights, if asked for) need."""
     info, layout = first_info(target.network), source.layout
@@ -287,10 +291,9 @@ def _fitted(
     factors = {path: value for path, value in slopes.items() if path in named and value != 1}
     knows = target_scale is not None
     if not info.homogeneous:
-        seen = REACH if images is None else float(np.abs(np.asarray(images)).max()) or REACH
-        largest: float | dict[str, float] = seen if reach is None else reach
+        largest: float | dict[str, float] = reach
         if layout.depth == "2L":
-            ranges = _ranges(target, images, largest)
+            ranges = _ranges(target, images, reach)
             knows = knows or not all(one.exact for one in ranges.values())
             largest = {path: one.reach for path, one in ranges.items() if path in named}
         he = source.init.startswith("he")

@@ -189,5 +189,4 @@ def test_univariate_layers_of_a_ticket_are_dealt(depth: str):
 
 def _parts(made):
     seen = ticket._Seen(made.source)
-    arrays = {path: seen.of(path, mask) for path, mask in made.arrays.items()}
-    return seen.shapes, arrays, {}, seen.values, ticket._candidates(made)
+    return seen.shapes, seen.masks(made), {}, seen.values, ticket._candidates(made)

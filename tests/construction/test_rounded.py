@@ -60,8 +60,7 @@ def test_every_mask_is_one_of_whole_numbers(name: str):
     coded = ticket.to_bytes(made.ticket)
     assert ticket.from_bytes(coded) == made.ticket
     seen = ticket._Seen(made.source)
-    arrays = {path: seen.of(path, mask) for path, mask in made.ticket.arrays.items()}
-    code = coding.encode(seen.shapes, arrays, dict(made.steps), seen.values)
+    code = coding.encode(seen.shapes, seen.masks(made.ticket), dict(made.steps), seen.values)
     blocks = read_head(seen.shapes, Reader(code), seen.values)[1]
     assert all(blocks[path].rounding for path, _ in made.steps)
     plain = ticket.make(made.source, made.mask, made.factor, target.network)

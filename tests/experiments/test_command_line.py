@@ -1,9 +1,6 @@
 """The command line: how it says what it cannot read, what it does in odd environments, and sweeps."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,22 +8,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from experiments.command_line import said
+from tests.experiments.commands import command
 
 SMALL = (
     *("data.limit=20", "data.train_limit=64", "target=mlp", "target.widths=[3]", "train.epochs=1"),
     *("source.multiplicity=3", "solver=independent", "solver.objective=best"),
 )
-
-
-def command(root: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.ticket", *overrides],
-        cwd=root,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 UNREAD = ("~/nets/a.pth", "/nets/a=1.pth", "/nets/a (1).pth", "/nets/[a].pth", "/nets/{a}.pth", "a\\ b=c")

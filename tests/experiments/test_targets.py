@@ -1,9 +1,6 @@
 """A target's checkpoint from the command line: how it is read, and how many classes it has."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 
 from experiments.targets import loaded, spec_of
 from slth.interop import read_arrays
+from tests.experiments.commands import command
 from tests.experiments.test_compose import composed
 from tests.interop.onnx_nets import Net
 
@@ -88,16 +86,9 @@ def test_bad_settings_of_a_checkpoint_are_named(checkpoint: Path, images: Path, 
 
 
 def test_a_ticket_of_a_foreign_checkpoint_from_the_command_line(root: Path, checkpoint: Path, images: Path):
-    program = [sys.executable, "-m", "experiments.ticket", "target=mlp", "data=npz", f"data.dir={images}"]
-    program += [*READ, f'target.checkpoint="{checkpoint}"', "solver=independent", "solver.objective=best"]
-    done = subprocess.run(
-        [*program, f"output_dir={images.parent}"],
-        cwd=root,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    overrides = ["target=mlp", "data=npz", f"data.dir={images}", f"output_dir={images.parent}"]
+    overrides += [*READ, f'target.checkpoint="{checkpoint}"', "solver=independent", "solver.objective=best"]
+    done = command(root, *overrides)
     assert done.returncode == 0, done.stderr
     assert (Path(done.stdout.splitlines()[-1]) / "ticket.safetensors").is_file()
 
@@ -123,15 +114,8 @@ def digits_onnx(tmp_path: Path) -> Path:
 
 
 def test_a_file_that_says_its_network_needs_no_spec(root: Path, digits_onnx: Path):
-    program = [sys.executable, "-m", "experiments.ticket", "target=file", f"target.checkpoint={digits_onnx}"]
-    done = subprocess.run(
-        [*program, f"output_dir={digits_onnx.parent}", "data.limit=200"],
-        cwd=root,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    overrides = ["target=file", f"target.checkpoint={digits_onnx}", f"output_dir={digits_onnx.parent}"]
+    done = command(root, *overrides, "data.limit=200")
     assert done.returncode == 0, done.stderr
     assert "Softmax '/Softmax_9' at the end is left out" in done.stdout + done.stderr
     metrics = json.loads((Path(done.stdout.splitlines()[-1]) / "metrics.json").read_text())

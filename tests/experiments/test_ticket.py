@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from experiments import ticket as experiment
 from slth import Ticket, nn
 from slth.nn.prune import count_channels
+from tests.experiments.commands import command
 
 SMALL = (
     "data.limit=60",
@@ -42,18 +42,6 @@ CONTRACT = {
     "memory": {"construct", "evaluate"},
     "environment": {"jax", "python", "device", "precision", "slth"},
 }
-
-
-def command(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """``python -m experiments.ticket`` with these overrides."""
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.ticket", *overrides],
-        cwd=root,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
