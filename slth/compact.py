@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from slth.nn.graph import Sum, by_layer, graph, nested, value_shapes
+from slth.nn.graph import Join, Sum, by_layer, graph, nested, value_shapes
 from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
@@ -85,7 +85,7 @@ class Thinned(NamedTuple):
     mask: dict[str, dict[str, np.ndarray]]
     """The pruned mask of the whole network, by layer."""
     rows: dict[str, Held]
-    """Input channels left of each layer with parameters, by path."""
+    """Rows left of each layer's kernel (or factors) by path: its input channels, or those of a group."""
     columns: dict[str, Held]
     """Output channels left of each linear layer, by path."""
 
@@ -138,8 +138,17 @@ def thinned(network: Network, mask: Mask) -> Thinned:
         match layer:
             case Conv() | Dense():
                 rows[path], outputs = inputs, columns[path]
-                biased = layer.use_bias and bool(kept[path]["bias"][outputs].any())
-                layer = replace(layer, features=len(outputs), use_bias=biased)
+                sizes: dict[str, Any] = {"features": len(outputs)}
+                sizes["use_bias"] = layer.use_bias and bool(kept[path]["bias"][outputs].any())
+                if isinstance(layer, Conv) and layer.groups > 1:
+                    each = layer.rows(place.shape[-1]) - layer.beside[0]
+                    rows[path], read = _of_groups(kept[path]["kernel"], each, layer.groups)
+                    dealt = layer.features - layer.beside[1]
+                    sizes["beside"] = int((rows[path] >= each).sum()), int((outputs >= dealt).sum())
+                    at = _places(inputs, read)
+                    if at != tuple(range(len(inputs))):
+                        done = (*done, Subsample((1,) * len(layer.kernel), at))
+                layer = replace(layer, **sizes)
             case Subsample(stride, channels):
                 layer = Subsample(stride, _places(inputs, _moved(layer, inputs, place.shape), channels))
             case ChannelScale():
@@ -167,6 +176,28 @@ def thinned(network: Network, mask: Mask) -> Thinned:
     return Thinned(rewrite(network, smaller, joined), kept, rows, columns)
 
 
+def _of_groups(kernel: np.ndarray, each: int, groups: int) -> tuple[Held, Held]:
+    """Rows left of the kernel of a grouped layer, as many in each group, and the channels that they read.
+
+    Args:
+      each: inputs of a group; further rows are beside the groups.
+    """
+    used = np.asarray(kernel.reshape(-1, *kernel.shape[-2:]).any((0, 2)))
+    used[0] |= not used[:each].any()
+    rows = np.flatnonzero(used)
+    own, beside = rows[rows < each], rows[rows >= each]
+    first = each * np.arange(groups)[:, None]
+    return rows, np.concatenate([(first + own).reshape(-1), beside + each * (groups - 1)])
+
+
+def _alike(channels: Channels, groups: int, beside: int) -> Channels:
+    """Channels that groups have, as many in each, among them all of these."""
+    dealt = channels.size - beside
+    local = np.asarray(channels[:dealt].reshape(groups, -1).any(0))
+    local[0] |= not local.any()
+    return np.concatenate([np.tile(local, groups), channels[dealt:]])
+
+
 def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:
     """The channels of every value that the compact network holds; a sum without any keeps its first one."""
     shapes = value_shapes(network)
@@ -174,7 +205,18 @@ def _held(network: Network, read: tuple[Channels, ...]) -> list[Held]:
     for number, step in enumerate(graph(network)):
         if isinstance(step, Sum):
             channels = read[number + 1]
+            for entry in step.maps:
+                if isinstance(entry.layer, Conv) and entry.layer.groups > 1:
+                    channels = _alike(channels, entry.layer.groups, entry.layer.beside[1])
             held.append(np.flatnonzero(channels) if channels.any() else np.zeros(1, int))
+            continue
+        if isinstance(step, Join):
+            starts = np.cumsum([0, *(shapes[value][-1] for value in step.reads)])
+            held.append(
+                np.concatenate(
+                    [held[value] + start for value, start in zip(step.reads, starts, strict=False)]
+                )
+            )
             continue
         before, layer = held[step.value], step.layer
         moves = isinstance(layer, Flatten | Subsample)

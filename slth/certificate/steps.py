@@ -119,6 +119,8 @@ def lower(made: Construction, params: Params) -> Lowered:
     for number, step in enumerate(graph(network)):
         if isinstance(step, nn.Sum):
             lowered.append(_sum(network, step, layers, place))
+        elif isinstance(step, nn.Join):
+            raise ValueError(f"certificate: {step.name} is a concatenation, for which no bound is known")
         elif not isinstance(step.layer, Fixed):
             raise ValueError(f"certificate: {step.layer} is no layer of a construction (fold batch norm)")
         elif number >= leading(network) or isinstance(step.layer, Flatten):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from slth.nn.activations import activation_info
-from slth.nn.graph import Skip, Sum, by_layer, graph, is_homogeneous, nested, sums, value_shapes
+from slth.nn.graph import Join, Map, Skip, Sum, by_layer, graph, is_homogeneous, nested, sums, value_shapes
 from slth.nn.layers import Activation, ChannelScale
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
@@ -31,9 +31,10 @@ class Edge(NamedTuple):
     """A linear map as the balance sees it: which scales stand on its two sides, and its weights' sizes."""
 
     path: str
-    size: Float[np.ndarray, "cin cout"]
+    size: Float[np.ndarray, "rows cout"]
     """log of the largest |w| over the taps, in units of the source's scale; -inf for no weight."""
-    inputs: Ids
+    inputs: Int[np.ndarray, "rows _"]
+    """One column where all outputs read the same inputs."""
     outputs: Ids
 
 
@@ -81,13 +82,14 @@ def balance(target: Network, params: Params, scales: dict[str, float], *, fit: f
     groups = _groups(edges, count, fixed=fixed | {0, output})
     for _ in range(SWEEPS):
         if output not in fixed:
-            log[output] = np.log(fit) - (edges[-1].size - log[edges[-1].inputs][:, None]).max()
+            log[output] = np.log(fit) - (edges[-1].size - log[edges[-1].inputs]).max()
         for members, touching in groups:
             row, column = np.full(count, -np.inf), np.full(count, -np.inf)
             for edge in touching:
-                size = edge.size + log[edge.outputs] - log[edge.inputs][:, None]
+                size = edge.size + log[edge.outputs] - log[edge.inputs]
                 np.maximum.at(row, edge.outputs, size.max(0))
-                np.maximum.at(column, edge.inputs, size.max(1))
+                shared = edge.inputs.shape[1] == 1
+                np.maximum.at(column, edge.inputs, size.max(1, keepdims=True) if shared else size)
             both = np.isfinite(row[members]) & np.isfinite(column[members])
             movable = members[both]
             log[movable] += (column[movable] - row[movable]) / 2
@@ -116,7 +118,7 @@ def _rescaled(params: Params, edges: list[Edge], d: Float[np.ndarray, " ids"]) -
     layers = by_layer(params)
     for edge in edges:
         before, behind = d[edge.inputs], d[edge.outputs]
-        divisor = {"kernel": before[:, None], "scale": before, "bias": 1.0}
+        divisor = {"kernel": before, "scale": before[:, 0], "bias": 1.0}
         layers[edge.path] = {
             name: (np.asarray(value, np.float64) / divisor[name] * behind).astype(np.float32)
             for name, value in layers[edge.path].items()
@@ -139,6 +141,9 @@ def _ties(
     nodes: dict[str, Ids] = {}
     ties: list[Int[np.ndarray, "2 _"]] = []
     for step in graph(target):
+        if isinstance(step, Join):
+            values.append(np.concatenate([values[value] for value in step.reads]))
+            continue
         if not isinstance(step, Sum):
             ids = values[step.value]
             match step.layer:
@@ -169,7 +174,12 @@ def _ties(
         for term, kernel, scale in terms:
             largest = np.abs(np.asarray(kernel, np.float64)).reshape(-1, *kernel.shape[-2:]).max(0)
             with np.errstate(divide="ignore"):
-                edges.append(Edge(term.path, np.log(largest / scale), values[term.reads], ids))
+                size = np.log(largest / scale)
+            before = values[term.reads]
+            index = (
+                term.layer.inputs(len(before)) if isinstance(term, Map) else np.arange(len(before))[:, None]
+            )
+            edges.append(Edge(term.path, size, before[index], ids))
         values.append(ids)
         nodes[step.path] = ids
     if not ties:

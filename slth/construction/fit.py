@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from slth.construction.balance import balance
 from slth.nn.forward import each_value
-from slth.nn.graph import Map, Skip, Sum, by_layer, graph
+from slth.nn.graph import Join, Map, Skip, Sum, by_layer, graph
 from slth.nn.network import Network
 from slth.source import Source
 from slth.source.layout import Layout
@@ -97,12 +97,17 @@ def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
             _by_tap(layers[term.path]["kernel"]),
             *(_by_tap(own[term.path]["kernel"]) for own in balanced),
         ]
-        return _left(numbers, kernels, scales[term.path], noise[term.reads], powers[term.reads], random)
+        power = powers[term.reads][term.layer.inputs(powers[term.reads].size)]
+        return _left(numbers, kernels, scales[term.path], noise[term.reads], power, random)
 
     for number, step in enumerate(graph(network), start=1):
         if isinstance(step, Sum):
             power = max(float(powers[number].sum()), 1e-30)
             noise.append(reduce(add, map(brought, (*step.maps, *step.skips))) / power)
+        elif isinstance(step, Join):
+            sides = [(powers[value].sum(), noise[value]) for value in step.reads]
+            total = max(float(sum(power for power, _ in sides)), 1e-30)
+            noise.append(sum((power / total * side for power, side in sides), np.zeros(len(FITS))))
         else:
             noise.append(noise[step.value])
     return noise[-1]
@@ -133,13 +138,14 @@ def _left(
     kernels: list[Kernel],
     scale: float,
     noise: Noise,
-    power: Float[np.ndarray, " cin"],
+    power: Float[np.ndarray, "rows _"],
     random: np.random.Generator,
 ) -> Noise:
     """Noise power of a map's outputs at each fit, summed over its outputs.
 
     Args:
       kernels: of the target, and of the balanced target at each fit.
+      power: mean square of what each row of a kernel reads; one column where all outputs read the same.
     """
     shape, count = kernels[0].shape, kernels[0].size
     tap, row, column = np.unravel_index(random.choice(count, WEIGHTS, replace=count < WEIGHTS), shape)
@@ -152,4 +158,5 @@ def _left(
     kept = np.asarray(unpack(solution.mask, len(x)))
     cost = (np.asarray(solution.error, np.float64) ** 2 + (kept * price).sum(0)).reshape(weights.shape)
     unit = np.divide(original * scale, weights, out=np.zeros_like(weights), where=weights != 0)
-    return (power[row] * unit**2 * cost).mean(1) * count
+    read = power[row, column if power.shape[1] > 1 else 0]
+    return (read * unit**2 * cost).mean(1) * count

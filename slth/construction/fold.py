@@ -19,12 +19,20 @@ from slth import ticket as ticket_of
 from slth.construction.checks import check_folder
 from slth.construction.fit import UNPREDICTED, Fit
 from slth.construction.plan import Plan, plan_of
-from slth.construction.realise import LayerRecord, Node, State, realise_apply, realise_carried, realise_node
+from slth.construction.realise import (
+    LayerRecord,
+    Node,
+    State,
+    realise_apply,
+    realise_carried,
+    realise_join,
+    realise_node,
+)
 from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
 from slth.nn.forward import parameter_shapes
-from slth.nn.graph import Sum, graph, last_reads, value_shapes
+from slth.nn.graph import Join, Sum, graph, last_reads, value_shapes
 from slth.nn.prune import prune, read_channels
 from slth.precision import in_32_bits
 from slth.source import Source
@@ -186,6 +194,8 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
             if folder is not None and before is None:
                 save_node(folder, node, identity)
             yield node
+        elif isinstance(step, Join):
+            stream = realise_join(plan, step, state)
         else:
             stream = realise_apply(plan, step, state)
         state = {value: old for value, old in state.items() if last[value] > number} | {number + 1: stream}

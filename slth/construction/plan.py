@@ -28,7 +28,7 @@ from slth.nn.graph import (
     sums,
     value_shapes,
 )
-from slth.nn.layers import Activation, Linear
+from slth.nn.layers import Activation, Conv, Linear
 from slth.nn.network import Network
 from slth.precision import in_32_bits
 from slth.source import Source, layer_scale
@@ -68,6 +68,8 @@ class NodePlan(NamedTuple):
     copies: int
     need: float
     """Largest |bias| / scale among later nodes, which the node's constants must reach."""
+    groups: int = 1
+    """Groups that its outputs are in: each is a problem of its own (`slth.construction.groups`)."""
 
 
 class Plan(NamedTuple):
@@ -173,6 +175,9 @@ def plan_of(
     def mapped(entry: LinearLayout, term: Map | Skip) -> MapPlan:
         if isinstance(term, Map):
             layer, values = term.layer, layers[term.path]
+            if isinstance(layer, Conv) and layer.groups > entry.groups:  # the source's layer has one group
+                kernel = layer.whole(values["kernel"], value_shapes(network)[term.reads][-1])
+                layer, values = replace(layer, groups=1), {**values, "kernel": kernel}
         else:
             *space, cin = value_shapes(network)[term.reads]
             kernel = skip_kernel(term, layers, cin).astype(np.float32)
@@ -198,7 +203,7 @@ def plan_of(
         skips = (term for term in terms.values() if isinstance(term, Skip))
         carried = tuple(zip(skips, carries[step.name], strict=True))
         need = needs[maps[0].path] if maps else 0.0
-        nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, need)
+        nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, need, node.groups)
     x = None if images is None else jnp.asarray(images, jnp.float32)
     return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen)
 

@@ -14,16 +14,18 @@ from jaxtyping import Array, Int
 from slth.construction import noise as noise_of
 from slth.construction.biases import safe_taps
 from slth.construction.blocks import order_for_output
+from slth.construction.groups import solve_by_group
 from slth.construction.plan import MapPlan, NodePlan, Plan
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream, copied_stream
 from slth.construction.univariate import univariate_stream
 from slth.nn.activations import activation_info
 from slth.nn.forward import parameter_shapes
-from slth.nn.graph import Apply, Pointwise, Skip, linear_maps, value_shapes
-from slth.nn.layers import Activation, Linear
+from slth.nn.graph import Apply, Join, Pointwise, Skip, Sum, behind, graph, linear_maps, value_shapes
+from slth.nn.layers import Activation, Conv, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.precision import in_32_bits
 from slth.source import parameter
+from slth.source.layout import constant_side
 from slth.types import Params
 
 IMAGES = 32
@@ -108,7 +110,7 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
     rows = _rows(plan, node, parts[0], columns)
     smooth = not (plan.info.homogeneous or parts[0].stream.slots.carried)
     problem = Problem(parts, rows, carried, plan.source.multiplicity, plan.center, smooth)
-    solved = plan.solver.solve(problem) if before is None else before.solved
+    solved = solve_by_group(plan.solver, problem, node.groups) if before is None else before.solved
     for part, mask in zip(parts, solved.masks, strict=True):
         name = f"{part.path}/kernel"
         masks[name] = part.read.kernel(mask, parameter_shapes(plan.source.network)[name])
@@ -157,6 +159,28 @@ def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
     return stream._replace(noise=noise, constants=constants, x=x, ticket=ticket)
 
 
+@in_32_bits()
+def realise_join(plan: Plan, step: Join, state: State) -> Stream:
+    """A concatenation: the copies of all sides, and the constants of one of them."""
+    streams = [state[value] for value in step.reads]
+    shared = streams[constant_side(plan.target.network, step)]
+    widths = [stream.slots.members.size for stream in streams]
+    starts = np.cumsum([0, *widths])[:-1]
+    columns = np.concatenate(
+        [stream.slots.members + start for stream, start in zip(streams, starts, strict=True)]
+    )
+    noise = np.concatenate([stream.noise for stream in streams])
+    usable = np.concatenate([stream.slots.usable for stream in streams])
+    seen = [stream.x for stream in streams if stream.x is not None]
+    x = jnp.concatenate(seen, -1) if seen else None
+    runs = [stream.ticket for stream in streams if stream.ticket is not None]
+    ticket = None
+    if runs and shared.ticket is not None:
+        copies = [run[..., :width] for run, width in zip(runs, widths, strict=True)]
+        ticket = jnp.concatenate([*copies, shared.ticket[..., shared.slots.members.size :]], -1)
+    return copied_stream(columns, shared.constants, noise, usable, x, ticket)
+
+
 def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
     rms, mean = np.ones(len(stream.slots.channel)), np.zeros(len(stream.slots.channel))
     if stream.x is not None:
@@ -165,8 +189,21 @@ def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
     weight, random = _weights(plan, entry)
     safe = safe_taps(entry.layer, entry.read)
     step = entry.step * abs(float(stream.slots.factor[0]))
+    wide = linear_maps(plan.source.network)[entry.path].layer
+    beside = wide.beside[0] if isinstance(wide, Conv) else 0
     return Part(
-        entry.path, entry.layer, weight, random, entry.read, stream, safe, rms, mean, entry.scale, step
+        entry.path,
+        entry.layer,
+        weight,
+        random,
+        entry.read,
+        stream,
+        safe,
+        rms,
+        mean,
+        entry.scale,
+        step,
+        beside,
     )
 
 
@@ -224,11 +261,17 @@ def _rows(plan: Plan, node: NodePlan, part: Part, columns: Int[np.ndarray, "cout
 
 def _order(plan: Plan, node: NodePlan, part: Part) -> Int[np.ndarray, " cout"]:
     """The order of the copies' blocks of a node: chosen where no residual sum ties them."""
-    behind = [other for other in plan.nodes.values() if other.number > node.number]
-    tied = len(behind) != 1 or bool(node.carried) or "/" in node.path
+    network, natural = plan.target.network, np.arange(part.layer.features)
+    later = [other for other in plan.nodes.values() if other.number > node.number]
+    tied = len(later) != 1 or bool(node.carried) or "/" in node.path
     if tied or plan.layout.depth == "2L" or plan.solver.solves_rows:
-        return np.arange(part.layer.features)
-    return order_for_output(part, *_weights(plan, behind[0].maps[0]), plan.source.multiplicity)
+        return natural
+    (last,) = later[0].maps
+    step = graph(network)[node.number]
+    alone = isinstance(step, Sum) and behind(network, last.reads).name == step.name
+    if not alone or node.groups > 1 or later[0].groups > 1:
+        return natural
+    return order_for_output(part, *_weights(plan, last), plan.source.multiplicity)
 
 
 def _realised(

@@ -81,6 +81,18 @@ def univariate_slots(
     return Slots(members, gain, channel, factor, sign, gain != 0, info.offset)
 
 
+def joined_slots(groups: list[Slots], members: int, channels: int) -> Slots:
+    """The slots of several groups, each of so many source channels and of so many of the target."""
+    if len(groups) == 1:
+        return groups[0]
+    moved = (
+        slots._replace(members=slots.members + g * members, channel=slots.channel + g * channels)
+        for g, slots in enumerate(groups)
+    )
+    *arrays, bases = zip(*moved, strict=True)
+    return Slots(*map(np.concatenate, arrays), base=bases[0])
+
+
 class Read(NamedTuple):
     """How a linear layer reads a value: fixed by the target's spec."""
 
@@ -158,6 +170,8 @@ class Part(NamedTuple):
     """The source's scale of this layer's weights."""
     step: float = 0.0
     """What its weights are rounded to multiples of; 0 where they are not."""
+    beside: int = 0
+    """Source channels behind those of the groups, which all groups read; 0 where there is one group."""
 
     @property
     def goal(self) -> Float[np.ndarray, "taps slots cout"]:

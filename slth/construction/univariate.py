@@ -10,7 +10,7 @@ import numpy as np
 
 from slth.construction import noise as noise_of
 from slth.construction.plan import Plan
-from slth.construction.state import Read, Stream, univariate_slots
+from slth.construction.state import Read, Stream, joined_slots, univariate_slots
 from slth.nn.graph import linear_maps
 from slth.source import parameter
 from slth.source.layout import Univariate
@@ -27,15 +27,28 @@ def univariate_stream(
     """
     source, info = plan.source, plan.info
     kernel = np.asarray(parameter(source, f"{layout.path}/kernel"))
-    cin, width = kernel.shape[-2:]
+    rows, width = kernel.shape[-2:]
     constants = layout.constants
     signs = (1,) if read.nonnegative else (1, -1)
     carrying = stream.slots.members[:, 0]
-    alpha = kernel.reshape(cin, width)[carrying, : layout.first_constant]
-    slots = univariate_slots(alpha, layout.copies, signs, info)
-    mask = np.zeros((cin, width), bool)
+    each = layout.first_constant // layout.groups
+    alpha = kernel.reshape(rows, width)
+    slots = joined_slots(
+        [
+            univariate_slots(
+                alpha[carrying[g * rows : (g + 1) * rows] - g * rows, g * each : (g + 1) * each],
+                layout.copies,
+                signs,
+                info,
+            )
+            for g in range(layout.groups)
+        ],
+        each,
+        rows,
+    )
+    mask = np.zeros((rows, width), bool)
     used = slots.gain != 0
-    inputs = np.broadcast_to(carrying[slots.channel][:, None], used.shape)
+    inputs = np.broadcast_to(carrying[slots.channel][:, None] % rows, used.shape)
     mask[inputs[used], slots.members[used]] = True
     random, masks = {"kernel": kernel}, {"kernel": mask.reshape(kernel.shape)}
     channels, values = np.zeros(0, int), np.zeros(0)

@@ -8,7 +8,7 @@ import numpy as np
 from slth.export.pools import shares
 from slth.interop.optional import optional
 from slth.nn.forward import count
-from slth.nn.graph import Apply, Map, Skip, Sum, by_layer, graph, value_shapes
+from slth.nn.graph import Apply, Join, Map, Skip, Sum, by_layer, graph, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
@@ -203,6 +203,8 @@ def onnx_model(
                 for other in rest:
                     first = made.add("Add", first, other)
                 values.append(first)
+            case Join(reads=reads):
+                values.append(made.add("Concat", *(values[value] for value in reads), axis=1))
             case Apply(value=value):
                 values.append(made.apply(step, values[value], shapes[value]))
     made.add("Mul", values[-1], made.constant("factor", factor))

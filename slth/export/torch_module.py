@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from slth.export.pools import shares
-from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, last_reads, value_shapes
+from slth.nn.graph import Apply, Join, Map, Skip, Step, Sum, by_layer, graph, last_reads, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
@@ -268,6 +268,8 @@ def _expression(made: Attributes, step: Step, held: dict[int, str], shapes: tupl
         case Sum(maps=maps, skips=skips):
             terms = (made.term(one, held[one.reads], shapes[one.reads]) for one in (*maps, *skips))
             return " + ".join(terms)
+        case Join(reads=reads):
+            return f"torch.cat([{', '.join(held[value] for value in reads)}], 1)"
         case Apply(value=value):
             return made.apply(step, held[value], shapes[value])
 

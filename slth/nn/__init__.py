@@ -15,8 +15,18 @@ from slth.nn.forward import (
     summary,
     trace,
 )
-from slth.nn.graph import Apply, Map, Skip, Step, Sum, by_layer, graph, nested
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
+from slth.nn.graph import Apply, Join, Map, Skip, Step, Sum, by_layer, graph, nested
+from slth.nn.layers import (
+    Activation,
+    BatchNorm,
+    ChannelScale,
+    Concat,
+    Conv,
+    Dense,
+    Layer,
+    Linear,
+    Residual,
+)
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.nn.rewrite import rewrite
@@ -28,11 +38,13 @@ __all__ = [
     "Apply",
     "BatchNorm",
     "ChannelScale",
+    "Concat",
     "Conv",
     "Dense",
     "Flatten",
     "GlobalMax",
     "GlobalMean",
+    "Join",
     "Layer",
     "Linear",
     "Map",

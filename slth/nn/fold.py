@@ -21,8 +21,8 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
     """An equal network without batch norm: every linear layer has a bias where one was needed.
 
     A batch norm (or per-channel scale) behind a convolution or dense layer goes into it, in float64; the one
-    that opens a pre-activation branch has no layer to go into and becomes a 1x1 convolution with a diagonal
-    kernel. A per-channel scale that *is* a skip stays.
+    that opens a pre-activation branch has no layer to go into and becomes a depthwise 1x1 convolution (or a
+    dense layer with a diagonal kernel). A per-channel scale that *is* a skip stays.
 
     Args:
       network, params: any spec and its parameters.
@@ -52,10 +52,10 @@ def fold_batch_norm(network: Network, params: Mapping[str, Any]) -> tuple[Networ
         if isinstance(layer, BatchNorm) or (isinstance(layer, ChannelScale) and done):
             factor, shift = _affine(path, layer, values[path])
             ones = (1,) * (len(place.shape) - 1)
-            kernel = np.diag(factor).astype(np.float32)
-            folded[path] = {"kernel": kernel.reshape(*ones, *kernel.shape), "bias": shift.astype(np.float32)}
-            features = place.shape[-1]
-            return (*done, Conv(layer.name, features, ones) if ones else Dense(layer.name, features))
+            kernel = factor.reshape(*ones, 1, -1) if ones else np.diag(factor)
+            folded[path] = {"kernel": kernel.astype(np.float32), "bias": shift.astype(np.float32)}
+            c = place.shape[-1]
+            return (*done, Conv(layer.name, c, ones, groups=c) if ones else Dense(layer.name, c))
         if path in values:
             folded[path] = {name: np.asarray(leaf, np.float32) for name, leaf in values[path].items()}
         return (*done, layer)

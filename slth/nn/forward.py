@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from slth.nn.graph import Map, Skip, Sum, by_layer, graph, last_reads, named_layers, nested
+from slth.nn.graph import Apply, Join, Map, Skip, Sum, by_layer, graph, last_reads, named_layers, nested
 from slth.nn.layers import BatchNorm, init_layers
 from slth.nn.network import Network
 from slth.precision import in_32_bits
@@ -180,6 +180,8 @@ def _forward(
         if isinstance(step, Sum):
             terms = [_term(term, layers, values[term.reads], record) for term in (*step.maps, *step.skips)]
             y, name = reduce(add, terms), step.name
+        elif isinstance(step, Join):
+            y, name = jnp.concatenate([values[value] for value in step.reads], -1), step.name
         elif train and isinstance(step.layer, BatchNorm):
             y, moved[step.path] = step.layer.apply_train(layers[step.path], values[step.value])
             name = step.path
@@ -225,11 +227,18 @@ def summary(network: Network, params: Params) -> list[Row]:
     sizes = {path: count(values) for path, values in by_layer(params).items()}
     rows: list[Row] = []
     for step in graph(network):
-        for part in (*step.maps, *step.skips) if isinstance(step, Sum) else (step,):
+        match step:
+            case Sum(maps=maps, skips=skips):
+                parts = (*maps, *skips)
+            case Join():
+                parts = ()
+            case _:
+                parts = (step,)
+        for part in parts:
             if part.layer is not None:
                 rows.append(Row(part.path, type(part.layer).__name__, step.shape, sizes.get(part.path, 0)))
-        if isinstance(step, Sum) and len(step.reads) > 1:
-            rows.append(Row(step.name, "Sum", step.shape, 0))
+        if not isinstance(step, Apply) and len(step.reads) > 1:
+            rows.append(Row(step.name, type(step).__name__, step.shape, 0))
     return rows
 
 

@@ -5,6 +5,7 @@ Value 0 is the network's input; step i makes value i + 1 from values before it:
 * `Sum`: a *node*, :math:`y = \sum_k W_k x_{r_k} + b + \sum_s \mathrm{skip}_s(x_{r_s})`: linear maps of one or
   several values, and values that a skip adds as they are. A convolution is a sum of one map; the end of a
   residual block is the sum of the branch's last layer and the skip.
+* `Join`: the channels of several values, one after the other.
 * `Apply`: an activation, pooling, flattening or normalisation of one value.
 
 A reader is one loop over the steps with a ``match``; it never asks how layers nest.
@@ -16,7 +17,18 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 from slth.nn.activations import activation_info
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Linear, Residual
+from slth.nn.layers import (
+    Activation,
+    BatchNorm,
+    Block,
+    ChannelScale,
+    Concat,
+    Conv,
+    Dense,
+    Layer,
+    Linear,
+    Residual,
+)
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Params, Shape
@@ -102,6 +114,25 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class Join:
+    """A concatenation: the channels of several values, one after the other.
+
+    Example:
+      >>> from slth import nn
+      >>> block = nn.Concat("block", ((), (nn.Dense("inner", 3),)))
+      >>> nn.graph(nn.Network((2,), (block,)))[1]
+      Join(name='block', reads=(0, 1), shape=(5,))
+    """
+
+    name: str
+    """Name of the value it makes: the path of the block."""
+    reads: tuple[int, ...]
+    """Numbers of the values, in the order of their channels."""
+    shape: Shape
+    """Of one example of the value it makes."""
+
+
+@dataclass(frozen=True)
 class Apply:
     """A layer other than a sum: one value in, one value out.
 
@@ -126,7 +157,7 @@ class Apply:
         return (self.value,)
 
 
-Step: TypeAlias = Sum | Apply
+Step: TypeAlias = Sum | Join | Apply
 """One entry of `graph`: what makes one value out of earlier ones."""
 
 
@@ -134,7 +165,7 @@ Step: TypeAlias = Sum | Apply
 def graph(network: Network) -> tuple[Step, ...]:
     """The steps of a network in the order in which they are computed; step i makes value i + 1.
 
-    A block's branch stands before its skip, and both before their sum.
+    The sides of a block stand in their order, and before their sum or concatenation.
 
     Args:
       network: any spec, with batch norm or without.
@@ -157,11 +188,14 @@ def graph(network: Network) -> tuple[Step, ...]:
             own = path + name
             match layer:
                 case Residual():
-                    sides = (("branch", layer.branch), ("skip", layer.skip))
-                    terms = [term(side, value, own, kind) for kind, side in sides]
+                    terms = [term(inner, value, own, side) for side, inner in layer.sides.items()]
                     maps = tuple(one for one in terms if isinstance(one, Map))
                     skips = tuple(one for one in terms if isinstance(one, Skip))
                     step = Sum(own, maps, skips, shape)
+                case Concat():
+                    sides = layer.sides.items()
+                    reads = tuple(sequence(inner, value, f"{own}/{side}/") for side, inner in sides)
+                    step = Join(own, reads, shape)
                 case Conv() | Dense():
                     step = Sum(own, (Map(own, layer, value),), (), shape)
                 case _:
@@ -223,7 +257,7 @@ def last_reads(network: Network) -> tuple[int, ...]:
 
 
 def applied_before(network: Network, value: int) -> tuple[Apply, ...]:
-    """The steps other than sums between the last sum (or the input) and a value, the latest first."""
+    """The steps between the last sum or concatenation (or the input) and a value, the latest first."""
     steps, applied = graph(network), []
     while value > 0 and isinstance(step := steps[value - 1], Apply):
         applied.append(step)
@@ -235,19 +269,19 @@ class Behind(NamedTuple):
     """Where a value comes from."""
 
     name: str
-    """Of the last sum before it; empty for the network's input."""
+    """Of the last sum or concatenation before it; empty for the network's input."""
     layers: tuple[Pointwise, ...]
-    """What is done to that sum, in order."""
+    """What is done to that value, in order."""
 
 
 def behind(network: Network, value: int) -> Behind:
-    """The last sum before a value, and the layers between."""
+    """The last sum or concatenation before a value, and the layers between."""
     applied = applied_before(network, value)
     value = applied[-1].value if applied else value
     name = ""
     if value > 0:
         step = graph(network)[value - 1]
-        assert isinstance(step, Sum)
+        assert isinstance(step, Sum | Join)
         name = step.name
     return Behind(name, tuple(step.layer for step in reversed(applied)))
 
@@ -255,10 +289,13 @@ def behind(network: Network, value: int) -> Behind:
 def is_nonnegative(network: Network, value: int) -> bool:
     """Whether no number of a value can be below 0, whatever the network reads: the last activation before it
     is a ReLU, or another that has no negative value."""
-    for layer in reversed(behind(network, value).layers):
-        if isinstance(layer, Activation):
-            return activation_info(layer.kind, layer.slope).least >= 0
-    return False
+    before = applied_before(network, value)
+    for step in before:
+        if isinstance(step.layer, Activation):
+            return activation_info(step.layer.kind, step.layer.slope).least >= 0
+    first = before[-1].value if before else value
+    step = graph(network)[first - 1] if first else None
+    return isinstance(step, Join) and all(is_nonnegative(network, read) for read in step.reads)
 
 
 class Flattened(NamedTuple):
@@ -288,14 +325,14 @@ def flattened_kernels(network: Network) -> dict[str, Flattened]:
 def named_layers(network: Network) -> dict[str, Layer]:
     """Every layer with a name (blocks aside) by its path, in the order in which files hold parameters.
 
-    That is the order of the spec, a block's whole branch before its skip; steps may come in another order.
+    That is the order of the spec, one side of a block after the other; steps may come in another order.
     """
 
     def walk(layers: tuple[Layer, ...], path: str) -> Iterator[tuple[str, Layer]]:
         for layer in layers:
-            if isinstance(layer, Residual):
-                yield from walk(layer.branch, f"{path}{layer.name}/branch/")
-                yield from walk(layer.skip, f"{path}{layer.name}/skip/")
+            if isinstance(layer, Block):
+                for side, inner in layer.sides.items():
+                    yield from walk(inner, f"{path}{layer.name}/{side}/")
             elif (name := getattr(layer, "name", None)) is not None:
                 yield f"{path}{name}", layer
 

@@ -11,13 +11,14 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from slth.nn.activations import activation_info
-from slth.nn.convolution import correlate_channels
+from slth.nn.convolution import correlate_channels, correlate_groups
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
-from slth.nn.spec import SameShape, Stateless, check_positive, positions
+from slth.nn.spec import SameShape, Stateless, check_positive, later, positions
 from slth.types import AnyArray, Batch, Pairs, Params, Shape, Values
 
 
@@ -31,13 +32,23 @@ class Conv:
       kernel: taps on each spatial axis; its length says whether the layer is 1-D or 2-D.
       stride, dilation: one number for each spatial axis (default 1).
       padding: zeros before and after each spatial axis; `same_padding` gives the odd-kernel "same".
+      groups: G: channels are dealt to G groups in their order, as many to each, and an output reads the
+        inputs of its group alone. The kernel is then (*taps, cin / G, cout). With cin groups the layer is a
+        *depthwise* convolution.
+      beside: numbers of channels that stand behind those of the groups. Of the input: every output reads
+        them. Of the output: they are more outputs of the last group. The kernel has a row and a column more
+        for each. (Sources keep their constants there.)
     Raises: ValueError where a number is not positive, or a setting does not fit the kernel's axes.
 
     Example:
+      >>> import jax
       >>> from slth import nn
       >>> layer = nn.Conv("conv1", 16, (3, 3), stride=(2, 2), padding=nn.same_padding((3, 3)))
       >>> layer.output_shape((32, 32, 3))
       (16, 16, 16)
+      >>> depthwise = nn.Conv("conv2", 16, (3, 3), groups=16)
+      >>> depthwise.init(jax.random.key(0), (16, 16, 16))["kernel"].shape
+      (3, 3, 1, 16)
     """
 
     name: str
@@ -47,6 +58,8 @@ class Conv:
     padding: Pairs = ()
     dilation: tuple[int, ...] = ()
     use_bias: bool = True
+    groups: int = later(1)
+    beside: tuple[int, int] = later((0, 0))
 
     def __post_init__(self) -> None:
         rank = len(self.kernel)
@@ -58,13 +71,56 @@ class Conv:
             if len(value) != rank:
                 raise ValueError(f"{self.name}: {field} {value} does not fit a {rank}-D kernel {self.kernel}")
             object.__setattr__(self, field, value)
-        check_positive(self.name, self, "features", "kernel", "stride", "dilation")
+        check_positive(self.name, self, "features", "kernel", "stride", "dilation", "groups")
+        behind = self.features - self.beside[1]
+        if min(self.beside) < 0 or (self.groups == 1 and any(self.beside)) or behind < 1:
+            raise ValueError(f"{self.name}: beside {self.beside} does not fit {self.groups} groups")
+        if behind % self.groups:
+            raise ValueError(
+                f"{self.name}: {behind} outputs cannot be dealt to {self.groups} groups, as many to each"
+            )
+
+    def rows(self, cin: int) -> int:
+        """Rows of the kernel, inputs of one output, for an input of this many channels.
+
+        Raises: ValueError where the channels cannot be dealt to the groups.
+        """
+        inputs = cin - self.beside[0]
+        if inputs < 1 or inputs % self.groups:
+            raise ValueError(
+                f"{self.name}: {inputs} inputs cannot be dealt to {self.groups} groups, as many to each"
+            )
+        return inputs // self.groups + self.beside[0]
+
+    def inputs(self, cin: int) -> Int[np.ndarray, "rows _"]:
+        """Which channel each output (a column) reads by each row of the kernel; one column where all read
+        the same."""
+        rows, before = self.rows(cin), cin - self.beside[0]
+        number = np.arange(rows)[:, None]
+        if self.groups == 1:
+            return number
+        each = rows - self.beside[0]
+        return np.where(number < each, self.group * each + number, before + number - each)
+
+    @property
+    def group(self) -> Int[np.ndarray, " cout"]:
+        """The group of each output."""
+        each = (self.features - self.beside[1]) // self.groups
+        return np.minimum(np.arange(self.features) // each, self.groups - 1)
+
+    def whole(self, kernel: AnyArray, cin: int) -> Float[np.ndarray, "*taps cin cout"]:
+        """The kernel of the same convolution in one group: 0 between groups."""
+        kernel, each = np.asarray(kernel), np.arange(self.features)
+        full = np.zeros((*self.kernel, cin, self.features), kernel.dtype)
+        full[..., self.inputs(cin), each] = kernel
+        return full
 
     def output_shape(self, shape: Shape) -> Shape:
         """(*spatial, cout), each spatial length ``(I + padding - dilation (R - 1) - 1) // stride + 1``."""
         rank = len(self.kernel)
         if len(shape) != rank + 1:
             raise ValueError(f"{self.name}: a {rank}-D convolution cannot read an input of shape {shape}")
+        self.rows(shape[-1])
         out = positions(shape[:-1], self.kernel, self.stride, self.padding, self.dilation)
         if min(out) < 1:
             raise ValueError(f"{self.name}: kernel {self.kernel} is larger than its padded input {shape}")
@@ -72,12 +128,25 @@ class Conv:
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """He-normal kernel, zero bias."""
-        return _he_normal(key, (*self.kernel, shape[-1], self.features), self.use_bias)
+        return _he_normal(key, (*self.kernel, self.rows(shape[-1]), self.features), self.use_bias)
 
     def apply(self, params: Params, x: Batch) -> Values:
         """The layer's output, computed with precision "highest"."""
-        y = correlate_channels(x, params["kernel"], self.stride, self.padding, self.dilation)
+        y = self._slid(jnp.asarray(x), jnp.asarray(params["kernel"]))
         return y + _along_channels(params["bias"], y) if self.use_bias else y
+
+    def _slid(self, x: Array, kernel: Array) -> Array:
+        windows = self.stride, self.padding, self.dilation
+        if self.groups == 1:
+            return correlate_channels(x, kernel, *windows)
+        (inputs, outputs), groups = self.beside, self.groups
+        each, features = kernel.shape[-2] - inputs, kernel.shape[-1] - outputs
+        own, shared = x[..., : each * groups], x[..., each * groups :]
+        y = correlate_groups(own, kernel[..., :each, :features], groups, *windows)
+        if outputs:
+            more = correlate_channels(own[..., -each:], kernel[..., :each, features:], *windows)
+            y = jnp.concatenate([y, more], -1)
+        return y + correlate_channels(shared, kernel[..., each:, :], *windows) if inputs else y
 
 
 @dataclass(frozen=True)
@@ -110,6 +179,10 @@ class Dense:
                 f"{self.name}: a dense layer reads flat features, got {shape}: put Flatten before it"
             )
         return (self.features,)
+
+    def inputs(self, cin: int) -> Int[np.ndarray, "rows 1"]:
+        """Which channel each row of the kernel reads, as `Conv.inputs`."""
+        return np.arange(cin)[:, None]
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """He-normal kernel, zero bias."""
@@ -245,6 +318,11 @@ class Residual:
     branch: "tuple[Layer, ...]"
     skip: "tuple[Layer, ...]" = ()
 
+    @property
+    def sides(self) -> "dict[str, tuple[Layer, ...]]":
+        """Its sequences of layers by the key of their parameters, in the order of files."""
+        return {"branch": self.branch, "skip": self.skip}
+
     def output_shape(self, shape: Shape) -> Shape:
         """The common shape of branch and skip."""
         branch, skip = shape_after(self.branch, shape), shape_after(self.skip, shape)
@@ -255,13 +333,62 @@ class Residual:
 
     def init(self, key: Key[Array, ""], shape: Shape) -> Params:
         """The parameters of branch and skip; a side without any has no entry."""
-        keys = jax.random.split(key)
-        branch, skip = init_layers(keys[0], self.branch, shape), init_layers(keys[1], self.skip, shape)
-        return {side: values for side, values in (("branch", branch), ("skip", skip)) if values}
+        return _init_sides(key, self.sides, shape)
+
+
+@dataclass(frozen=True)
+class Concat:
+    r"""Concatenation of channels, :math:`y = (s_0(x), s_1(x), \ldots)`: dense blocks, inception modules.
+
+    Args:
+      name: key of the block's parameters, ``{"0": {...}, "1": {...}}``; a side without any has no entry.
+      parts: two sequences of layers or more; an empty one is x itself.
+    Raises: ValueError where there are less than two sides.
+
+    Example:
+      >>> from slth import nn
+      >>> conv = nn.Conv("conv1", 8, (3, 3), padding=nn.same_padding((3, 3)))
+      >>> nn.Concat("dense1", ((), (conv,))).output_shape((16, 16, 4))
+      (16, 16, 12)
+
+    Source: Huang et al., CVPR 2017, for dense blocks; Szegedy et al., CVPR 2015, for inception modules.
+    """
+
+    name: str
+    parts: "tuple[tuple[Layer, ...], ...]"
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2:
+            raise ValueError(f"{self.name}: a concatenation has two sides or more, got {len(self.parts)}")
+
+    @property
+    def sides(self) -> "dict[str, tuple[Layer, ...]]":
+        """Its sequences of layers by the key of their parameters, in the order of the channels."""
+        return {str(number): layers for number, layers in enumerate(self.parts)}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The channels of all sides, one after the other."""
+        shapes = [shape_after(layers, shape) for layers in self.parts]
+        if len({own[:-1] for own in shapes}) > 1:
+            sides = ", ".join(map(str, shapes))
+            raise ValueError(f"{self.name}: its sides give {sides}; all but their channels must be equal")
+        return (*shapes[0][:-1], sum(own[-1] for own in shapes))
+
+    def init(self, key: Key[Array, ""], shape: Shape) -> Params:
+        """The parameters of the sides; a side without any has no entry."""
+        return _init_sides(key, self.sides, shape)
+
+
+def _init_sides(key: Key[Array, ""], sides: "dict[str, tuple[Layer, ...]]", shape: Shape) -> Params:
+    keys = jax.random.split(key, len(sides))
+    found = {name: init_layers(keys[k], layers, shape) for k, (name, layers) in enumerate(sides.items())}
+    return {name: values for name, values in found.items() if values}
 
 
 Linear: TypeAlias = Conv | Dense
 """A layer whose weights become subset-sum problems."""
+Block: TypeAlias = Residual | Concat
+"""A layer that holds sequences of layers, its ``sides``."""
 Layer: TypeAlias = (
     Conv
     | Dense
@@ -275,6 +402,7 @@ Layer: TypeAlias = (
     | Subsample
     | Upsample
     | Residual
+    | Concat
 )
 """Every kind of layer that a `Network` is made of."""
 
@@ -306,9 +434,9 @@ def check_names(layers: tuple[Layer, ...], path: str = "") -> None:
         if name in seen:
             raise ValueError(f"two layers are named {path + name!r}: names of one sequence must differ")
         seen.add(name)
-        if isinstance(layer, Residual):
-            for part in ("branch", "skip"):
-                check_names(getattr(layer, part), f"{path}{name}/{part}/")
+        if isinstance(layer, Block):
+            for side, inner in layer.sides.items():
+                check_names(inner, f"{path}{name}/{side}/")
 
 
 def init_layers(key: Key[Array, ""], layers: tuple[Layer, ...], shape: Shape) -> Params:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from slth.nn.activations import activation_info
-from slth.nn.graph import Map, Sum, by_layer, graph, linear_maps, nested, value_shapes
+from slth.nn.graph import Join, Map, Sum, by_layer, graph, linear_maps, nested, value_shapes
 from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
@@ -117,6 +117,9 @@ def _states(network: Network, masks: Masks) -> tuple[States, ...]:
             terms += [_behind(skip.layer, states[skip.reads], shapes[skip.reads]) for skip in step.skips]
             states.append(np.maximum.reduce(terms))
             continue
+        if isinstance(step, Join):
+            states.append(np.concatenate([states[value] for value in step.reads]))
+            continue
         state = _behind(step.layer, states[step.value], shapes[step.value])
         match step.layer:
             case Activation(kind, slope) if activation_info(kind, slope).offset != 0:
@@ -127,12 +130,12 @@ def _states(network: Network, masks: Masks) -> tuple[States, ...]:
 
 def _mapped(entry: Map, own: dict[str, np.ndarray], state: States) -> States:
     """What a linear layer makes of channels in these states."""
-    kernel = own["kernel"]
-    kernel &= (state > SILENT)[:, None]
+    kernel, read = own["kernel"], state[entry.layer.inputs(len(state))]
+    kernel &= read > SILENT
     out = np.zeros(kernel.shape[-1], int)
+    kept = kernel.reshape(-1, *kernel.shape[-2:]).any(0)
     for level in (CONSTANT, VARYING):
-        reads = kernel[..., state == level, :].reshape(-1, kernel.shape[-1]).any(0)
-        out[reads] = level
+        out[(kept & (read == level)).any(0)] = level
     return np.maximum(out, CONSTANT * own["bias"]) if "bias" in own else out
 
 
@@ -154,6 +157,11 @@ def _reads(network: Network, masks: Masks, states: tuple[States, ...] | None = N
     reads[-1] |= True
     for number, step in reversed(list(enumerate(graph(network)))):
         read = reads[number + 1]
+        if isinstance(step, Join):
+            ends = np.cumsum([shapes[value][-1] for value in step.reads])[:-1]
+            for value, own in zip(step.reads, np.split(read, ends), strict=True):
+                reads[value] |= own
+            continue
         if not isinstance(step, Sum):
             reads[step.value] |= _before(step.layer, read, shapes[step.value])
             continue
@@ -162,8 +170,10 @@ def _reads(network: Network, masks: Masks, states: tuple[States, ...] | None = N
             own["kernel"] &= read
             if "bias" in own:
                 own["bias"] &= read
-            kernel = own["kernel"]
-            reads[entry.reads] |= kernel.any(-1).reshape(-1, kernel.shape[-2]).any(0)
+            kernel, index = own["kernel"], entry.layer.inputs(shapes[entry.reads][-1])
+            kept = np.asarray(kernel.reshape(-1, *kernel.shape[-2:]).any(0))
+            kept = kept if index.shape[1] > 1 else np.any(kept, axis=-1, keepdims=True)
+            reads[entry.reads][index[kept]] = True
         for skip in step.skips:
             carried = _before(skip.layer, read, shapes[skip.reads])
             reads[skip.reads] |= carried if states is None else carried & (states[skip.reads] > SILENT)

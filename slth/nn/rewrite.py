@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from slth.nn.layers import ChannelScale, Conv, Dense, Layer, Residual
+from slth.nn.layers import Block, ChannelScale, Concat, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Subsample
 from slth.types import Shape
@@ -42,16 +42,27 @@ BlockRule = Callable[[Place, Sides, int], Sides]
 """A block's new sides, from its place, its sides as rewritten so far, and the number of its sum's value."""
 
 
+JoinRule = Callable[[Place, Concat], tuple[Layer, ...]]
+"""What takes the place of a concatenation, from its place and the concatenation of its sides as rewritten."""
+
+
 def _same(place: Place, sides: Sides, value: int) -> Sides:
     return sides
 
 
-def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _same) -> Network:
+def _alone(place: Place, block: Concat) -> tuple[Layer, ...]:
+    return (block,)
+
+
+def rewrite(
+    network: Network, rule: Rule, block_rule: BlockRule = _same, join_rule: JoinRule = _alone
+) -> Network:
     """The network whose layers are those that the rules make of the given one's.
 
     Args:
-      rule: for every layer that is no block, first to last, a block's branch before its skip.
-      block_rule: for every block, after its sides; it may replace a skip altogether.
+      rule: for every layer that is no block, first to last, the sides of a block in their order.
+      block_rule: for every residual block, after its sides; it may replace a skip altogether.
+      join_rule: for every concatenation, after its sides.
     Returns: the new network; its input shape is the old one's.
 
     Example:
@@ -65,28 +76,42 @@ def rewrite(network: Network, rule: Rule, block_rule: BlockRule = _same) -> Netw
     """
     count = 0  # values made so far
 
-    def sequence(layers: tuple[Layer, ...], value: int, shape: Shape, path: str) -> tuple[Layer, ...]:
-        """The new layers of a block's side (whose last layer may join the block's sum), or of the network."""
+    def sequence(
+        layers: tuple[Layer, ...], value: int, shape: Shape, path: str, *, summed: bool = False
+    ) -> tuple[Layer, ...]:
+        """The new layers of a block's side, or of the network; the last one may join the block's sum."""
         nonlocal count
         done: tuple[Layer, ...] = ()
         for index, layer in enumerate(layers, start=1):
             place = Place(layer, path + getattr(layer, "name", ""), value, shape)
             if isinstance(layer, Residual):
                 done = (*done, block(place, layer))
+            elif isinstance(layer, Concat):
+                done = (*done, *join(place, layer))
             else:
                 done = rule(place, done)
-                # Behind the network's own last layer no value is counted, and none is asked for.
                 joins = index == len(layers) and isinstance(layer, Conv | Dense | ChannelScale | Subsample)
-                count += not joins
+                count += not (summed and joins)
             value, shape = count, layer.output_shape(shape)
         return done
 
     def block(place: Place, layer: Residual) -> Residual:
         nonlocal count
-        branch = sequence(layer.branch, place.reads, place.shape, f"{place.path}/branch/")
-        skip = sequence(layer.skip, place.reads, place.shape, f"{place.path}/skip/")
+        new = sides_of(place, layer, summed=True)
         count += 1
-        sides = block_rule(place, Sides(branch, skip), count)
+        sides = block_rule(place, Sides(*new), count)
         return replace(layer, branch=sides.branch, skip=sides.skip)
+
+    def join(place: Place, layer: Concat) -> tuple[Layer, ...]:
+        nonlocal count
+        new = sides_of(place, layer, summed=False)
+        count += 1
+        return join_rule(place, replace(layer, parts=new))
+
+    def sides_of(place: Place, layer: Block, *, summed: bool) -> tuple[tuple[Layer, ...], ...]:
+        return tuple(
+            sequence(inner, place.reads, place.shape, f"{place.path}/{side}/", summed=summed)
+            for side, inner in layer.sides.items()
+        )
 
     return replace(network, layers=sequence(network.layers, 0, network.input_shape, ""))

@@ -11,6 +11,9 @@ The source of L + 1 mirrors its target and has one more layer, in front of the t
 The source of 2L has a univariate layer in front of *every* linear layer, and the layers themselves keep the
 target's widths. Univariate layers make constants afresh, so none is carried.
 
+A concatenation has the copies of all its sides, then the constants of one of them. A grouped convolution has
+the groups of the target's, each with its copies, and constants beside them that all groups read.
+
 Where what a univariate layer reads cannot be negative, its weights may be positive alone: N channels for each
 input are then enough.
 
@@ -22,9 +25,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
-from slth.nn.graph import Map, Skip, Sum, behind, flattening, graph, is_nonnegative, sums, value_shapes
-from slth.nn.layers import ChannelScale
+from slth.nn.graph import (
+    Join,
+    Map,
+    Pointwise,
+    Skip,
+    Sum,
+    behind,
+    flattening,
+    graph,
+    is_nonnegative,
+    sums,
+    value_shapes,
+)
+from slth.nn.layers import ChannelScale, Conv
 from slth.nn.network import Network
+from slth.nn.pooling import Pool
 from slth.nn.spec import Stateless
 from slth.types import Shape
 
@@ -50,6 +66,8 @@ class Univariate:
     """K, constants wanted: half of the 2 K channels with a bias are 0 behind a ReLU."""
     positive: bool = False
     """Whether its weights are positive."""
+    groups: int = 1
+    """Those of the convolution behind it: channels of a group read inputs of this group alone."""
 
     @property
     def first_constant(self) -> int:
@@ -69,6 +87,9 @@ class LinearLayout:
     path: str
     front: Univariate | None
     """The univariate layer in front of it, in 2L."""
+    groups: int = 1
+    """Groups of the layer: the target's, or 1 where its inputs are the channels of `Layout.first`, which may
+    stand for any input."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,11 @@ class NodeLayout:
     """Source channels for each output: m, or 1 of the network's outputs and in 2L."""
     constants: int
     """K, channels behind the copies."""
+
+    @property
+    def groups(self) -> int:
+        """Groups that the node's outputs are in."""
+        return max((entry.groups for entry in self.maps), default=1)
 
 
 @dataclass(frozen=True)
@@ -138,6 +164,21 @@ def terms_of(step: Sum) -> dict[str, Map | Skip]:
     return maps | {f"{step.name}/{one.side}/{SKIP}": one for one in step.skips}
 
 
+def constant_side(target: Network, join: Join) -> int:
+    """Number of the side of a concatenation whose constants are kept: the last one where they are the same at
+    every position. Behind a mean that counts padding they are not."""
+
+    def uneven(layer: Pointwise) -> bool:
+        return isinstance(layer, Pool) and layer.count_padding and any(map(any, layer.padding))
+
+    even = (
+        number
+        for number, value in enumerate(join.reads)
+        if not any(map(uneven, behind(target, value).layers))
+    )
+    return max(even, default=0)
+
+
 def leading(target: Network) -> int:
     """Number of layers before the first linear layer or block."""
     return sum(1 for _ in takewhile(lambda layer: isinstance(layer, Stateless), target.layers))
@@ -160,16 +201,22 @@ def made_layout(
     doubled = depth == "2L"
     fresh = min(2 * copies, MOST_CONSTANTS) if doubled and constants else constants
 
-    def univariate(path: str, value: int) -> Univariate:
+    def univariate(path: str, value: int, groups: int = 1) -> Univariate:
         alone = positive and is_nonnegative(target, value)
-        return Univariate(path, unflattened(target, value)[-1], copies, fresh, alone)
+        return Univariate(path, unflattened(target, value)[-1], copies, fresh, alone, groups)
+
+    def linear(path: str, term: Map | Skip) -> LinearLayout:
+        groups = term.layer.groups if isinstance(term.layer, Conv) else 1
+        if doubled:
+            return LinearLayout(path, univariate(f"{path}.{UNIVARIATE}", term.reads, groups), groups)
+        return LinearLayout(path, None, groups if behind(target, term.reads).name else 1)
 
     nodes = []
     for number, step in enumerate(graph(target)):
         if isinstance(step, Sum):
             solved = skip == "random" or any(isinstance(one.layer, ChannelScale) for one in step.skips)
             maps = tuple(
-                LinearLayout(path, univariate(f"{path}.{UNIVARIATE}", term.reads) if doubled else None)
+                linear(path, term)
                 for path, term in terms_of(step).items()
                 if isinstance(term, Map) or (solved and term.side == "skip")
             )

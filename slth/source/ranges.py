@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slth.nn.activations import activation_info
-from slth.nn.graph import Sum, by_layer, graph
+from slth.nn.graph import Join, Sum, by_layer, graph
 from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.source.layout import terms_of
@@ -51,6 +51,9 @@ def input_ranges(
                 found[path] = Range(limit if exact else MARGIN * float(jnp.abs(x).max()), exact)
                 terms.append(x if term.layer is None else term.layer.apply(layers.get(term.path, {}), x))
             y = reduce(add, terms)
+        elif isinstance(step, Join):
+            parts = [values[value] for value in step.reads]
+            y, bound = jnp.concatenate([x for x, _ in parts], -1), max(limit for _, limit in parts)
         else:
             x, bound = values[step.value]
             y = step.layer.apply(layers.get(step.path, {}), x)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.nn.activations import ActivationInfo, activation_info
-from slth.nn.graph import Sum, graph
+from slth.nn.graph import Join, Sum, graph
 from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.source.layout import Layout, terms_of
@@ -93,7 +93,8 @@ def alpha_factors(
         if front is None:
             continue
         alpha = choose_alpha(info, reach[entry.path] if isinstance(reach, Mapping) else reach)
-        copied = math.sqrt(front.width / (layout.multiplicity * front.inputs)) if he else 1.0
+        width = front.width if front.groups == 1 else front.first_constant
+        copied = math.sqrt(width / (layout.multiplicity * front.inputs)) if he else 1.0
         factors[front.path] = alpha / scale(front.path)
         factors[entry.path] = copied / (smaller_slope(info) * alpha)
     return factors
@@ -104,7 +105,7 @@ def slope_factors(target: Network) -> dict[str, float]:
 
     Training finds weights about so much larger behind a flat activation. Of a positively homogeneous one mu
     is the larger slope, which leaky ReLU has for half of all inputs whatever the other one is. 1 where no
-    activation stands between a map and the sum (or the input) before it.
+    activation stands between a map and the sum (or the input) before it. Of a concatenation, the largest.
     """
     slopes = [1.0]
     factors: dict[str, float] = {}
@@ -112,6 +113,8 @@ def slope_factors(target: Network) -> dict[str, float]:
         if isinstance(step, Sum):
             factors |= {path: 1 / slopes[term.reads] for path, term in terms_of(step).items()}
             slopes.append(1.0)
+        elif isinstance(step, Join):
+            slopes.append(max(slopes[value] for value in step.reads))
         elif isinstance(step.layer, Activation):
             info = activation_info(step.layer.kind, step.layer.slope)
             slopes.append(larger_slope(info) if info.homogeneous else smaller_slope(info))

@@ -17,7 +17,7 @@ import numpy as np
 
 from slth.nn import by_layer, parameter_shapes
 from slth.nn.graph import activations, is_homogeneous, linear_maps, named_layers
-from slth.nn.layers import BatchNorm
+from slth.nn.layers import BatchNorm, Conv
 from slth.nn.network import Network
 from slth.source.agreement import layout_of
 from slth.source.defaults import defaults_of
@@ -346,6 +346,9 @@ def layer_scale(source: Source, path: str) -> float:
       (1.0, 3.0)
     """
     *taps, cin, cout = parameter_shapes(source.network)[f"{path}/kernel"]
+    layer = linear_maps(source.network)[path].layer
+    if isinstance(layer, Conv):  # constants beside groups are no inputs that a weight is made for
+        cin -= layer.beside[0]
     family, _, law = source.init.rpartition("_")
     gain = {"uniform": 6.0, "normal": 2.0}[law]  # U[-s, s] has the variance s^2 / 3
     scale = source.scale * _factor(source, path)

@@ -3,13 +3,36 @@
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from slth.nn.activations import ActivationInfo, activation_info
-from slth.nn.graph import Apply, activations, flattening, graph, linear_maps, sums, value_shapes
-from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Layer, Linear
+from slth.nn.graph import (
+    Apply,
+    Join,
+    activations,
+    behind,
+    flattening,
+    graph,
+    linear_maps,
+    sums,
+    value_shapes,
+)
+from slth.nn.layers import Activation, ChannelScale, Concat, Conv, Dense, Layer, Linear, shape_after
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
-from slth.source.layout import UNIVARIATE, Layout, Univariate, leading, made_layout, terms_of, unflattened
+from slth.source.layout import (
+    UNIVARIATE,
+    Layout,
+    LinearLayout,
+    NodeLayout,
+    Univariate,
+    constant_side,
+    leading,
+    made_layout,
+    terms_of,
+    unflattened,
+)
 from slth.target import check_folded, checked_integer, checked_word
 
 
@@ -106,6 +129,22 @@ def check_covered(target: Network, skip: str, depth: str) -> None:
                     " carries that there, use a strided convolution"
                 )
             check_folded(step)
+        elif isinstance(step, Join):
+            if depth == "L+1" and raw.intersection(step.reads):
+                raise ValueError(
+                    f"target: {step.name} concatenates the network's input, and a source of L+1 holds no"
+                    " copies of that: put a convolution before it, or choose depth 2L"
+                )
+            if any(flattening(target, value) for value in step.reads):
+                raise ValueError(
+                    f"target: {step.name} concatenates a flattened value, and a source carries channels: put"
+                    " a dense layer between them"
+                )
+        elif len({map.layer.groups for map in step.maps if isinstance(map.layer, Conv)} - {1}) > 1:
+            raise ValueError(
+                f"target: the layers that {step.name} adds have different groups: give them the same, or put"
+                " a convolution of one group last"
+            )
         elif "/skip/" in step.name:
             block = step.name.partition("/skip/")[0]
             raise ValueError(
@@ -137,6 +176,11 @@ def check_covered(target: Network, skip: str, depth: str) -> None:
     if not sums(target):
         raise ValueError("target: it has no convolution or dense layer, so there is nothing to construct")
     last = sums(target)[-1]
+    if behind(target, len(graph(target))).name != last.name:
+        raise ValueError(
+            "target: it ends in a concatenation: a target must end in a convolution or dense layer, put one"
+            " behind it"
+        )
     if len(last.maps) != 1 or last.skips:
         raise ValueError(
             f"target: it ends in the residual block {last.name}: a target must end in a convolution or dense "
@@ -164,6 +208,8 @@ def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
     pairs = zip(sums(target), layout.nodes, strict=True)
     made = {node.step + 1: (step, node) for step, node in pairs}  # by the values that they make
     owners = {entry.path: (node, entry) for node in layout.nodes for entry in node.maps}
+    joins = {step.name: step for step in graph(target) if isinstance(step, Join)}
+    constants = max(node.constants for node in layout.nodes)
     if layout.first is not None:
         read = [start]
     else:
@@ -174,13 +220,25 @@ def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
     def front(one: Univariate, value: int) -> tuple[Layer, ...]:
         flat, rank = flattening(target, value), len(unflattened(target, value)) - 1
         layer = _linear(one.path, one.width, rank, bias=one.constants > 0)
+        if isinstance(layer, Conv) and one.groups > 1:
+            layer = replace(layer, groups=one.groups, beside=(0, 2 * one.constants))
         return (layer, act) if flat is None else (layer, act, flat.layer)
 
     def wider(layer: Linear, path: str, value: int) -> tuple[Layer, ...]:
         node, entry = owners[path]
-        features = node.copies * layer.features + node.constants
-        layer = replace(layer, features=features, use_bias=own_biases and entry == node.maps[0])
+        features, bias = node.copies * layer.features + node.constants, own_biases and entry == node.maps[0]
+        if isinstance(layer, Conv):
+            groups = {"groups": entry.groups, "beside": beside(node, entry)}
+            layer = replace(layer, features=features, use_bias=bias, **groups)
+        else:
+            layer = replace(layer, features=features, use_bias=bias)
         return (layer,) if entry.front is None else (*front(entry.front, value), layer)
+
+    def beside(node: NodeLayout, entry: LinearLayout) -> tuple[int, int]:
+        """The constants that a grouped convolution reads and makes."""
+        if entry.groups == 1:
+            return 0, 0
+        return 2 * entry.front.constants if entry.front else constants, node.constants
 
     def rule(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:
         layer = place.layer
@@ -207,7 +265,20 @@ def widened(target: Network, layout: Layout, *, own_biases: bool) -> Network:
         channels = carried_channels(skip.layer.channels, cin, node.copies, node.constants)
         return sides._replace(skip=(*before, Subsample(skip.layer.stride, channels)))
 
-    layers = rewrite(target, rule, with_skip).layers
+    def joined(place: Place, block: Concat) -> tuple[Layer, ...]:
+        """All copies, and the constants of one side."""
+        if layout.first is None or not constants:
+            return (block,)
+        assert isinstance(place.layer, Concat)
+        widths = [layout.multiplicity * shape_after(part, place.shape)[-1] for part in place.layer.parts]
+        starts = np.cumsum([0, *(width + constants for width in widths)])[:-1]
+        side = constant_side(target, joins[place.path])
+        kept = [np.arange(start, start + width) for start, width in zip(starts, widths, strict=True)]
+        kept.append(starts[side] + widths[side] + np.arange(constants))
+        ones = (1,) * (len(place.layer.output_shape(place.shape)) - 1)
+        return (block, Subsample(ones, tuple(np.concatenate(kept).tolist())))
+
+    layers = rewrite(target, rule, with_skip, joined).layers
     if layout.first is not None:
         before = (layer for value, layer in enumerate(layers[:start]) if value not in flattened)
         layers = (*before, *front(layout.first, start), *layers[start:])
