@@ -5,6 +5,7 @@ group, and any solver that solves a node solves them too.
 """
 
 from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
