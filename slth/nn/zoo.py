@@ -4,9 +4,10 @@ Each takes any activation of `slth.nn.ACTIVATIONS` by its name; ``slope`` is tha
 Names of layers follow the published PyTorch checkpoints, so that importing them is a matter of suffixes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from inspect import signature
+from itertools import count
 from typing import Any
 
 from slth.nn.convolution import same_padding
@@ -210,8 +211,44 @@ def resnet_imagenet(
     return Network(input_shape, (*stem, *body, GlobalMean(), Dense("fc", classes)))
 
 
+def mlperf_resnet8(
+    input_shape: Shape = (32, 32, 3),
+    classes: int = 10,
+    *,
+    activation: str = "relu",
+    slope: float = 0.01,
+    width: int = 16,
+) -> Network:
+    """The ResNet-8 of MLPerf Tiny (Banbury et al. 2021), as Keras trains it: three stages of one block.
+
+    Convolutions have biases, batch norm follows all but the skips', and the zeros of a stride of 2 stand at
+    the ends alone. Names are Keras's own numbers; the published weights read pixels of 0 to 255.
+    """
+    act, convolutions, norms = Activation(activation, slope), count(), count()
+
+    def conv(features: int, stride: int = 1, taps: int = 3) -> Conv:
+        zeros = max(taps - stride, 0)
+        padding = ((zeros // 2, zeros - zeros // 2),) * 2
+        return Conv(numbered("conv2d", convolutions), features, (taps, taps), (stride, stride), padding)
+
+    def norm() -> BatchNorm:
+        return BatchNorm(numbered("batch_normalization", norms), epsilon=1e-3)
+
+    def numbered(name: str, numbers: Iterator[int]) -> str:
+        return f"{name}_{number}" if (number := next(numbers)) else name
+
+    layers: list[Layer] = [conv(width), norm(), act]
+    for stage in range(3):
+        features, stride = width * 2**stage, 2 if stage else 1
+        branch = (conv(features, stride), norm(), act, conv(features), norm())
+        skip = (conv(features, stride, 1),) if stage else ()
+        layers += [Residual(f"block{stage + 1}", branch, skip), act]
+    return Network(input_shape, (*layers, GlobalMean(), Dense("dense", classes)))
+
+
 BUILDERS: dict[str, Callable[..., Network]] = {
     **{builder.__name__: builder for builder in (mlp, lenet, digits_cnn, digits_resnet, conv_mnist)},
+    "mlperf_resnet8": mlperf_resnet8,
     **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in CIFAR_DEPTHS},
     "resnet20_sigmoid": partial(resnet_cifar, 20, skip="scaled", activation="sigmoid"),
     **{f"resnet{depth}": partial(resnet_cifar, depth, bottleneck=True) for depth in BOTTLENECK_DEPTHS},

@@ -9,6 +9,7 @@ from slth.nn import zoo
 
 # Learnable parameters, as the authors of the programs count them: He et al. 2016 give 0.27 to 1.7 million for
 # CIFAR; the ImageNet numbers are torchvision's, the MNIST one is 32 (9 + 1) + 32 (288 + 1) + 10 (25088 + 1).
+# Keras counts 78,666 for MLPerf Tiny, of which 480 are statistics.
 PARAMETERS = {
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -20,6 +21,7 @@ PARAMETERS = {
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
     "conv_mnist": 260_458,
+    "mlperf_resnet8": 78_186,
 }
 INPUTS = {"conv_mnist": (28, 28, 1)} | dict.fromkeys(["resnet18", "resnet34", "resnet50"], (224, 224, 3))
 
