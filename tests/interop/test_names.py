@@ -202,3 +202,9 @@ def test_a_name_that_several_layers_have_says_its_block():
     del held["layer1.0.conv1.weight"]  # there is a conv1.weight, the stem's
     with pytest.raises(CheckpointMismatch, match=r"missing: layer1\.0\.conv1\.weight"):
         fit(NET, held)
+
+
+@pytest.mark.parametrize("pair", [("(", "x"), ("^fc", r"\1")])
+def test_a_rename_that_is_no_expression_is_one_line(pair: tuple[str, str]):
+    with pytest.raises(ValueError, match=r"^rename '[^\n]*' is no regular expression, or '[^\n]*$"):
+        fit(NET, state() | {"fc.weight": np.ones(2)}, rename=[pair])
