@@ -49,8 +49,6 @@ class Entry:
     bytes: int
     sha256: str
     """Of the ticket's file."""
-    seconds: float
-    """That the construction took."""
     jax: str
     device: str
 
@@ -61,22 +59,22 @@ class Entry:
         return " ".join(["python -m experiments.ticket", *words])
 
 
-def entries(table: Path = TABLE) -> dict[str, Entry]:
+def entries() -> dict[str, Entry]:
     """The tickets of the table, by name.
 
     Raises: ValueError where the table does not hold what it should.
     """
     try:
-        held = json.loads(table.read_text(encoding="utf-8"))
+        held = json.loads(TABLE.read_text(encoding="utf-8"))
         found = [Entry(**{**one, "settings": tuple(one["settings"])}) for one in held]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"zoo {table} is damaged: {error}") from error
+        raise ValueError(f"zoo {TABLE} is damaged: {error}") from error
     return {entry.name: entry for entry in found}
 
 
-def write(table: Path, found: Sequence[Entry]) -> None:
-    """Write a table, whole or not at all."""
-    write_whole(table, (json.dumps([asdict(entry) for entry in found], indent=1) + "\n").encode())
+def write(found: Sequence[Entry]) -> None:
+    """Write the table, whole or not at all."""
+    write_whole(TABLE, (json.dumps([asdict(entry) for entry in found], indent=1) + "\n").encode())
 
 
 def identity(path: Path) -> dict[str, Any]:
