@@ -27,7 +27,9 @@ FLAT = {64: (8, 8, 1), 784: (28, 28, 1), 3072: (32, 32, 3)}
 """Images that a first dense layer of so many inputs is likely to read."""
 MOST_ARRAYS = 4096
 """No named spec has as many; files of more are not compared."""
-COMPARED = 8
+DEEPEST = 1202
+"""Depth of the deepest residual net of He et al. 2016, and of those that are tried."""
+COMPARED = 6
 """Specs of the likest layers that are compared by name and shape."""
 ENDS = {
     **dict.fromkeys(("kernel", "gamma", "scale"), "weight"),
@@ -112,13 +114,14 @@ def fits(
     for held in sets_of(mapped(lambda leaf: leaf, tree), key).values():
         if len(held) > MOST_ARRAYS:
             continue
-        least = MOST_ARRAYS**2
-        for distance, guess in _likest(held):
-            if distance > least:  # another of fewer differences fits
+        guesses = _likest(held)
+        least = 2 * guesses[0][0] + 8 if guesses else 0  # what differs in more layers is no help
+        for distance, guess in guesses:
+            if distance > least:
                 break
             if guess.network not in found:
                 found[guess.network] = fit_of(guess, tree, rename, ignore, key, source)
-            if found[guess.network].match.fits:
+            if found[guess.network].match.fits:  # others must be as like
                 least = distance
     return sorted(found.values(), key=_rank)
 
@@ -257,7 +260,8 @@ def _builders(convs: list[Kernel]) -> Iterator[tuple[str, int | None, Callable[.
             yield name, None, builder
     blocks = sum(one.taps == (3, 3) for one in convs) - 1
     for depth in (blocks + 2, 3 * blocks + 2):  # of basic blocks, of bottlenecks
-        yield "resnet_cifar", depth, partial(resnet_cifar, depth)
+        if depth <= DEEPEST:
+            yield "resnet_cifar", depth, partial(resnet_cifar, depth)
 
 
 def _options(

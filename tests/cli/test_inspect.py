@@ -1,9 +1,11 @@
 """``slth inspect``: what it says is in a file is there, and the lines that it prints load the file."""
 
+import importlib
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import flax.serialization
@@ -224,6 +226,7 @@ def test_every_file_is_read_or_refused_in_one_line(capsys, path: Path):
     assert code == 0 or path.name not in READ
 
 
+@pytest.mark.slow
 def test_damaged_files_are_read_or_refused_in_one_line_and_run_nothing(tmp_path: Path, capsys):
     held = {name: np.ascontiguousarray(array) for name, array in DIGITS.items()}
     contents = [
@@ -273,6 +276,12 @@ def test_help_says_what_there_is(capsys, arguments: list[str]):
     assert out.startswith("usage: slth")
     if arguments == ["inspect", "--help"]:
         assert all(option in out for option in ("--key", "--rename", "--ignore", "examples:"))
+
+
+def test_the_console_command_is_there(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    module, _, name = project["project"]["scripts"]["slth"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_python_runs_the_command_and_a_closed_pipe_is_no_error(root: Path):
