@@ -9,8 +9,9 @@ from slth.nn import zoo
 
 # Learnable parameters, as the authors of the programs count them: He et al. 2016 give 0.27 to 1.7 million for
 # CIFAR; the ImageNet numbers are torchvision's, the MNIST one is 32 (9 + 1) + 32 (288 + 1) + 10 (25088 + 1).
-# MobileNetV2 has 3,504,872 in torchvision, with 1,000 classes; the number of M5 is of PyTorch's tutorial; authors
-# of wide residual nets and DenseNet give 2.7, 36.5 and 1.0 million.
+# Keras counts 78,666 for MLPerf Tiny, of which 480 are statistics. MobileNetV2 has 3,504,872 in torchvision,
+# with 1,000 classes; M5 is counted in PyTorch's tutorial; the authors of wide residual nets and of DenseNet
+# give 2.7, 36.5 and 1.0 million.
 PARAMETERS = {
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -29,6 +30,7 @@ PARAMETERS = {
     "wrn16_4": 2_748_890,
     "wrn28_10": 36_479_194,
     "densenet40": 1_019_722,
+    "mlperf_resnet8": 78_186,
 }
 INPUTS = {"conv_mnist": (28, 28, 1), "m5": (8000, 1)}
 INPUTS |= dict.fromkeys(["resnet18", "resnet34", "resnet50", "squeezenet"], (224, 224, 3))

@@ -13,7 +13,14 @@ from slth.nn.network import Network
 from slth.nn.zoo.joined import densenet, digits_densenet, squeezenet
 from slth.nn.zoo.mobile import digits_mobilenet, mobilenet_v2
 from slth.nn.zoo.plain import VGG, conv_mnist, digits_cnn, lenet, m5, mlp, vgg_cifar
-from slth.nn.zoo.residual import IMAGENET_BLOCKS, digits_resnet, resnet_cifar, resnet_imagenet, wide_resnet
+from slth.nn.zoo.residual import (
+    IMAGENET_BLOCKS,
+    digits_resnet,
+    mlperf_resnet8,
+    resnet_cifar,
+    resnet_imagenet,
+    wide_resnet,
+)
 
 CIFAR_DEPTHS = (20, 22, 32, 44, 56, 110)
 BOTTLENECK_DEPTHS = (29, 164)
@@ -21,7 +28,7 @@ DENSE_DEPTHS = (40, 100)
 WIDE = ((16, 4), (28, 10))
 _BY_NAME = (
     *(mlp, lenet, digits_cnn, digits_resnet, digits_mobilenet, digits_densenet, conv_mnist),
-    *(mobilenet_v2, squeezenet, m5),
+    *(mobilenet_v2, squeezenet, m5, mlperf_resnet8),
 )
 
 BUILDERS: dict[str, Callable[..., Network]] = {

@@ -1,8 +1,9 @@
 """Residual networks: of CIFAR, of ImageNet, wide ones, and the small one of the digits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Dense, Layer, Residual
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import GlobalMean, Pool, Subsample
 from slth.nn.zoo.parts import conv
@@ -182,3 +183,38 @@ def wide_resnet(
                 layers.append(Residual(name, tuple(others[1:]), skip))
             cin = cout
     return Network(input_shape, (*layers, BatchNorm("bn1"), act, GlobalMean(), Dense("fc", classes)))
+
+
+def mlperf_resnet8(
+    input_shape: Shape = (32, 32, 3),
+    classes: int = 10,
+    *,
+    activation: str = "relu",
+    slope: float = 0.01,
+    width: int = 16,
+) -> Network:
+    """The ResNet-8 of MLPerf Tiny (Banbury et al. 2021), as Keras trains it: three stages of one block.
+
+    Convolutions have biases, batch norm follows all but the skips', and the zeros of a stride of 2 stand at
+    the ends alone. Names are Keras's own numbers; the published weights read pixels of 0 to 255.
+    """
+    act, convolutions, norms = Activation(activation, slope), count(), count()
+
+    def windows(features: int, stride: int = 1, taps: int = 3) -> Conv:
+        zeros = max(taps - stride, 0)
+        padding = ((zeros // 2, zeros - zeros // 2),) * 2
+        return Conv(numbered("conv2d", convolutions), features, (taps, taps), (stride, stride), padding)
+
+    def norm() -> BatchNorm:
+        return BatchNorm(numbered("batch_normalization", norms), epsilon=1e-3)
+
+    def numbered(name: str, numbers: Iterator[int]) -> str:
+        return f"{name}_{number}" if (number := next(numbers)) else name
+
+    layers: list[Layer] = [windows(width), norm(), act]
+    for stage in range(3):
+        features, stride = width * 2**stage, 2 if stage else 1
+        branch = (windows(features, stride), norm(), act, windows(features), norm())
+        skip = (windows(features, stride, 1),) if stage else ()
+        layers += [Residual(f"block{stage + 1}", branch, skip), act]
+    return Network(input_shape, (*layers, GlobalMean(), Dense("dense", classes)))
