@@ -82,7 +82,8 @@ def fit_of(target: Target, source: Source, layout: Layout, scales: Mapping[str, 
 def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
     """Relative noise power of the outputs at each fit."""
     network, layers = target.network, by_layer(target.params)
-    powers = [np.asarray(power, np.float64) for power in _powers(network, target.params, x)]
+    seen = [[np.asarray(a, np.float64) for a in found] for found in _powers(network, target.params, x)]
+    powers = [power for power, _ in seen]
     noise = [np.zeros(len(FITS))]
     terms = {term: entry for entry, term in layout.terms(network)}
     random = np.random.default_rng(0)
@@ -105,13 +106,19 @@ def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
             noise.append(reduce(add, map(brought, (*step.maps, *step.skips))) / power)
         else:
             noise.append(noise[step.value])
-    return noise[-1]
+    power, mean = (a.sum() for a in seen[-1])
+    return noise[-1] * power / max(power + mean, 1e-30)
 
 
 @partial(jax.jit, static_argnums=0)
-def _powers(network: Network, params: Params, x: Array) -> list[Float[Array, " c"]]:
-    """Mean square of each channel of every value."""
-    return each_value(network, params, x, lambda v: (v**2).mean(tuple(range(v.ndim - 1))))
+def _powers(network: Network, params: Params, x: Array) -> list[tuple[Float[Array, " c"], Float[Array, " c"]]]:
+    """Variance and squared mean of each channel of every value."""
+
+    def of(v: Array) -> tuple[Array, Array]:
+        axes = tuple(range(v.ndim - 1))
+        return v.var(axes), v.mean(axes) ** 2
+
+    return each_value(network, params, x, of)
 
 
 def _by_tap(kernel: Array) -> Kernel:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check, check_reach
 from slth.construction.fit import DEPTH, UNPREDICTED, Fit, fit_of
+from slth.construction.independent import Independent
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
@@ -104,13 +105,21 @@ class Plan(NamedTuple):
         return activation_info(self.activation.kind, self.activation.slope)
 
     @property
+    def absorbs(self) -> bool:
+        """Whether constants take up what the weights of every layer miss of the means, tap by tap.
+
+        So it is where weights are solved one by one with statistics of images: means are then known.
+        """
+        return isinstance(self.solver, Independent) and self.solver.needs_images and self.images is not None
+
+    @property
     def center(self) -> bool:
         """Whether activations count about their means, which constants carry (see `centred`)."""
-        return centred(self.target.network, self.source.network, self.layout)
+        return self.absorbs or centred(self.target.network, self.source.network, self.layout)
 
 
 def centred(target: Network, source: Network, layout: Layout) -> bool:
-    """Whether a construction with images counts activations about their means, which constants carry.
+    """Whether any construction with images counts activations about their means, which constants carry.
 
     So it is where phi(0) may differ from 0 and where the source's hidden layers have biases of their own.
     """
