@@ -64,26 +64,36 @@ Noise = Float[np.ndarray, " fits"]
 Kernel = Float[np.ndarray, "taps cin cout"]
 
 
-def fit_of(target: Target, source: Source, layout: Layout, scales: Mapping[str, float], images: Batch) -> Fit:
+def fit_of(
+    target: Target,
+    source: Source,
+    layout: Layout,
+    scales: Mapping[str, float],
+    images: Batch,
+    *,
+    absorbs: bool = False,
+) -> Fit:
     """The fit of the least predicted error; the usual one where no other is clearly better.
 
     Args:
       target: with activations that are all positively homogeneous.
       scales: source scale of each linear layer by path, as `balance` takes them.
       images: of which the first `IMAGES` are looked at.
+      absorbs: whether constants take up what weights miss of the means; R is then about the mean.
     """
     balanced = [by_layer(balance(target.network, target.params, dict(scales), fit=f).params) for f in FITS]
-    errors = np.sqrt(_noise(target, source, layout, scales, balanced, jnp.asarray(images[:IMAGES])))
+    x = jnp.asarray(images[:IMAGES])
+    errors = np.sqrt(_noise(target, source, layout, scales, balanced, x, absorbs=absorbs))
     best = int(errors.argmin())
     best = best if errors[best] <= GAIN * errors[0] else 0
     return Fit(FITS[best], float(errors[best]))
 
 
-def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
+def _noise(target, source, layout, scales, balanced, x: Array, *, absorbs: bool) -> Noise:
     """Relative noise power of the outputs at each fit."""
     network, layers = target.network, by_layer(target.params)
     seen = [[np.asarray(a, np.float64) for a in found] for found in _powers(network, target.params, x)]
-    powers = [power for power, _ in seen]
+    powers = [variance if absorbs else variance + mean for variance, mean in seen]
     noise = [np.zeros(len(FITS))]
     terms = {term: entry for entry, term in layout.terms(network)}
     random = np.random.default_rng(0)
@@ -106,12 +116,13 @@ def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
             noise.append(reduce(add, map(brought, (*step.maps, *step.skips))) / power)
         else:
             noise.append(noise[step.value])
-    power, mean = (a.sum() for a in seen[-1])
-    return noise[-1] * power / max(power + mean, 1e-30)
+    return noise[-1] * powers[-1].sum() / max(float(sum(seen[-1]).sum()), 1e-30)
 
 
 @partial(jax.jit, static_argnums=0)
-def _powers(network: Network, params: Params, x: Array) -> list[tuple[Float[Array, " c"], Float[Array, " c"]]]:
+def _powers(
+    network: Network, params: Params, x: Array
+) -> list[tuple[Float[Array, " c"], Float[Array, " c"]]]:
     """Variance and squared mean of each channel of every value."""
 
     def of(v: Array) -> tuple[Array, Array]:

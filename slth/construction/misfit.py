@@ -50,7 +50,9 @@ def lost_of(problem: Problem) -> Lost:
     return Lost(float(lost / max(asked, 1e-30)), float((missed**2).sum() / max(power, 1e-30)))
 
 
-def _weights(part: Part, problem: Problem) -> tuple[Float[np.ndarray, "slots _"], Float[np.ndarray, "slots _"]]:
+def _weights(
+    part: Part, problem: Problem
+) -> tuple[Float[np.ndarray, "slots _"], Float[np.ndarray, "slots _"]]:
     """Squares of what is lost and of what is wanted, by slot."""
     slots, columns = part.stream.slots, problem.rows.columns
     goal = np.repeat(part.goal, columns.shape[1], axis=2)
@@ -103,12 +105,12 @@ def misfits(lost: Sequence[tuple[str, Lost]], fit: Fit) -> tuple[Misfit, ...]:
     }
     for kind, hint in advice.items():
         shares = [(getattr(of, kind), path) for path, of in lost]
-        value, layer = max(shares, default=(0.0, ""), key=lambda share: share[0])
+        value, layer = max(shares, default=(0.0, ""), key=lambda share: np.nan_to_num(share[0], nan=np.inf))
         if not value <= MOST_LOST:
             others = sum(not share <= MOST_LOST for share, _ in shares) - 1
-            more = f" (and of {others} other layers)" if others else ""
-            owner = "the power of its weights" if kind == "weights" else "its power, of its biases,"
-            text = f"{layer}{more}: {value:.2g} of {owner} is out of reach of all its random numbers together"
+            more = f" (and {others} more)" if others else ""
+            owner = "its weights' power" if kind == "weights" else "its outputs' power is that of biases and"
+            text = f"in {layer}{more}, {value:.2g} of {owner} is out of reach of all random numbers together"
             found.append(Misfit(kind, layer, value, f"the target does not fit its source: {text}: {hint}"))
     if fit.predicted is not None and not fit.predicted <= MOST_PREDICTED:
         text = (

@@ -106,16 +106,21 @@ class Plan(NamedTuple):
 
     @property
     def absorbs(self) -> bool:
-        """Whether constants take up what the weights of every layer miss of the means, tap by tap.
-
-        So it is where weights are solved one by one with statistics of images: means are then known.
-        """
-        return isinstance(self.solver, Independent) and self.solver.needs_images and self.images is not None
+        """Whether constants take up what weights miss of the means (`absorbing`)."""
+        return absorbing(self.solver, self.images)
 
     @property
     def center(self) -> bool:
         """Whether activations count about their means, which constants carry (see `centred`)."""
         return self.absorbs or centred(self.target.network, self.source.network, self.layout)
+
+
+def absorbing(solver: Solver, images: Batch | None) -> bool:
+    """Whether constants take up what the weights of every layer miss of the means, tap by tap.
+
+    So it is where weights are solved one by one with statistics of images: means are then known.
+    """
+    return isinstance(solver, Independent) and solver.needs_images and images is not None
 
 
 def centred(target: Network, source: Network, layout: Layout) -> bool:
@@ -172,7 +177,7 @@ def plan_of(
     elif images is None or bits is not None or not is_homogeneous(network) or len(sums(network)) < DEPTH:
         chosen = UNPREDICTED
     else:
-        chosen = fit_of(target, source, layout, scales, images)
+        chosen = fit_of(target, source, layout, scales, images, absorbs=absorbing(solver, images))
     balanced = balance(network, target.params, scales, fit=chosen.value)
     layers = by_layer(balanced.params)
     needs = _needs(layout, layers, scales)

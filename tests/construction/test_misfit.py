@@ -56,7 +56,7 @@ def test_a_bias_is_lost_where_it_exceeds_all_constants():
 @pytest.mark.parametrize("solver", [Best(), Robust(), slth.Compensated(sweeps=1)], ids=str)
 def test_a_middle_layer_that_is_out_of_reach_is_warned_of_and_named(solver):
     target = target_of(kernel=1e6)
-    with pytest.warns(UserWarning, match=r"^the target does not fit its source: m .*source\.multiplicity"):
+    with pytest.warns(UserWarning, match=r"^the target does not fit its source: in m .*source\.multiplicity"):
         made = slth.construct(target, Source.of(target, 12), solver, IMAGES)
     assert made.misfits[0].value == max(record.lost.weights for record in made.records)
 
@@ -73,7 +73,7 @@ def test_one_misfit_of_each_kind_at_its_worst_layer():
     lost = [("a", Lost(0.2, 0.0)), ("b", Lost(0.4, float("nan"))), ("c", Lost(0.0, 0.01))]
     first, second, third = misfits(lost, Fit(1.25, 0.9))
     assert (first.kind, first.layer, first.value) == ("weights", "b", 0.4)
-    assert "b (and of 1 other layers): 0.4" in first.text
+    assert "in b (and 1 more), 0.4 of its weights" in first.text
     assert (second.kind, second.layer) == ("biases", "b")
     assert (third.kind, third.layer, third.value) == ("predicted", None, 0.9)
     assert all("\n" not in one.text for one in (first, second, third))
