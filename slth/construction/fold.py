@@ -136,7 +136,7 @@ def construct(
       folder: where finished layers are kept while the construction runs; called again with the same
         arguments, it goes on from there.
     Returns: the mask and what is known of it; unsolved problems are counted, not hidden.
-    Warns: UserWarning, naming the layer, the number and what to try, where the target does not fit the source;
+    Warns: UserWarning where the target does not fit its source, naming the layer, the number and what to try;
       `Construction.misfits` holds the same.
     Raises: ValueError, before any work, for arguments that do not fit together.
 

@@ -1,8 +1,8 @@
 r"""Where a target does not fit its source: weights and biases that all variables together do not reach.
 
-A subset of the variables v of a weight w has a sum between that of the negative and that of the positive ones.
-What w exceeds these by is lost whatever the solver, and a larger share of a layer's power than a few hundredths
-shows in its outputs:
+A subset of the variables v of a weight w has a sum between that of the negative and that of the positive
+ones. What w exceeds these by is lost whatever the solver, and a larger share of a layer's power than a few
+hundredths shows in its outputs:
 
 .. math:: \frac{\sum_w \mathrm{dist}(w, [\sum v^-, \sum v^+])^2}{\sum_w w^2}.
 
@@ -22,11 +22,10 @@ from slth.construction.fit import Fit
 from slth.construction.state import Part, Problem
 
 MOST_LOST = 0.05
-"""Largest share of a layer's power that may be out of reach without a word. (Published residual nets lose up to
-0.03 with 10 copies.)"""
+"""Largest share of a layer's power that may be out of reach without a word. (Published residual nets lose up
+to 0.03 with 10 copies.)"""
 MOST_PREDICTED = 0.3
-"""Largest relative error of the outputs that may be predicted without a word; predictions are of the right size
-only, and too large rather than too small."""
+"""Largest relative error of the outputs that may be predicted without a word."""
 
 
 class Lost(NamedTuple):
@@ -99,8 +98,7 @@ def misfits(lost: Sequence[tuple[str, Lost]], fit: Fit) -> tuple[Misfit, ...]:
     """What does not fit, at most one of each kind; ``lost``: of each layer by path."""
     found = []
     advice = {
-        "weights": "try more copies (source.multiplicity), or a larger source.scale, or source.scales for this"
-        " layer",
+        "weights": "try more copies (source.multiplicity), or a larger source.scale or source.scales",
         "biases": "try a larger source.bias_scale or more source.constants, and normalised inputs",
     }
     for kind, hint in advice.items():
