@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check, check_reach
 from slth.construction.fit import DEPTH, UNPREDICTED, Fit, fit_of
-from slth.construction.independent import Independent
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
@@ -118,9 +117,10 @@ class Plan(NamedTuple):
 def absorbing(solver: Solver, images: Batch | None) -> bool:
     """Whether constants take up what the weights of every layer miss of the means, tap by tap.
 
-    So it is where weights are solved one by one with statistics of images: means are then known.
+    So it is where the solver says so (`slth.construction.independent.Independent.absorbs`) and images show
+    what the means are.
     """
-    return isinstance(solver, Independent) and solver.needs_images and images is not None
+    return bool(getattr(solver, "absorbs", False)) and images is not None
 
 
 def centred(target: Network, source: Network, layout: Layout) -> bool:

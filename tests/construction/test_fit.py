@@ -13,12 +13,12 @@ PAD = ((1, 1), (1, 1))
 
 
 def deep(
-    kind: str = "relu", *, heavy: bool = False, last: nn.GlobalMean | nn.Flatten = nn.GlobalMean()
+    kind: str = "relu", *, heavy: bool = False, last: nn.Flatten | None = None
 ) -> tuple[Target, np.ndarray, np.ndarray]:
     """A net of five convolutions; with ``heavy``, most weights are small beside a few."""
     act = nn.Activation(kind)
     layers = [layer for n in "abcde" for layer in (nn.Conv(n, 10, (3, 3), padding=PAD), act)]
-    target = Target(*target_of(nn.Network((6, 6, 2), (*layers, last, nn.Dense("out", 5)))))
+    target = Target(*target_of(nn.Network((6, 6, 2), (*layers, last or nn.GlobalMean(), nn.Dense("out", 5)))))
     x = images(target.network, 192)
     random = np.random.default_rng(0)
     params = {
