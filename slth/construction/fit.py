@@ -116,7 +116,8 @@ def _noise(target, source, layout, scales, balanced, x: Array, *, absorbs: bool)
             noise.append(reduce(add, map(brought, (*step.maps, *step.skips))) / power)
         else:
             noise.append(noise[step.value])
-    return noise[-1] * powers[-1].sum() / max(float(sum(seen[-1]).sum()), 1e-30)
+    whole = float(np.sum(seen[-1]))
+    return noise[-1] * powers[-1].sum() / max(whole, 1e-30)
 
 
 @partial(jax.jit, static_argnums=0)
