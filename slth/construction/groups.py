@@ -4,6 +4,7 @@ Outputs of a group read the inputs of this group alone. So the problem of the no
 group, and any solver that solves a node solves them too.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -30,16 +31,29 @@ def solve_by_group(solver: Solver, problem: Problem, groups: int) -> Solved:
     """
     if groups == 1:
         return solver.solve(problem)
-    each = max(part.random.shape[1] - part.beside for part in problem.parts if _grouped(part))
-    most = 1 if solver.solves_rows else max(1, TOGETHER // each)
-    clusters = min(n for n in range(1, groups + 1) if groups % n == 0 and groups // n <= most)
+    clusters = groups if solver.solves_rows else _fewest(problem, groups)
     found = []
-    for cluster in range(clusters):
-        own = _of_cluster(problem, cluster, clusters)
+    for own in _clusters(problem, clusters):
         solved = solver.solve(own)
         masks = zip(problem.parts, solved.masks, strict=True)
         found.append(solved._replace(masks=tuple(_dealt(part, mask, clusters, own) for part, mask in masks)))
     return _joined(found)
+
+
+def problems_of(problem: Problem, groups: int) -> Iterator[Problem]:
+    """The problems that a node of several groups is, each of one group, or of some with zeros between."""
+    return iter((problem,)) if groups == 1 else _clusters(problem, _fewest(problem, groups))
+
+
+def _clusters(problem: Problem, clusters: int) -> Iterator[Problem]:
+    return (_of_cluster(problem, cluster, clusters) for cluster in range(clusters))
+
+
+def _fewest(problem: Problem, groups: int) -> int:
+    """The least number of clusters, as many groups in each, that hold at most `TOGETHER` channels."""
+    each = max(part.random.shape[1] - part.beside for part in problem.parts if _grouped(part))
+    most = max(1, TOGETHER // each)
+    return min(n for n in range(1, groups + 1) if groups % n == 0 and groups // n <= most)
 
 
 def _grouped(part: Part) -> bool:
