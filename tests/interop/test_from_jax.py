@@ -247,7 +247,7 @@ LAYERS = {
         lambda p, x: conv(x, p[0]).max((1, 2)) @ p[1],
         [(3, 3, 2, 5), (5, 3)],
         (8, 7, 2),
-        ["Conv", "Pool", "Flatten", "Dense"],
+        ["Conv", "GlobalMax", "Dense"],
     ),
     "a difference of two values": (
         lambda p, x: x - jax.nn.relu(x @ p[0]) @ p[1],
