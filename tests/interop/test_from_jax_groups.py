@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from slth import from_jax, nn
+from slth.nn.layers import Conv
 from tests.construction.nets import JOINED, random_params
 from tests.interop.test_from_jax import conv, drawn, equal, kinds, ranks_are_promoted, weights
 
@@ -64,7 +65,68 @@ def test_a_net_of_nnx():
     assert target.network.layers[2].parts[1][0].groups == 2
 
 
+ALONG = ("NWC", "WIO", "NWC")
 FIRST = ("NCHW", "OIHW", "NCHW")
+
+
+def test_a_net_of_keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras", minversion="3", reason="Keras is not installed")
+    if keras.backend.backend() != "jax":
+        pytest.skip("Keras was loaded with another backend")
+    layers = keras.layers
+    start = keras.Input((8, 7, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", use_bias=False)(start))
+    x = layers.ReLU(6.0)(x)
+    y = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x)
+    y = layers.SeparableConv2D(4, 3, padding="same", activation="relu")(y)
+    x = layers.PReLU(shared_axes=[1, 2])(layers.Concatenate()([x, y]))
+    end = layers.Dense(5)(layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(x)))
+    model = keras.Model(start, end)
+    params = drawn({v.path: np.asarray(v.value) for v in model.variables})
+
+    def apply(p, x):
+        parts = (
+            [p[v.path] for v in some] for some in (model.trainable_variables, model.non_trainable_variables)
+        )
+        return model.stateless_call(*parts, x, training=False)[0]
+
+    target = equal(apply, params, (8, 7, 3))
+    wanted = ["Conv", "Activation", "Concat", "Residual", "Pool", "GlobalMean", "Dense"]
+    assert kinds(target) == wanted
+    first, block = target.network.layers[0], target.network.layers[2]
+    assert first.name == "conv2d"
+    assert [layer.groups for layer in block.parts[1] if isinstance(layer, Conv)] == [4, 8, 1]
+
+
+def test_a_net_of_equinox():
+    eqx = pytest.importorskip("equinox", reason="equinox is not installed")
+    keys = jax.random.split(jax.random.key(0), 3)
+    parts = [
+        *(eqx.nn.Conv2d(2, 4, 3, key=keys[0]), eqx.nn.Lambda(jax.nn.relu)),
+        *(eqx.nn.Conv2d(4, 8, 3, padding=1, groups=4, key=keys[1]), eqx.nn.Lambda(jax.nn.relu6)),
+        *(eqx.nn.Lambda(lambda x: x.mean((1, 2))), eqx.nn.Linear(8, 3, key=keys[2])),
+    ]
+    model = eqx.nn.Sequential(parts)
+    target = equal(lambda p, x: jax.vmap(p)(x), model, (2, 8, 8), "channels_first")
+    assert kinds(target) == ["Conv", "Activation", "Conv", "Activation", "GlobalMean", "Dense"]
+    assert target.network.layers[2].groups == 4
+
+
+def test_a_net_of_haiku():
+    hk = pytest.importorskip("haiku", reason="haiku is not installed")
+
+    def net(x):
+        x = jax.nn.relu(hk.DepthwiseConv2D(2, 3)(hk.Conv2D(3, 3)(x)))
+        x = jnp.concatenate([x, jax.nn.relu(hk.SeparableDepthwiseConv2D(1, 3)(x))], -1)
+        return hk.Linear(3)(x.mean((1, 2)))
+
+    model = hk.without_apply_rng(hk.transform(net))
+    params = drawn(model.init(jax.random.key(0), jnp.zeros((2, 8, 8, 2))))
+    target = equal(model.apply, params, (8, 8, 2))
+    assert kinds(target) == ["Conv", "Conv", "Activation", "Concat", "GlobalMean", "Dense"]
+
+
 LAYERS = {
     "depthwise, more outputs": (
         lambda p, x: conv(x, p[0], feature_group_count=3, window_strides=(2, 1), rhs_dilation=(1, 2)),
@@ -174,7 +236,7 @@ REFUSED = {
         lambda p, x: x * jax.nn.sigmoid(x.mean((1, 2)) @ p[0])[:, None, None],
         [(4, 4)],
         (6, 6, 4),
-        "broadcast_in_dim.*repeats a value along an axis, as squeeze-and-excitation",
+        "mul at .*combines two values otherwise than by adding them, as gates, squeeze-and-excitation",
     ),
 }
 
