@@ -34,7 +34,8 @@ POOLS = {
 PAD = ((1, 1), (0, 2))
 GROUPS = {
     "beside groups, uneven": Network(
-        (5, 4, 8), (Conv("a", 7, (3, 3), (2, 1), PAD, groups=3, beside=(2, 1)), Conv("b", 7, (1, 1), groups=7))
+        (5, 4, 8),
+        (Conv("a", 7, (3, 3), (2, 1), PAD, groups=3, beside=(2, 1)), Conv("b", 7, (1, 1), groups=7)),
     ),
     "only read beside groups": Network(
         (5, 5), (Conv("a", 4, (3,), groups=2, beside=(1, 0), use_bias=False), Activation("tanh"))
