@@ -86,10 +86,10 @@ def fit(
 
     Names may be PyTorch's ("layer1.0.conv1.weight"; kernels (cout, cin / groups, *taps) and (cout, cin) are
     transposed to (*taps, cin / groups, cout) and (cin, cout)), flax's ({"params": ..., "batch_stats": ...})
-    or those of `save_checkpoint`. Words in front of all names (module, model, ...) and dicts around the parameters
-    (state_dict, ema, ...) are seen through. Masks of PyTorch's pruning (``<name>_mask`` beside ``<name>`` or
-    ``<name>_orig``) and weight norm, :math:`w = g v / \|v\|`, are multiplied out. The flattening order is
-    the spec's matter.
+    or those of `save_checkpoint`. Words in front of all names (module, model, ...) and dicts around the
+    parameters (state_dict, ema, ...) are seen through. Masks of PyTorch's pruning (``<name>_mask`` beside
+    ``<name>`` or ``<name>_orig``) and weight norm, :math:`w = g v / \|v\|`, are multiplied out. The
+    flattening order is the spec's matter.
 
     Args:
       network: the spec.

@@ -189,7 +189,7 @@ def _of_one_channel(x: Array, w: Array, stride: Shape, padding: Pairs, dilation:
     for tap in np.ndindex(*taps):
         starts = (d * r for d, r in zip(dilation, tap, strict=True))
         seen = (slice(a, a + s * (o - 1) + 1, s) for a, s, o in zip(starts, stride, size, strict=True))
-        y = y + x[(slice(None), *seen)] * jnp.expand_dims(kernel[tap], tuple(range(y.ndim - 2)))
+        y = y + x[(slice(None), *seen)] * kernel[tap]
     return y.reshape(len(x), *size, cout)
 
 
