@@ -169,8 +169,11 @@ def _random_mask(rng, source):
         layers.setdefault(layer, {})[leaf] = rng.random(shape) < 0.5
     for one in source.layout.univariate:
         kept = layers[one.path]
-        reads = rng.integers(-1, one.inputs, one.width)
-        kept["kernel"] = (np.arange(one.inputs)[:, None] == reads).reshape(kept["kernel"].shape)
+        rows = kept["kernel"].shape[-2]
+        reads = rng.integers(-1, rows, one.width)
+        if one.groups > 1:  # what stands beside groups is constant
+            reads[one.first_constant :] = -1
+        kept["kernel"] = (np.arange(rows)[:, None] == reads).reshape(kept["kernel"].shape)
         kept["bias"] &= reads < 0
     return prune(source.network, nn.nested(layers))
 
