@@ -5,6 +5,11 @@ on fewer networks, activations or seeds. `make slow` runs these.
 """
 
 HEAVY = (
+    # Every fixture; the quick suite keeps those that no other program wrote, and each kind elsewhere.
+    "cli/test_inspect.py::test_every_file_is_read_or_refused_in_one_line[foreign_",
+    "cli/test_inspect.py::test_every_file_is_read_or_refused_in_one_line[state_",
+    "cli/test_inspect.py::test_a_spec_is_found_by_the_shapes_of_its_arrays[resnet20,",
+    "cli/test_inspect.py::test_a_spec_is_found_by_the_shapes_of_its_arrays[pre-activation",
     # Every network by every solver; the quick suite keeps `FEW` of them and the stored tickets.
     *(
         f"construction/test_fold.py::test_the_ticket_computes_the_sum_that_it_claims[{name}-"

@@ -21,8 +21,8 @@ STEPS = (
     ("construction", "train"),
     ("certificate", "quantise"),
     ("refinement",),
-    ("report",),
-    ("experiments",),
+    ("report", "cli"),
+    ("experiments", "__main__"),
 )
 STEP = {name: step for step, names in enumerate(STEPS) for name in names}
 EDGE = {"progress", "data", "train", "report", "experiments"}  # all else is the core

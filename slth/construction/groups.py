@@ -53,9 +53,11 @@ def _of_group(problem: Problem, group: int, groups: int) -> Problem:
         rows.constant if last else rows.constant[:0],
         None if rows.own is None else rows.own[columns],
     )
-    carried = problem.carried and problem.carried._replace(
-        x=_cut(problem.carried.x, outputs), ticket=_cut(problem.carried.ticket, columns)
-    )
+    carried = problem.carried
+    if carried is not None:
+        x = None if carried.x is None else _cut(carried.x, outputs)
+        ticket = None if carried.ticket is None else _cut(carried.ticket, columns)
+        carried = carried._replace(x=x, ticket=ticket)
     parts = tuple(_part(part, group, groups, outputs, columns) for part in problem.parts)
     return problem._replace(parts=parts, rows=of_rows, carried=carried)
 
@@ -65,10 +67,8 @@ def _share(count: int, group: int, groups: int) -> slice:
     return slice(group * each, (group + 1) * each)
 
 
-def _cut(values: Array | None, channels: slice) -> Array | None:
+def _cut(values: Array, channels: slice) -> Array:
     """The channels, by a start that is no part of what is compiled: groups share one program."""
-    if values is None:
-        return None
     return lax.dynamic_slice_in_dim(values, channels.start, channels.stop - channels.start, -1)
 
 
@@ -119,6 +119,6 @@ def _stream(stream: Stream, chosen: np.ndarray, members: slice, first: int, besi
         stream.constant_channels - beside + each,
         stream.constants,
         stream.noise[chosen],
-        _cut(stream.x, slice(first, first + channels)),
+        None if stream.x is None else _cut(stream.x, slice(first, first + channels)),
         ticket,
     )

@@ -144,7 +144,7 @@ def matches(
 
     All arrays together, under "", count only where no part of them fits.
 
-    Raises: ValueError where there is no such key, or two arrays have one name.
+    Raises: ValueError where there is no such key, two arrays have one name, or ``rename`` has no expression.
     """
     rename, ignore = tuple(rename), tuple(ignore)
     try:
@@ -175,6 +175,10 @@ def _matched(
             held = renamed(held, lambda name, p=pattern, r=replacement: re.sub(p, r, name))
         except ValueError as error:
             return Match({}, [], {}, [f"rename {pattern!r}: {error}"], None, clash=True)
+        except re.error as error:
+            raise ValueError(
+                f"rename {pattern!r} is no regular expression, or {replacement!r} no replacement: {error}"
+            ) from error
     held = effective(held, wrong)
     params = dict(blank)
     own = {slot.names[0] for slot in slots}

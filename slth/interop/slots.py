@@ -1,5 +1,6 @@
 """What a spec asks for: each parameter, the names that files may give it, and its array in our layout."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
@@ -53,9 +54,14 @@ class Slot(NamedTuple):
 
 
 def slots_of(network: Network) -> Iterator[Slot]:
-    """Every parameter of a spec, with the names that files may give it."""
+    """Every parameter of a spec, with the names that files may give it.
+
+    A layer in a block whose name no other layer has may stand in the file by this name alone, as in Keras's.
+    """
     shapes, blocks = parameter_shapes(network), {}
-    for path, layer in named_layers(network).items():
+    layers = named_layers(network)
+    counts = Counter(path.rpartition("/")[2] for path in layers)
+    for path, layer in layers.items():
         *around, name = path.split("/")
         prefixes = [""]
         for block, part in zip(around[::2], around[1::2], strict=True):
@@ -66,9 +72,11 @@ def slots_of(network: Network) -> Iterator[Slot]:
         for leaf, foreign in LEAVES[type(layer)].items():
             if (shape := shapes.get(f"{path}/{leaf}")) is None:
                 continue
-            ways = product(prefixes, called, dict.fromkeys((foreign[0], leaf, *foreign[1:])))
-            names = tuple(f"{prefix}{module}.{end}" for prefix, module, end in ways)
-            yield Slot((*path.split("/"), leaf), names, shape, layer)
+            ends = dict.fromkeys((foreign[0], leaf, *foreign[1:]))
+            names = [f"{prefix}{module}.{end}" for prefix, module, end in product(prefixes, called, ends)]
+            if around and counts[name] == 1:
+                names += [f"{name}.{end}" for end in ends]
+            yield Slot((*path.split("/"), leaf), tuple(names), shape, layer)
 
 
 def foreign_shape(slot: Slot) -> Shape:

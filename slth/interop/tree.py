@@ -20,6 +20,8 @@ BESIDE = re.compile(
 )
 # Words in front of every name: data parallelism, compilation, modules around the network, averages.
 PREFIXES = ("module", "_orig_mod", "model", "net", "network", "backbone", "ema")
+# Keras names a layer twice, "conv2d/conv2d/kernel:0", in files that it writes and that others make of them.
+TWICE = re.compile(r"^(?:model_weights\.)?([^.]+)\.\1\.(?=[^.]+$)")
 MOST = (
     2**20
 )  # arrays that are listed; a dict that holds another twice, and so on, may seem to hold any number
@@ -132,7 +134,11 @@ def renamed(held: Mapping[str, Any], new: Callable[[str], str]) -> dict[str, Any
 
 
 def spellings(held: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The arrays as they are named, then without each chain of `PREFIXES` that names begin with."""
+    """The arrays as they are named, with Keras's names said once, and without each chain of `PREFIXES`."""
+    if any(TWICE.match(name) for name in held):
+        once = [TWICE.sub(r"\1.", name) for name in held]
+        if len(set(once)) == len(held):
+            yield dict(zip(once, held.values(), strict=True))
     roots = [""]
     for root in roots:
         inner = (f"{root}{word}." for word in PREFIXES if root.count(".") < 4)

@@ -184,7 +184,7 @@ def _of_one_channel(x: Array, w: Array, stride: Shape, padding: Pairs, dilation:
     *taps, _, cout = w.shape
     size, channels = _out_size(x.shape[1:-1], tuple(taps), stride, padding, dilation), x.shape[-1]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))[..., None]
-    kernel = w.reshape(*taps, channels, cout // channels)
+    kernel = w.reshape(*taps, *(1,) * (len(taps) + 1), channels, cout // channels)
     y = jnp.zeros((len(x), *size, channels, cout // channels), x.dtype)
     for tap in np.ndindex(*taps):
         starts = (d * r for d, r in zip(dilation, tap, strict=True))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from slth import nn
-from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Concat, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool
 from slth.nn.zoo import resnet_cifar
@@ -107,6 +107,128 @@ RESIDUAL = {
     "dense block, random": (_dense(()), "random"),
     "dense block, projection": (_dense((Dense("w", 4),)), "carried"),
     "dense block, weights": (_dense((ChannelScale("w"),)), "carried"),
+}
+
+
+def _taps(name, features, **options):
+    return Conv(name, features, (3, 3), padding=PAD, **options)
+
+
+def _point(name, features, **options):
+    return Conv(name, features, (1, 1), **options)
+
+
+_INVERTED = (_point("u", 6), RELU, _taps("d", 6, groups=6), RELU, _point("v", 3))
+
+# Grouped convolutions, before folding.
+GROUPED = {
+    "depthwise": Network(
+        (5, 6, 2),
+        (_taps("a", 4), RELU, _taps("d", 4, groups=4, stride=(2, 1)), RELU, GlobalMean(), Dense("c", 3)),
+    ),
+    "more outputs than inputs": Network(
+        (5, 4, 2), (_taps("a", 2), RELU, _taps("d", 6, groups=2), LEAKY, Flatten("chw"), Dense("c", 3))
+    ),
+    "groups of several channels": Network(
+        (5, 4, 2),
+        (
+            *(_taps("a", 6), RELU, _taps("g", 4, groups=2, dilation=(1, 2)), RELU),
+            *(_point("b", 6, groups=2, use_bias=False), RELU, GlobalMean(), Dense("c", 3)),
+        ),
+    ),
+    "groups of the input": Network(
+        (5, 4, 4), (_taps("g", 4, groups=2), RELU, _taps("d", 4, groups=4), RELU, Flatten(), Dense("c", 3))
+    ),
+    "groups last": Network((4, 4, 2), (_taps("a", 4), RELU, _taps("g", 4, groups=2))),
+    "groups on one axis": Network(
+        (9, 2),
+        (
+            *(Conv("a", 4, (3,)), RELU, Conv("g", 4, (3,), (2,), groups=2), RELU),
+            *(Flatten(), Dense("c", 3)),
+        ),
+    ),
+    "inverted residual": Network(
+        (5, 4, 2), (_taps("a", 3), RELU, Residual("r", _INVERTED), GlobalMean(), Dense("c", 3))
+    ),
+    "grouped branch and skip": Network(
+        (5, 4, 2),
+        (
+            *(
+                _taps("a", 4),
+                RELU,
+                Residual("r", (_taps("g", 4, groups=2),), (_point("w", 4, groups=2),)),
+                RELU,
+            ),
+            *(
+                Residual("s", (_taps("g", 4, groups=4),), (_point("w", 4),)),
+                RELU,
+                GlobalMean(),
+                Dense("c", 3),
+            ),
+        ),
+    ),
+}
+
+_GROWN = (BatchNorm("bn"), RELU, _taps("v", 2))
+
+# Concatenations, before folding.
+JOINED = {
+    "dense blocks": Network(
+        (4, 5, 2),
+        (
+            *(_taps("a", 3), Concat("d1", ((), _GROWN)), Concat("d2", ((), _GROWN))),
+            *(BatchNorm("bn"), RELU, GlobalMean(), Dense("c", 3)),
+        ),
+    ),
+    "fire": Network(
+        (4, 5, 2),
+        (
+            *(_taps("a", 3), RELU, Concat("f", ((_point("u", 2), RELU), (_taps("v", 3), LEAKY)))),
+            *(Pool("max", (2, 2)), Flatten("chw"), Dense("c", 3)),
+        ),
+    ),
+    "inception": Network(
+        (4, 5, 2),
+        (
+            *(_taps("a", 3), RELU),
+            Concat(
+                "i",
+                (
+                    (_point("u", 2),),
+                    (_point("v", 2), RELU, _taps("w", 2)),
+                    (Pool("mean", (3, 3), (1, 1), PAD, count_padding=True),),
+                ),
+            ),
+            *(RELU, GlobalMean(), Dense("c", 3)),
+        ),
+    ),
+    "concatenated in a block": Network(
+        (4, 5, 2),
+        (
+            *(
+                _taps("a", 4),
+                RELU,
+                Residual("r", (Concat("i", ((_point("u", 1),), (_taps("v", 3),))),)),
+                RELU,
+            ),
+            *(Flatten(), Dense("c", 3)),
+        ),
+    ),
+    "groups of a concatenation": Network(
+        (4, 5, 2),
+        (
+            *(_taps("a", 3), RELU, Concat("i", ((_point("u", 1),), (_taps("v", 3),))), RELU),
+            *(_taps("g", 4, groups=4), RELU, GlobalMean(), Dense("c", 3)),
+        ),
+    ),
+    "nested": Network(
+        (4, 5, 2),
+        (
+            *(_taps("a", 2), RELU, Concat("i", ((), (Concat("j", ((_point("u", 1),), ())), RELU)))),
+            *(GlobalMean(), Dense("c", 3)),
+        ),
+    ),
+    "vectors": Network((4,), (Dense("a", 3), RELU, Concat("i", ((), (Dense("u", 2), RELU))), Dense("c", 3))),
 }
 
 

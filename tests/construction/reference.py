@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Concat, Conv, Dense, Residual
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from tests.nn.functions import phi
 
@@ -25,6 +25,13 @@ def run(layers, params, x, values=None, path=""):
             inside = f"{path}{name}/"
             branch = run(layer.branch, own.get("branch", {}), x, values, f"{inside}branch/")
             x = branch + run(layer.skip, own.get("skip", {}), x, values, f"{inside}skip/")
+        elif isinstance(layer, Concat):
+            inside = f"{path}{name}/"
+            parts = [
+                run(part, own.get(str(k), {}), x, values, f"{inside}{k}/")
+                for k, part in enumerate(layer.parts)
+            ]
+            x = np.concatenate(parts, -1)
         else:
             x = one(layer, own, x)
         if name is not None:
@@ -80,6 +87,8 @@ def linear(layer, kernel, x):
     """A convolution or dense layer without its bias; ``kernel`` may have other channels than the layer's."""
     if isinstance(layer, Dense):
         return x @ kernel
+    if layer.groups > 1:
+        return by_output(layer, kernel, x)
     x = np.pad(x, ((0, 0), *layer.padding, (0, 0)))
     out = [
         len(range(0, size - d * (taps - 1), s))
@@ -91,6 +100,19 @@ def linear(layer, kernel, x):
             at = [s * p + d * t for s, p, d, t in zip(layer.stride, place, layer.dilation, tap, strict=True)]
             y[(slice(None), *place)] += x[(slice(None), *at)] @ kernel[tap]
     return y
+
+
+def by_output(layer, kernel, x):
+    """A convolution of several groups, one output after the other, each of the channels of its group."""
+    inputs, outputs = layer.beside
+    each, share = (x.shape[-1] - inputs) // layer.groups, (layer.features - outputs) // layer.groups
+    alone = Conv("alone", 1, layer.kernel, layer.stride, layer.padding, layer.dilation)
+    found = []
+    for j in range(layer.features):
+        group = min(j // share, layer.groups - 1)
+        read = [*range(group * each, (group + 1) * each), *range(x.shape[-1] - inputs, x.shape[-1])]
+        found.append(linear(alone, kernel[..., j : j + 1], x[..., read]))
+    return np.concatenate(found, -1)
 
 
 def pool(layer, x):

@@ -149,6 +149,10 @@ PUBLISHED = {  # name: (file, target, data, mean and std, accuracy in percent)
         *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 71.19),
     ),
     "mnist": ("conv_mnist_relu.safetensors", "conv_mnist", "mnist", None, None, 98.45),
+    "mlperf": (
+        *("resnet8_mlperf_tiny.npz", "mlperf_resnet8", "cifar10"),
+        *((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255), 88.00),
+    ),
 }
 
 

@@ -178,3 +178,33 @@ def test_residual_networks_have_the_names_of_pytorch_programs(name: str):
     params = fit(net, {key: value(key, tuple(shape)) for key, shape in shapes.items()})
     learned = sum(int(np.prod(s)) for key, s in shapes.items() if not key.endswith("tracked"))
     assert nn.count(params) == learned
+
+
+BLOCK = nn.Network((4, 4, 2), (Residual("b", (Conv("c_1", 2, (1, 1)), BatchNorm("n"))), GlobalMean()))
+
+
+@pytest.mark.parametrize("form", ["{0}.{1}", "{0}/{0}/{1}:0", "model_weights/{0}/{0}/{1}:0"])
+def test_layers_of_one_name_each_may_be_flat_and_named_twice_as_by_keras(form: str):
+    ends = {"c_1": ("kernel", "bias"), "n": ("gamma", "beta", "moving_mean", "moving_variance")}
+    shapes = {"kernel": (1, 1, 2, 2)}
+    held = {
+        form.format(layer, end): np.abs(value(end, shapes.get(end, (2,))))
+        for layer in ends
+        for end in ends[layer]
+    }
+    params = fit(BLOCK, held)["b"]["branch"]
+    np.testing.assert_array_equal(params["c_1"]["kernel"], np.abs(value("kernel", (1, 1, 2, 2))))
+    np.testing.assert_array_equal(params["n"]["var"], np.abs(value("moving_variance", (2,))))
+
+
+def test_a_name_that_several_layers_have_says_its_block():
+    held = state()
+    del held["layer1.0.conv1.weight"]  # there is a conv1.weight, the stem's
+    with pytest.raises(CheckpointMismatch, match=r"missing: layer1\.0\.conv1\.weight"):
+        fit(NET, held)
+
+
+@pytest.mark.parametrize("pair", [("(", "x"), ("^fc", r"\1")])
+def test_a_rename_that_is_no_expression_is_one_line(pair: tuple[str, str]):
+    with pytest.raises(ValueError, match=r"^rename '[^\n]*' is no regular expression, or '[^\n]*$"):
+        fit(NET, state() | {"fc.weight": np.ones(2)}, rename=[pair])

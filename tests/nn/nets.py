@@ -4,12 +4,12 @@ import numpy as np
 
 from slth import nn
 from slth.nn import zoo
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Concat, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Params
 from tests.certificate.pairs import random_network
-from tests.construction.nets import ODD, PLAIN, RESIDUAL, random_params, target_of
+from tests.construction.nets import GROUPED, JOINED, ODD, PLAIN, RESIDUAL, random_params, target_of
 
 RELU = Activation("relu")
 
@@ -66,7 +66,23 @@ RANDOM = {
     for seed, kind in enumerate(["relu", "tanh", "leaky_relu", "softplus"] * 6)
 }
 
-_UNFOLDED = BLOCKS | ZOO | {f"{name}, as trained": network for name, (network, _) in RESIDUAL.items()}
+_JOINED = {f"{name}, joined": network for name, network in JOINED.items()}
+_SIDES = {
+    "beside groups": Network((4, 4, 8), (_conv("a", 7, groups=3, beside=(2, 1)), _conv("b", 7, groups=7))),
+    "nothing but the input": Network((3,), (Concat("i", ((), ())),)),
+    "sides that end in a sum": Network(
+        (4, 4, 2), (Concat("i", ((_INNER,), (_conv("a"), Subsample((1, 1), (1, -1))))), _conv("b"))
+    ),
+}
+
+_UNFOLDED = (
+    BLOCKS
+    | ZOO
+    | GROUPED
+    | _JOINED
+    | _SIDES
+    | {f"{name}, as trained": network for name, (network, _) in RESIDUAL.items()}
+)
 
 NETWORKS = (
     PLAIN

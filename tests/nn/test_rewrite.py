@@ -36,7 +36,7 @@ def test_a_rule_sees_every_layer_with_the_values_of_the_graph(network: nn.Networ
         if isinstance(step, nn.Sum):
             terms = (*step.maps, *step.skips)
             expected += [(term.path, term.layer, term.reads) for term in terms if term.layer is not None]
-        else:
+        elif isinstance(step, nn.Apply):
             expected.append((step.path, step.layer, step.value))
     found = [(p.path if hasattr(p.layer, "name") else "", p.layer, p.reads) for p in seen]
     assert Counter(found) == Counter(expected)
