@@ -8,16 +8,19 @@ so one bit is a sign, and no level is 0: weights that are 0 become s_j / 2. Scal
 and factors of skips stay as they are and count 32 bits each too.
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from slth import nn
 from slth.construction.feedback import factor_of, fed_back
 from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
-from slth.nn.graph import behind, by_layer, graph, linear_maps, nested, sums
+from slth.nn.graph import behind, by_layer, graph, nested, sums
+from slth.nn.layers import Conv, Linear
 from slth.nn.network import Network
 from slth.precision import in_32_bits
 from slth.target import Target, check_folded, check_images, checked_integer, checked_word
@@ -103,8 +106,14 @@ def quantised(
             weight = kernel.reshape(-1, kernel.shape[-1])
             scale = _scales(weight, bits)
             if rounding == "feedback":
-                gram = _gram(target, nested(layers), entry.path, np.asarray(images))
-                weight = fed_back(weight, factor_of(gram), lambda _, left, s=scale: _rounded(left, s, bits))
+                reads = _value(target.network, nested(layers), entry.reads, np.asarray(images))
+                index = entry.layer.inputs(reads.shape[-1])
+                first = np.broadcast_to(index[0], len(scale))
+                for channel in np.unique(first):  # outputs of a group read the same channels
+                    own = np.flatnonzero(first == channel)
+                    rows = index[:, 0] if index.shape[1] == 1 else index[:, own[0]]
+                    factor = factor_of(_gram(entry.layer, reads[..., rows]))
+                    weight[:, own] = fed_back(weight[:, own], factor, partial(_level, scale[own], bits))
             else:
                 weight = _rounded(weight, scale, bits)
             layers[entry.path]["kernel"] = weight.reshape(kernel.shape).astype(np.float32)
@@ -121,6 +130,13 @@ def _rounded(
     return scale * (np.clip(level, 0, 2**bits - 1) - middle)
 
 
+def _level(
+    scale: Float[np.ndarray, " cout"], bits: int, _: object, left: Float[np.ndarray, "... cout"]
+) -> Float[np.ndarray, "... cout"]:
+    """The rule of `fed_back`."""
+    return _rounded(left, scale, bits)
+
+
 def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
     """For each channel the scale of least squared error among `TRIED` fractions of the widest; 0 if empty."""
     widest = np.abs(weight).max(0) / ((2**bits - 1) / 2)
@@ -129,15 +145,15 @@ def _scales(weight: Matrix, bits: int) -> Float[np.ndarray, " cout"]:
     return np.take_along_axis(tried, np.argmin(errors, 0)[None], 0)[0]
 
 
-def _gram(target: Target, params: Params, path: str, images: Float[np.ndarray, "n *shape"]) -> Gram:
-    """Second moments, with a ridge, of what a layer reads in the network as it is so far."""
-    entry = linear_maps(target.network)[path]
-    reads = _value(target.network, params, entry.reads, images)
-    samples = draw_samples(entry.layer, reads.shape[1:], len(images), POSITIONS)
+def _gram(layer: Linear, reads: Float[Array, "n *space rows"]) -> Gram:
+    """Second moments, with a ridge, of what a layer (or a group of one) reads."""
+    if isinstance(layer, Conv):
+        layer = replace(layer, groups=1)
+    samples = draw_samples(layer, reads.shape[1:], len(reads), POSITIONS)
     total = np.zeros(())
     for start in range(0, len(samples.image), SAMPLED):
         piece = Samples(*(a[start : start + SAMPLED] for a in samples))
-        z = np.asarray(patches(entry.layer, reads, piece), np.float64).reshape(len(piece.image), -1)
+        z = np.asarray(patches(layer, reads, piece), np.float64).reshape(len(piece.image), -1)
         total = total + z.T @ z
     gram = total / len(samples.image)
     size = np.trace(gram) / len(gram) or 1.0  # 1: nothing is read but zeros

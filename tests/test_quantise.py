@@ -85,6 +85,18 @@ def test_feedback_is_nearer_than_rounding_where_inputs_are_correlated():
     assert RIDGE < 0.1
 
 
+def test_feedback_of_groups_is_that_of_each_group_alone():
+    """Two groups: a convolution of one group for each half of the inputs and outputs."""
+    x = np.asarray(jax.random.normal(jax.random.key(1), (64, 5, 5, 4)))
+    whole = target_of(nn.Conv("g", 6, (2, 2), groups=2), shape=(5, 5, 4))
+    found = quantised(whole, 2, "feedback", x).target.params["g"]["kernel"]
+    for half in range(2):
+        part = target_of(nn.Conv("g", 3, (2, 2)), shape=(5, 5, 2))
+        part.params["g"]["kernel"] = whole.params["g"]["kernel"][..., 3 * half : 3 * half + 3]
+        alone = quantised(part, 2, "feedback", x[..., 2 * half : 2 * half + 2]).target.params["g"]["kernel"]
+        np.testing.assert_allclose(found[..., 3 * half : 3 * half + 3], alone, rtol=1e-6)
+
+
 def test_channels_without_weights_stay_empty_and_dead_inputs_do_no_harm():
     target = target_of(*NET)
     target.params["a"]["kernel"] = np.asarray(target.params["a"]["kernel"]) * np.array([0, 1, 1, 1, 1])

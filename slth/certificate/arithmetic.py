@@ -7,12 +7,12 @@ sums carry :math:`\gamma_n |a|` along with their radius.
 """
 
 import math
-from collections.abc import Iterable
-from itertools import repeat
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, repeat
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
@@ -22,7 +22,9 @@ UNIT = 2.0**-53
 Values = Float[np.ndarray, "n ..."]
 Entries = Shaped[np.ndarray, "n ..."]
 """Values, or what else each of them has."""
-Kernel = Float[np.ndarray, "*taps cin cout"]
+Kernel = Float[np.ndarray, "*taps rows cout"]
+Inputs = Int[np.ndarray, "rows cout"] | None
+"""Which channel each output reads by each row of a kernel; None where rows are all channels in order."""
 Mover: TypeAlias = Flatten | GlobalMax | GlobalMean | Pool | Upsample
 """A layer without parameters that acts on positions, the same for every channel."""
 
@@ -37,8 +39,14 @@ def terms(kernel: Kernel) -> int:
     return math.prod(kernel.shape[:-1])
 
 
-def correlate(layer: Linear, x: Values, kernel: Kernel) -> Values:
-    """The linear map of a layer without its bias; the kernel may have any numbers of channels."""
+def correlate(layer: Linear, x: Values, kernel: Kernel, inputs: Inputs = None) -> Values:
+    """The linear map of a layer of one group, without its bias; a kernel may have any numbers of channels."""
+    if inputs is not None:
+        assert isinstance(layer, Conv)
+        y = np.zeros((len(x), *layer.output_shape(x.shape[1:])[:-1], kernel.shape[-1]))
+        for outputs, channels, block in _blocks(kernel, inputs):
+            y[..., outputs] = correlate(layer, x[..., channels], block)
+        return y
     if not isinstance(layer, Conv):
         return x @ kernel
     cin, cout = kernel.shape[-2:]
@@ -54,13 +62,39 @@ def correlate(layer: Linear, x: Values, kernel: Kernel) -> Values:
     return y.reshape(shape)
 
 
-def transposed(layer: Linear, y: Values, kernel: Kernel, shape: Shape) -> Values:
-    """The transpose of `correlate`, to inputs of spatial shape ``shape[:-1]``."""
+def transposed(layer: Linear, y: Values, kernel: Kernel, shape: Shape, inputs: Inputs = None) -> Values:
+    """The transpose of `correlate`, to inputs of this shape (of as many channels as the kernel has rows, but
+    for one with ``inputs``)."""
+    if inputs is not None:
+        x = np.zeros((len(y), *shape))
+        for outputs, channels, block in _blocks(kernel, inputs):
+            x[..., channels] += transposed(layer, y[..., outputs], block, shape)
+        return x
     if not isinstance(layer, Conv):
         return y @ kernel.T
     flat = y.reshape(-1, y.shape[-1])
     parts = ((flat @ kernel[tap].T).reshape(*y.shape[:-1], -1) for tap in np.ndindex(*layer.kernel))
     return _scattered(layer, parts, (len(y), *shape[:-1], kernel.shape[-2]))
+
+
+def _blocks(
+    kernel: Kernel, inputs: Int[np.ndarray, "rows cout"]
+) -> Iterator[tuple[slice, Int[np.ndarray, " rows"], Kernel]]:
+    """The parts of a kernel whose outputs read the same channels: outputs, channels and kernel of each."""
+    starts = np.flatnonzero((np.diff(inputs, axis=1, prepend=-1) != 0).any(0))
+    for start, stop in pairwise([*starts.tolist(), inputs.shape[1]]):
+        block = kernel[..., start:stop]
+        rows = np.flatnonzero(block.reshape(-1, *block.shape[-2:]).any((0, 2)))
+        if len(rows):
+            yield slice(start, stop), inputs[rows, start], block[..., rows, :]
+
+
+def sizes_by_input(kernel: Kernel, inputs: Inputs, channels: int) -> Float[np.ndarray, " channels"]:
+    """Sums of all |weights| that read each channel."""
+    weights = np.abs(kernel).reshape(-1, *kernel.shape[-2:])
+    if inputs is None:
+        return np.asarray(weights.sum((0, 2)))
+    return np.bincount(inputs.reshape(-1), weights.sum(0).reshape(-1), channels)
 
 
 def _places(layer: Conv | Pool, shape: Shape) -> dict[Shape, tuple[slice, ...]]:

@@ -18,7 +18,7 @@ from slth.certificate import steps
 from slth.certificate.arithmetic import Values, correlate
 from slth.certificate.domain import Domain
 from slth.certificate.slopes import info_of
-from slth.certificate.steps import Apply, Lowered, Sum, behind, between, follow, led, lower
+from slth.certificate.steps import Apply, Join, Lowered, Sum, behind, between, follow, led, lower
 from slth.construction import Construction
 from slth.construction.plan import centred
 from slth.nn.activations import ActivationInfo
@@ -156,6 +156,7 @@ def setting_of(made: Construction) -> Setting:
     for number, step in enumerate(target.steps, start=1):
         if isinstance(step, Apply):
             raw |= {number} if step.reads in raw else set()
+        if not isinstance(step, Sum):
             continue
         maps = tuple(
             Map(
@@ -208,14 +209,15 @@ def reads_of(setting: Setting, domain: Domain, calibration: Values | None = None
     for sizes in _sizes(setting.lowered, domain):
         reach = max(reach, float(sizes[0].max()))
         for entry in setting.maps:
-            read = correlate(entry.layer, sizes[entry.reads], 1.0 * (entry.weight != 0))
+            read = correlate(entry.layer, sizes[entry.reads], 1.0 * (entry.weight != 0), entry.inputs)
             sums[entry.path] = max(sums[entry.path], float(read.max()) * SLACK)
     offsets = [entry for entry in setting.maps if entry.means]
     if calibration is not None and offsets:
         for entry, mean in zip(offsets, _means(setting.lowered, offsets, calibration), strict=True):
             # A dense layer may read several positions of a channel: each mean is at most the largest.
             mean = mean if isinstance(entry.layer, Conv) else mean.max(keepdims=True)
-            read = (mean[..., None] * (entry.weight != 0)).reshape(-1, entry.weight.shape[-1])
+            read = mean[..., None] if entry.inputs is None else mean[entry.inputs]
+            read = (read * (entry.weight != 0)).reshape(-1, entry.weight.shape[-1])
             sums[entry.path] += float(read.sum(0).max()) * SLACK32
     return Reads(sums, reach)
 
@@ -239,11 +241,13 @@ def _sizes(target: Lowered, domain: Domain) -> Iterator[list[Values]]:
 
 def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, " cin"]]:
     """Magnitudes of the channels' means at each map; means of magnitudes where both signs have problems."""
-    totals = [np.zeros(entry.weight.shape[-2]) for entry in maps]
+    totals = [np.zeros(()) for _ in maps]
     for values in _values(target, images):
-        for total, entry in zip(totals, maps, strict=True):
-            x = np.abs(values[entry.reads]) if entry.raw else values[entry.reads]
-            total += x.reshape(len(x), -1, x.shape[-1]).mean(1).sum(0)
+        read = [np.abs(values[entry.reads]) if entry.raw else values[entry.reads] for entry in maps]
+        totals = [
+            total + x.reshape(len(x), -1, x.shape[-1]).mean(1).sum(0)
+            for total, x in zip(totals, read, strict=True)
+        ]
     return [np.abs(total) / len(images) for total in totals]
 
 
@@ -260,6 +264,8 @@ def log_growth(setting: Setting, sizes: Mapping[str, int]) -> dict[str, float]:
     for number, step in reversed(numbered):
         if isinstance(step, Sum):  # a carried skip is copied as it is
             factors = [(entry.reads, gains.get(entry.path, 1.0)) for entry in step.maps]
+        elif isinstance(step, Join):
+            factors = [(reads, 1.0) for reads in step.reads]
         else:  # pooling and flattening enlarge no error
             layer = step.layer
             factors = [(step.reads, info_of(layer).lipschitz if isinstance(layer, Activation) else 1.0)]

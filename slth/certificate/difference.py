@@ -24,10 +24,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.arithmetic import UNIT, Values, correlate, gamma, is_max, windows
-from slth.certificate.pair import Node, Pair, Place, Univariate, points
+from slth.certificate.arithmetic import UNIT, Values, gamma, is_max, windows
+from slth.certificate.pair import Joined, Node, Pair, Place, Univariate, points
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, reach, slopes
-from slth.certificate.steps import Fixed, Range, Sum, applied, between, summed
+from slth.certificate.steps import Fixed, Range, Sum, absolute, applied, between, summed
 from slth.nn.layers import Activation
 from slth.nn.pooling import GlobalMax, Pool
 
@@ -48,6 +48,8 @@ def propagate(pair: Pair, values: Sequence[Range], *, signed: bool) -> list[Rang
     for step, place in zip(pair.steps, pair.places[1:], strict=True):
         if isinstance(step, Node):
             delta = missed(step, place, values) + amplified(step.kept, deltas)
+        elif isinstance(step, Joined):
+            delta = step.of(deltas)
         else:
             base = pair.places[step.reads].base(values[step.reads])
             if isinstance(step, Univariate):
@@ -62,7 +64,7 @@ def missed(step: Node, place: Place, values: Sequence[Range]) -> Range:
     """What the errors of the weights add to the copies, rounded outward."""
     delta = summed(step.missed, values)
     for entry in step.target.maps:  # scaled weights and sums of kept weights are themselves rounded
-        weights = correlate(entry.layer, values[entry.reads].size, np.abs(entry.weight)) * gamma(0)
+        weights = absolute(entry, values[entry.reads].size) * gamma(0)
         delta = delta.widened(weights[..., place.owner[0]])
     return delta
 
@@ -177,6 +179,9 @@ def at(pair: Pair, images: Values) -> tuple[list[Values], list[Values]]:
     for step in pair.steps:
         if isinstance(step, Node):
             deltas.append(summed(step.missed, values) + summed(step.kept, deltas))
+            continue
+        if isinstance(step, Joined):
+            deltas.append(step.of(deltas))
             continue
         place, delta = pair.places[step.reads], deltas[step.reads]
         base = place.carried(values[step.reads]) + place.constant

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from slth.certificate.arithmetic import gamma, is_max, moved_transposed, transposed
-from slth.certificate.pair import Node, Pair, Place, Univariate
+from slth.certificate.arithmetic import gamma, is_max, moved_transposed, sizes_by_input, transposed
+from slth.certificate.pair import Joined, Node, Pair, Place, Univariate
 from slth.certificate.slopes import ROUNDING, evaluate, info_of, slopes
-from slth.certificate.steps import Apply, Range, Sum, between
+from slth.certificate.steps import Apply, Map, Range, Sum, between
 from slth.nn.layers import Activation
 from slth.nn.pooling import Flatten
 
@@ -62,10 +62,10 @@ class _Total:
         self.mid += flat @ mid
         self.rad += np.abs(flat) @ (rad + gamma(len(mid)) * (np.abs(mid) + rad)) * (1 + gamma(len(mid)))
 
-    def round(self, form: Forms, x: Range, kernel: Float[Array, "*taps c out"], slack: float) -> None:
+    def round(self, form: Forms, x: Range, entry: Map, slack: float) -> None:
         """Add what a share ``slack`` of all products of weights and values can come to: their sizes, summed
         over all weights that read a value, times the largest coefficient of each form."""
-        weights = np.abs(kernel).reshape(-1, *kernel.shape[-2:]).sum((0, 2))
+        weights = sizes_by_input(entry.weight, entry.inputs, x.mid.shape[-1])
         products = (x.size.reshape(-1, len(weights)).sum(0) * weights).sum()
         self.rad += slack * np.abs(form).reshape(len(form), -1).max(1) * products
 
@@ -87,8 +87,8 @@ class _Side:
         for entry in step.maps:
             x, kernel = self.values[entry.reads], entry.weight
             slack = 2 * gamma(math.prod(kernel.shape[:-2]) * kernel.shape[-1]) + gamma(0)
-            total.round(form, x, kernel, slack)
-            yield entry.reads, transposed(entry.layer, form, kernel, x.mid.shape)
+            total.round(form, x, entry, slack)
+            yield entry.reads, transposed(entry.layer, form, kernel, x.mid.shape, entry.inputs)
 
 
 class _Backward:
@@ -126,6 +126,8 @@ class _Backward:
                 continue
             if isinstance(step, Univariate):
                 side.total.add(form, *side.values[number + 1])
+            elif isinstance(step, Joined):
+                self.joined(step, side, form)
             elif isinstance(step, Apply):
                 self.same(step, side, form, number + 1)
             elif side is self.ticket:
@@ -138,13 +140,23 @@ class _Backward:
         """A form in a sum's differences: what its weights miss, and the differences before it."""
         own = self.ticket.total
         for entry in step.target.maps:  # sums of kept weights and scaled weights are rounded themselves
-            weights = entry.weight[..., place.owner[0]]
-            own.round(form, self.target.values[entry.reads], weights, gamma(0))
+            own.round(form, self.target.values[entry.reads], entry.of(place.owner[0]), gamma(0))
         for reads, before in self.target.before(step.missed, form, own):
             self.target.add(reads, before)
             self.stopped.add(before, *self.target.values[reads])
         for reads, before in self.ticket.before(step.kept, form, own):
             self.ticket.add(reads, before)
+
+    def joined(self, step: Joined, side: _Side, form: Forms) -> None:
+        """A form behind a concatenation."""
+        reads = step.target.reads
+        ends = np.cumsum([side.values[place].mid.shape[-1] for place in reads])
+        if side is self.ticket:
+            whole = np.zeros((*form.shape[:-1], ends[-1]))
+            whole[..., step.channels] = form
+            form = whole
+        for place, part in zip(reads, np.split(form, ends[:-1], -1), strict=True):
+            side.add(place, part)
 
     def same(self, step: Apply, side: _Side, form: Forms, behind: int) -> None:
         """A form behind a layer without parameters."""

@@ -18,13 +18,27 @@ that of x (or of x+ and x-) with the sums v~, and delta of the channels themselv
 which is 0 where phi is positively homogeneous.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from slth.certificate.arithmetic import Values
-from slth.certificate.steps import Apply, Fixed, Range, Step, Sum, behind, between, follow, led
+from slth.certificate.steps import (
+    Apply,
+    Fixed,
+    Join,
+    Range,
+    Step,
+    Sum,
+    X,
+    behind,
+    between,
+    follow,
+    joined,
+    led,
+)
 from slth.nn.layers import Activation
 from slth.types import Shape
 
@@ -89,13 +103,28 @@ class Univariate(NamedTuple):
         return Apply(Activation("identity"), self.lines)
 
 
+class Joined(NamedTuple):
+    """A concatenation in both, of whose channels the ticket keeps some."""
+
+    target: Join
+    channels: Int[np.ndarray, " channels"]
+    """By channel, the number of the ticket's before."""
+
+    def of(self, deltas: Sequence[X]) -> X:
+        """What the ticket's channels have, from that of every place before."""
+        before = joined([deltas[place] for place in self.target.reads])
+        if isinstance(before, Range):
+            return Range(*(a[..., self.channels] for a in before))
+        return before[..., self.channels]
+
+
 class Pair(NamedTuple):
     """Target and ticket; step i leads to place i + 1."""
 
     lead: tuple[Fixed, ...]
     """Leading layers, which stand before place 0."""
     places: tuple[Place, ...]
-    steps: tuple[Node | Univariate | Apply, ...]
+    steps: tuple[Node | Univariate | Joined | Apply, ...]
     """A layer without parameters is the same in both."""
     factor: float
     """lambda."""

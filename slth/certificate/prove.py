@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from slth.certificate import difference, linear
+from slth.certificate.arithmetic import sizes_by_input
 from slth.certificate.build import build
 from slth.certificate.domain import Domain
 from slth.certificate.pair import Node, Pair, hull, inputs
@@ -211,13 +212,16 @@ def exact_node(pair: Pair, number: int, errors: list[Float[np.ndarray, "..."]]) 
     order = np.argsort(np.where(place.owned, error, np.inf))[::-1]
     best = np.full(place.shape[-1], -1)
     best[place.owner[0][order]] = np.where(place.owned[order], order, -1)
-    needed = (entry.weight != 0).reshape(-1, *entry.weight.shape[-2:]).any((0, 2))
+    needed = sizes_by_input(entry.weight, entry.inputs, len(best)) != 0
     if (best[needed] < 0).any():
         raise ValueError("certificate: exact_output needs a copy of every value that the output layer reads")
-    weight = np.zeros_like(copied.weight)
-    weight[..., best[needed], :] = entry.weight[..., needed, :][..., pair.places[number + 1].owner[0]]
+    own = entry.of(pair.places[number + 1].owner[0])
+    weight, inputs = own.weight, None if own.inputs is None else np.maximum(best[own.inputs], 0)
+    if inputs is None:
+        weight = np.zeros((*copied.weight.shape[:-1], own.weight.shape[-1]))
+        weight[..., best[needed], :] = own.weight[..., needed, :]
     return node._replace(
-        kept=node.kept._replace(maps=(replace(copied, weight=weight),)),
+        kept=node.kept._replace(maps=(replace(copied, weight=weight, inputs=inputs),)),
         missed=node.missed._replace(maps=(), bias=np.zeros_like(node.missed.bias)),
     )
 

@@ -1,25 +1,26 @@
 r"""A target in float64, behind the layers that stand before its first linear one, and where its values lie.
 
-A step is a sum of linear maps, or a layer without parameters. A skip is a linear map too, a 1x1 convolution,
-whether the source solves it or carries it. Inputs are points (arrays) or ranges (`Range`, rounded outward);
-the same functions follow either through the network.
+A step is a sum of linear maps, a concatenation, or a layer without parameters. A skip is a linear map too, a
+1x1 convolution, whether the source solves it or carries it. A convolution of several groups keeps the kernel
+that it has, and says which channels each output reads. Inputs are points (arrays) or ranges (`Range`, rounded
+outward); the same functions follow either through the network.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from slth import nn
-from slth.certificate.arithmetic import UNIT, Kernel, Values, correlate, gamma, is_max, moved, terms
+from slth.certificate.arithmetic import UNIT, Inputs, Kernel, Values, correlate, gamma, is_max, moved, terms
 from slth.certificate.slopes import evaluate, reach
 from slth.construction import Construction
 from slth.construction.balance import skip_kernel
 from slth.nn.graph import by_layer, graph, value_shapes
-from slth.nn.layers import Activation, Conv, Dense
+from slth.nn.layers import Activation, Conv, Dense, Linear
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
 from slth.source.layout import SKIP, leading, terms_of
 from slth.types import Params
@@ -71,9 +72,18 @@ def between(low: Values, high: Values) -> Range:
 
 @dataclass(frozen=True, eq=False)
 class Map(nn.Map):
-    """A linear map on its way into a sum; a skip without weights is named as if it were solved."""
+    """A linear map on its way into a sum; a skip without weights is named as if it were solved.
+
+    Its layer has one group: ``inputs`` says what a kernel of several reads.
+    """
 
     weight: Kernel
+    inputs: Inputs
+
+    def of(self, outputs: Int[np.ndarray, " _"]) -> "Map":
+        """The map with these outputs."""
+        inputs = None if self.inputs is None else self.inputs[:, outputs]
+        return replace(self, weight=self.weight[..., outputs], inputs=inputs)
 
 
 class Sum(NamedTuple):
@@ -86,6 +96,12 @@ class Sum(NamedTuple):
     """Bound of the rounding of ``bias``."""
 
 
+class Join(NamedTuple):
+    """A concatenation of values."""
+
+    reads: tuple[int, ...]
+
+
 class Apply(NamedTuple):
     """A layer without parameters."""
 
@@ -95,7 +111,7 @@ class Apply(NamedTuple):
     """Bound of the rounding of the constants that a ticket has behind it."""
 
 
-Step: TypeAlias = Sum | Apply
+Step: TypeAlias = Sum | Join | Apply
 
 
 class Lowered(NamedTuple):
@@ -120,7 +136,7 @@ def lower(made: Construction, params: Params) -> Lowered:
         if isinstance(step, nn.Sum):
             lowered.append(_sum(network, step, layers, place))
         elif isinstance(step, nn.Join):
-            raise ValueError(f"certificate: {step.name} is a concatenation, for which no bound is known")
+            lowered.append(Join(tuple(place[value] for value in step.reads)))
         elif not isinstance(step.layer, Fixed):
             raise ValueError(f"certificate: {step.layer} is no layer of a construction (fold batch norm)")
         elif number >= leading(network) or isinstance(step.layer, Flatten):
@@ -137,16 +153,24 @@ def _sum(network: nn.Network, step: nn.Sum, layers: dict[str, Params], place: li
         if isinstance(term, nn.Map):
             layer, kernel = term.layer, np.asarray(layers[path]["kernel"], np.float64)
             bias = bias + np.asarray(layers[path].get("bias", 0.0), np.float64)
+            layer, inputs = ungrouped(layer, value_shapes(network)[term.reads][-1])
         else:
             *space, cin = value_shapes(network)[term.reads]
-            ones = (1,) * len(space)
+            ones, inputs = (1,) * len(space), None
             layer = Dense(SKIP, step.features, use_bias=False)
             if space:
                 stride = getattr(term.layer, "stride", ones)
                 layer = Conv(SKIP, step.features, ones, stride, use_bias=False)
             kernel = skip_kernel(term, layers, cin).reshape(*ones, cin, -1)
-        maps.append(Map(path, layer, place[term.reads], kernel))
+        maps.append(Map(path, layer, place[term.reads], kernel, inputs))
     return Sum(step.path, tuple(maps), bias, 8 * UNIT * np.abs(bias))
+
+
+def ungrouped(layer: Linear, cin: int) -> tuple[Linear, Inputs]:
+    """A layer as one of one group, and what its outputs read of so many channels."""
+    if not isinstance(layer, Conv) or layer.groups == 1:
+        return layer, None
+    return replace(layer, groups=1, beside=(0, 0)), layer.inputs(cin)
 
 
 def mean_rounding(x: Values) -> float:
@@ -170,12 +194,17 @@ def applied(layer: Fixed, x: X) -> X:
 def mapped(entry: Map, x: X) -> X:
     """What a linear map makes of points or ranges."""
     if not isinstance(x, Range):
-        return correlate(entry.layer, x, entry.weight)
+        return correlate(entry.layer, x, entry.weight, entry.inputs)
     slack = gamma(terms(entry.weight))
     # gamma of every product, and as much again for weights that are rounded themselves
-    rad = correlate(entry.layer, x.rad + 2 * slack * x.size, np.abs(entry.weight)) * (1 + slack)
-    mid = correlate(entry.layer, x.mid, entry.weight) if x.mid.any() else np.zeros_like(rad)
+    rad = absolute(entry, x.rad + 2 * slack * x.size) * (1 + slack)
+    mid = mapped(entry, x.mid) if x.mid.any() else np.zeros_like(rad)
     return Range(mid, rad)
+
+
+def absolute(entry: Map, x: Values) -> Values:
+    """Sums of |weights| times x."""
+    return correlate(entry.layer, x, np.abs(entry.weight), entry.inputs)
 
 
 def summed(step: Sum, values: Sequence[X]) -> X:
@@ -190,10 +219,21 @@ def follow(steps: Sequence[Step], x: X) -> list[X]:
     """Points or ranges of every value, from those of value 0."""
     values = [x]
     for step in steps:
-        values.append(
-            summed(step, values) if isinstance(step, Sum) else applied(step.layer, values[step.reads])
-        )
+        match step:
+            case Sum():
+                values.append(summed(step, values))
+            case Join(reads):
+                values.append(joined([values[value] for value in reads]))
+            case Apply(layer, reads):
+                values.append(applied(layer, values[reads]))
     return values
+
+
+def joined(values: Sequence[X]) -> X:
+    """The channels of several values, one after the other."""
+    if isinstance(values[0], Range):
+        return Range(*(np.concatenate(ends, -1) for ends in zip(*values, strict=True)))
+    return np.concatenate(values, -1)
 
 
 def led(lead: tuple[Fixed, ...], x: Values) -> Values:

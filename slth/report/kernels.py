@@ -7,10 +7,10 @@ from jaxtyping import Float
 
 from slth.construction import Construction
 from slth.construction.state import Read
-from slth.nn.graph import by_layer, flattening, sums
-from slth.nn.layers import Dense
+from slth.nn.graph import by_layer, flattening, linear_maps, sums
+from slth.nn.layers import Conv, Dense, Linear
 from slth.source.widths import first_info
-from slth.types import Params
+from slth.types import AnyArray, Params
 
 
 class Realised(NamedTuple):
@@ -54,12 +54,12 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
     taps = target.input_shape[:2] if isinstance(first.layer, Dense) else first.layer.kernel
     read = Read(target.input_shape, flat and flat.layer)
     layers, source = by_layer(construction.params), construction.source
-    goal = read.by_tap(np.asarray(layers[first.path]["kernel"]))
-    kernel = np.asarray(by_layer(masked)[first.path]["kernel"], np.float64)
+    solved, front = linear_maps(source.network), source.layout_for(target).univariate[0]
+    goal = read.by_tap(_whole(first.layer, layers[first.path]["kernel"], target.input_shape[-1]))
     columns = construction.columns[first.path][:, 0]
+    kernel = _whole(solved[first.path].layer, by_layer(masked)[first.path]["kernel"], front.width)
     v = read.by_tap(kernel)[:, :, columns]
-    layout = source.layout_for(target)
-    alpha = np.asarray(by_layer(masked)[layout.univariate[0].path]["kernel"], np.float64)
+    alpha = _whole(solved[front.path].layer, by_layer(masked)[front.path]["kernel"], target.input_shape[-1])
     alpha = alpha.reshape(-1, v.shape[1])
     info = first_info(target)
     views = [goal]
@@ -68,3 +68,9 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
         views.append(np.einsum("tnj,in->tij", v, slope))
     images = (view.transpose(2, 1, 0).reshape(view.shape[2], view.shape[1], *taps) for view in views)
     return Realised(first.path, *images)
+
+
+def _whole(layer: Linear, kernel: AnyArray, cin: int) -> Float[np.ndarray, "*taps cin cout"]:
+    """A kernel in float64, of one group."""
+    kernel = np.asarray(kernel, np.float64)
+    return layer.whole(kernel, cin) if isinstance(layer, Conv) and layer.groups > 1 else kernel

@@ -1,5 +1,6 @@
 """Random small targets with tickets, good and bad, and a search for inputs on which their error is large."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from slth import Best, Smallest, Target, construct, nn
 from slth.construction import Construction, prune
 from slth.nn.graph import sums
-from slth.nn.layers import Activation, ChannelScale, Conv, Dense, Residual
+from slth.nn.layers import Activation, ChannelScale, Concat, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.source import parameters
@@ -79,6 +80,57 @@ def random_network(rng, *kinds):
             return Network(shape, tuple(layers)), skip
         except ValueError:
             continue
+
+
+def branching_network(rng, *kinds):
+    """A target with convolutions of several groups and concatenations, and the skip of its source; its
+    activations are of the kinds in turn."""
+    while True:
+        rank = int(rng.integers(1, 3))
+        acts = [Activation(kind, 0.3) for kind in kinds]
+        shape = (*rng.integers(4, 7, rank).tolist(), int(rng.integers(1, 3)))
+        channels = 2 * int(rng.integers(1, 3))
+        layers = [_linear(rng, "a", flat=False, rank=rank, features=channels), acts[0]]
+        for name in ("r", "s")[: rng.integers(1, 3)]:
+            part, channels = _branching(rng, name, channels, rank, acts[-1])
+            layers += [part, acts[0]]
+        ends = [
+            GlobalMean() if rng.random() < 0.4 else Flatten(str(rng.choice(["hwc", "chw"]))),
+            Dense("z", 3),
+        ]
+        layers += ends if rng.random() < 0.8 else [_grouped(rng, "z", channels, rank)]
+        try:
+            return Network(shape, tuple(layers)), "random" if rng.random() < 0.3 else "carried"
+        except ValueError:
+            continue
+
+
+def _branching(rng, name, cin, rank, act):
+    """A layer of several groups or a block with one, or a concatenation, and its number of channels."""
+
+    def same(name, features, groups=1, taps=3):
+        pads = ((taps // 2, taps // 2),) * rank
+        return Conv(name, features, (taps,) * rank, padding=pads, groups=groups)
+
+    kind = int(rng.integers(5))
+    if kind == 0:
+        layer = _grouped(rng, name, cin, rank)
+        return layer, layer.features
+    if kind == 1:  # an inverted residual
+        return Residual(name, (same("u", 4, taps=1), act, same("d", 4, 4), act, same("v", cin, taps=1))), cin
+    if kind == 2:
+        return Residual(name, (same("u", cin, cin),), (same("w", cin, cin, taps=1),)), cin
+    if kind == 3:  # of a dense block
+        return Concat(name, ((), (act, same("u", 2)))), cin + 2
+    return Concat(
+        name, ((same("u", 2, taps=1), act), (same("v", 2 * cin, cin),), (same("w", 2),))
+    ), 2 * cin + 4
+
+
+def _grouped(rng, name, cin, rank):
+    """A convolution of cin channels in as many groups, or in two."""
+    layer = _linear(rng, name, flat=False, rank=rank, features=cin * int(rng.integers(1, 3)))
+    return replace(layer, groups=int(rng.choice([2, cin])))
 
 
 def _linear(rng, name, flat, rank, features=None):
@@ -169,8 +221,11 @@ def _random_mask(rng, source):
         layers.setdefault(layer, {})[leaf] = rng.random(shape) < 0.5
     for one in source.layout.univariate:
         kept = layers[one.path]
-        reads = rng.integers(-1, one.inputs, one.width)
-        kept["kernel"] = (np.arange(one.inputs)[:, None] == reads).reshape(kept["kernel"].shape)
+        rows = kept["kernel"].shape[-2]
+        reads = rng.integers(-1, rows, one.width)
+        if one.groups > 1:  # what stands beside groups is constant
+            reads[one.first_constant :] = -1
+        kept["kernel"] = (np.arange(rows)[:, None] == reads).reshape(kept["kernel"].shape)
         kept["bias"] &= reads < 0
     return prune(source.network, nn.nested(layers))
 

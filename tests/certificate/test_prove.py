@@ -23,10 +23,10 @@ ABOVE = 1 + 1e-9  # what float64 adds to an error that reaches its bound
 apply = jax.jit(nn.apply, static_argnums=0)
 
 
-def shares(rng, kinds, draws, solved, depth="L+1"):
+def shares(rng, kinds, draws, solved, depth="L+1", drawn=random_network):
     """By method the bounds, and the largest |error| / bound that search finds: random tickets of one random
     network, over boxes and balls."""
-    network, skip = random_network(rng, *kinds)
+    network, skip = drawn(rng, *kinds)
     tickets = [random_ticket(rng, network, skip, solved=i < solved, depth=depth) for i in range(draws)]
     low, high = [], []
     bounds = {method: [] for method in METHODS}

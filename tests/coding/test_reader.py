@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from slth import Compensated, Robust, Source, Target, construct, nn, ticket
+from slth import Compensated, Robust, Rounded, Source, Target, construct, nn, ticket
 from slth.nn.zoo import build
 from slth.source import parameter
 from tests.coding import ticket_reader
@@ -38,6 +38,24 @@ NETWORKS = {
             *(nn.Flatten("chw"), nn.Dense("o", 3)),
         ),
     ),
+    "groups": nn.Network(
+        (6, 5, 2),
+        (
+            *(nn.Conv("a", 4, (3, 3)), RELU, nn.Conv("g", 4, (2, 2), (2, 1), groups=2), RELU),
+            *(nn.Conv("d", 8, (2, 2), padding=((0, 1), (1, 0)), groups=4), RELU),
+            *(nn.Flatten("chw"), nn.Dense("o", 3)),
+        ),
+    ),
+    "concatenations": nn.Network(
+        (4, 4, 2),
+        (
+            *(nn.Conv("a", 3, (2, 2)), nn.Concat("d", ((), (RELU, nn.Conv("v", 2, (1, 1)))))),
+            nn.Concat(
+                "i", ((nn.Conv("u", 2, (1, 1)), RELU), (nn.Concat("j", ((), (nn.Conv("w", 1, (1, 1)),))),))
+            ),
+            *(nn.Flatten(), nn.Dense("o", 3)),
+        ),
+    ),
     "residual": build("digits_resnet", (8, 8, 1), 10, width=4),
 }
 SLOW = pytest.mark.slow
@@ -46,6 +64,10 @@ CASES = {
     "dense, uniform": ("dense", {"init": "uniform", "biases": "zero"}, Robust()),
     "clipped": ("clipped", {}, Robust()),
     "upsampled": ("upsampled", {}, Robust()),
+    "groups": ("groups", {}, Robust()),
+    "groups, 2L": ("groups", {"depth": "2L", "univariate_signs": "positive"}, Robust()),
+    "concatenations": ("concatenations", {}, Robust()),
+    "concatenations, 2L": ("concatenations", {"depth": "2L"}, Rounded()),
     "conv": pytest.param("conv", {}, Robust(), marks=SLOW),
     "conv, 2L": ("conv", {"depth": "2L"}, Robust()),
     "conv, 2L, positive": ("conv", {"depth": "2L", "univariate_signs": "positive"}, Robust()),

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,10 +84,9 @@ def _flattened(network: dict) -> dict[str, tuple[int, int, str]]:
                 flat = (math.prod(x.shape[1:-1]), x.shape[-1], layer["order"])
             if kind == "Dense" and flat:
                 found[f"{path}/kernel"] = flat
-            if kind == "Residual":
-                walk(layer["branch"], f"{path}/branch/", x, flat)
-                walk(layer["skip"], f"{path}/skip/", x, flat)
-            if kind in ("Conv", "Dense", "Residual"):
+            for side, inner in _sides(layer).items():
+                walk(inner, f"{path}/{side}/", x, flat)
+            if kind in ("Conv", "Dense", "Residual", "Concat"):
                 flat = None
             x = _apply(layer, path, x, parameter)
 
@@ -119,13 +118,15 @@ def _apply(layer: dict, path: str, x: np.ndarray, parameter: Callable) -> np.nda
     if kind in ("Conv", "Dense"):
         features = layer["features"]
         bias = parameter(f"{path}/bias", (features,)) if layer["use_bias"] else 0
-        kernel = parameter(f"{path}/kernel", (*layer.get("kernel", ()), x.shape[-1], features))
+        reads = _inputs(layer, x.shape[-1]) if kind == "Conv" else np.arange(x.shape[-1])[:, None]
+        kernel = parameter(f"{path}/kernel", (*layer.get("kernel", ()), len(reads), features))
         if kind == "Dense":
             return x @ kernel + bias
         x = np.pad(x, [(0, 0), *layer["padding"], (0, 0)])
         seen = _windows(x, layer["kernel"], layer["stride"], layer["dilation"])
-        kernels = kernel.reshape(len(seen), -1, features)
-        return sum(part @ matrix for part, matrix in zip(seen, kernels, strict=True)) + bias
+        matrices = np.zeros((len(seen), x.shape[-1], features))
+        matrices[:, reads, np.arange(features)] = kernel.reshape(len(seen), -1, features)
+        return sum(part @ matrix for part, matrix in zip(seen, matrices, strict=True)) + bias
     if kind == "Activation" and layer["kind"] == "relu":
         return np.maximum(x, 0)
     if kind == "Activation" and layer["kind"] == "leaky_relu":
@@ -150,10 +151,28 @@ def _apply(layer: dict, path: str, x: np.ndarray, parameter: Callable) -> np.nda
         x = x[:, *(slice(None, None, stride) for stride in layer["stride"])]
         channels = np.array(layer["channels"])
         return np.where(channels < 0, 0, x[..., channels])
+    sides = [_run(inner, f"{path}/{side}/", x, parameter) for side, inner in _sides(layer).items()]
     if kind == "Residual":
-        branch = _run(layer["branch"], f"{path}/branch/", x, parameter)
-        return branch + _run(layer["skip"], f"{path}/skip/", x, parameter)
+        return sides[0] + sides[1]
+    if kind == "Concat":
+        return np.concatenate(sides, -1)
     raise NotImplementedError(f"layer {layer}")
+
+
+def _sides(layer: dict) -> dict[str, list]:
+    """The lists of layers inside of a layer, by what stands for them in paths."""
+    if layer["type"] == "Residual":
+        return {"branch": layer["branch"], "skip": layer["skip"]}
+    return {str(number): part for number, part in enumerate(layer.get("parts", []))}
+
+
+def _inputs(layer: dict, channels: int) -> np.ndarray:
+    """The channel that each output of a convolution (a column) reads by each row of its kernel."""
+    groups, (before, behind) = layer.get("groups", 1), layer.get("beside", (0, 0))
+    each, outputs = (channels - before) // groups, (layer["features"] - behind) // groups
+    beside = [*range(channels - before, channels)]
+    group = [min(output // outputs, groups - 1) for output in range(layer["features"])]
+    return np.array([[*range(g * each, (g + 1) * each), *beside] for g in group]).T
 
 
 def _run(layers: list, prefix: str, x: np.ndarray, parameter: Callable) -> np.ndarray:
@@ -211,6 +230,7 @@ def source_parameters(ticket: Ticket) -> Arrays:
         if source[field] not in known:
             raise NotImplementedError(f"{field} {source[field]}")
     parameters: Arrays = {}
+    beside = dict(_beside(source["network"]["layers"], ""))
     for path, shape in _shapes(source["network"]).items():
         layer, _, leaf = path.rpartition("/")
         is_bias = leaf == "bias"
@@ -222,7 +242,8 @@ def source_parameters(ticket: Ticket) -> Arrays:
         scale *= next(fits, 1)
         if source["init"] == "he_uniform" and not is_bias:
             is_first = set(parameters) <= {f"{layer}/bias"}
-            scale *= math.sqrt(6 * (1 if is_first else source["multiplicity"]) / math.prod(shape[:-1]))
+            inputs = math.prod(shape[:-2]) * (shape[-2] - beside.get(layer, 0))
+            scale *= math.sqrt(6 * (1 if is_first else source["multiplicity"]) / inputs)
         numbers = np.float32(scale) * _uniform(source["seed"], layer, leaf, math.prod(shape))
         numbers = np.rint(numbers * np.float32(2**24)) * np.float32(2**-24)  # a -0 stays one
         if layer in source["positive"] and not is_bias:
@@ -230,6 +251,16 @@ def source_parameters(ticket: Ticket) -> Arrays:
         all_zero = is_bias and source["biases"] == "zero"
         parameters[path] = np.zeros(shape, np.float32) if all_zero else numbers.reshape(shape)
     return parameters
+
+
+def _beside(layers: list, prefix: str) -> Iterator[tuple[str, int]]:
+    """How many channels each convolution reads beside its groups, by its path."""
+    for layer in layers:
+        path = prefix + layer.get("name", "")
+        if layer.get("beside"):
+            yield path, layer["beside"][0]
+        for side, inner in _sides(layer).items():
+            yield from _beside(inner, f"{path}/{side}/")
 
 
 def sha256_of(parameters: Arrays) -> str:

@@ -59,6 +59,24 @@ def test_realised_kernels_are_impulse_responses(kind: str):
     np.testing.assert_allclose(found.target, wanted)
 
 
+@pytest.mark.parametrize("depth", ["L+1", "2L"])
+def test_realised_kernels_of_groups_are_near_the_targets(depth: str):
+    network = nn.Network(
+        (4, 4, 2), (nn.Conv("d", 4, (2, 2), groups=2), nn.Activation("relu"), nn.GlobalMean())
+    )
+    network = nn.Network(network.input_shape, (*network.layers, nn.Dense("o", 2)))
+    target = Target(network, nn.init(network, jax.random.key(0)))
+    made = construct(target, Source.of(target, copies=15, depth=depth), Best())
+    found = report.realised_kernels(made, made.ticket.params)
+    assert found is not None
+    for output, reads in enumerate((0, 0, 1, 1)):
+        kernel = np.asarray(made.params["d"]["kernel"])[:, :, 0, output]
+        np.testing.assert_allclose(found.target[output, reads], kernel, rtol=1e-6)
+        assert not found.target[output, 1 - reads].any()
+    for kernels in (found.positive, found.negative):
+        np.testing.assert_allclose(kernels, found.target, atol=0.05)
+
+
 def test_kernels_of_no_image_are_none():
     flat = (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2))
     for network in (

@@ -8,11 +8,13 @@ from slth.certificate import ball, box, certify, difference, examples
 from slth.interop import load_checkpoint
 from slth.nn.activations import ACTIVATIONS
 from slth.nn.zoo import conv_mnist
+from tests.certificate.pairs import branching_network
 from tests.certificate.test_prove import ABOVE, METHODS, shares, summed
 from tests.construction.nets import source_of
 
 pytestmark = pytest.mark.slow
 NETWORKS, DRAWS, SOLVED = 50, 200, 6
+BRANCHING = 24
 KINDS = [kind for kind in ACTIVATIONS if kind != "identity"]
 
 
@@ -21,6 +23,16 @@ def test_no_input_exceeds_the_bound(number):
     rng = np.random.default_rng([7, number])
     kinds = [KINDS[number % len(KINDS)], *map(str, rng.choice(KINDS, number % 2))]
     bounds, worst, network = shares(rng, kinds, DRAWS, SOLVED)
+    assert (worst <= ABOVE).all(), network
+    assert (bounds[1] <= bounds[0] * ABOVE).all(), "linear is never the looser one"
+
+
+@pytest.mark.parametrize("number", range(BRANCHING))
+def test_no_input_exceeds_the_bound_of_groups_and_concatenations(number):
+    rng = np.random.default_rng([9, number])
+    kinds = [KINDS[number % len(KINDS)], *map(str, rng.choice(KINDS, number % 2))]
+    depth = ("L+1", "2L")[number // 2 % 2]
+    bounds, worst, network = shares(rng, kinds, 40, SOLVED, depth, branching_network)
     assert (worst <= ABOVE).all(), network
     assert (bounds[1] <= bounds[0] * ABOVE).all(), "linear is never the looser one"
 
