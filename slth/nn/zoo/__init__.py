@@ -22,6 +22,27 @@ from slth.nn.zoo.residual import (
     wide_resnet,
 )
 
+__all__ = [
+    "BUILDERS",
+    "build",
+    "conv_mnist",
+    "densenet",
+    "digits_cnn",
+    "digits_densenet",
+    "digits_mobilenet",
+    "digits_resnet",
+    "lenet",
+    "m5",
+    "mlp",
+    "mlperf_resnet8",
+    "mobilenet_v2",
+    "resnet_cifar",
+    "resnet_imagenet",
+    "squeezenet",
+    "vgg_cifar",
+    "wide_resnet",
+]
+
 CIFAR_DEPTHS = (20, 22, 32, 44, 56, 110)
 BOTTLENECK_DEPTHS = (29, 164)
 DENSE_DEPTHS = (40, 100)
