@@ -87,6 +87,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             ticket, data.accuracy(outputs), comparison, (folder / FILE).stat().st_size, target.params
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
+        "fitting": report.fitting_metrics(made),
         "error": report.error_metrics(comparison, off),
         "refinement": None
         if refined is None
@@ -121,7 +122,10 @@ def constructed(plan: Plan, folder: Path) -> Construction:
     resumed = sum(node.resumed for node in nodes)
     if resumed:
         LOG.info("took over %d of %d layers from a run that was broken off", resumed, total)
-    return finish(plan, nodes)
+    made = finish(plan, nodes)
+    for one in made.misfits:
+        LOG.warning(one.text)
+    return made
 
 
 def refine_images(cfg: DictConfig, data: Data) -> np.ndarray | None:

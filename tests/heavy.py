@@ -36,6 +36,7 @@ HEAVY = (
     "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs[strided]",
     "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs[option A]",
     "interop/test_files.py::test_the_published_mnist_network_with_leaky_relu",
+    "interop/test_from_jax_groups.py::test_a_net_of_linen",
     "subset_sum/test_large.py::test_finds_a_planted_subset[32]",
     "subset_sum/test_solve.py::test_one_problem_eager_jit_and_vmap_agree_with_the_batch[quadratic-7]",
     "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold[another in the block",
@@ -44,7 +45,7 @@ HEAVY = (
     *(
         f"export/test_export.py::test_a_ticket_as_{form}[{name}"
         for form in ("onnx", "a_module_of_pytorch")
-        for name in ("plain, hwc", "one axis", "projection, random", "sigmoid")
+        for name in ("plain, hwc", "one axis", "projection, random", "sigmoid", "groups, 2L")
     ),
     "nn/test_fold.py::test_folding_changes_no_output[projection]",
     "construction/test_fold.py::test_compensated_tickets_of_residual_networks_are_near",

@@ -53,7 +53,9 @@ class Map(steps.Map):
     signs: int
     """Subset-sum problems of one weight: 2 for a raw input whose signs are carried by different channels."""
     offset: bool
-    """Whether constants cancel something at every tap: phi(0) of the first layer, or activations' means."""
+    """Whether constants cancel something at every tap: phi(0) of the first layer, or the means."""
+    means: bool
+    """Whether constants carry the means of what it reads."""
 
     @property
     def taps(self) -> int:
@@ -145,7 +147,8 @@ def setting_of(made: Construction) -> Setting:
             "depth L+1"
         )
     target, solved = lower(made, made.params), linear_maps(source.network)
-    info, means = first_info(made.target.network), centred(made.target.network, source.network, layout)
+    info = first_info(made.target.network)
+    means = made.absorbs or centred(made.target.network, source.network, layout)
     # One sign is solved alone where the leading layers leave no number below 0.
     alone = is_nonnegative(made.target.network, leading(made.target.network))
     signs = 1 if info.mu_plus == info.mu_minus or alone else 2
@@ -163,7 +166,8 @@ def setting_of(made: Construction) -> Setting:
                 node=step.path,
                 raw=(read := entry.reads in raw),
                 signs=signs if read else 1,
-                offset=info.offset != 0 if read else means,
+                offset=(about := made.absorbs if read else means) or (read and info.offset != 0),
+                means=about,
             )
             for entry in step.maps
             if entry.path in solved
@@ -207,7 +211,7 @@ def reads_of(setting: Setting, domain: Domain, calibration: Values | None = None
         for entry in setting.maps:
             read = correlate(entry.layer, sizes[entry.reads], 1.0 * (entry.weight != 0), entry.inputs)
             sums[entry.path] = max(sums[entry.path], float(read.max()) * SLACK)
-    offsets = [entry for entry in setting.maps if entry.offset and not entry.raw]
+    offsets = [entry for entry in setting.maps if entry.means]
     if calibration is not None and offsets:
         for entry, mean in zip(offsets, _means(setting.lowered, offsets, calibration), strict=True):
             # A dense layer may read several positions of a channel: each mean is at most the largest.
@@ -236,10 +240,10 @@ def _sizes(target: Lowered, domain: Domain) -> Iterator[list[Values]]:
 
 
 def _means(target: Lowered, maps: list[Map], images: Values) -> list[Float[np.ndarray, " cin"]]:
-    """Magnitudes of the channels' means at each map."""
+    """Magnitudes of the channels' means at each map; means of magnitudes where both signs have problems."""
     totals = [np.zeros(()) for _ in maps]
     for values in _values(target, images):
-        read = [values[entry.reads] for entry in maps]
+        read = [np.abs(values[entry.reads]) if entry.raw else values[entry.reads] for entry in maps]
         totals = [
             total + x.reshape(len(x), -1, x.shape[-1]).mean(1).sum(0)
             for total, x in zip(totals, read, strict=True)

@@ -128,7 +128,8 @@ def theorem(
       calibration: images of shape (n, *input_shape) that the construction had, None if it had none.
       complete: whether the records know of every problem; a compensated construction's do not.
     Returns: a budget for each node, and what source the theorem asks for.
-    Raises: ValueError unless epsilon > 0 and 0 < delta < 1, or for a source of 2L.
+    Raises: ValueError unless epsilon > 0 and 0 < delta < 1, for a source of 2L, or where constants carry
+      means and no calibration images are given.
 
     Example:
       >>> import jax, slth
@@ -145,6 +146,10 @@ def theorem(
     """
     if not (0 < epsilon < math.inf and 0 < delta < 1):
         raise ValueError(f"expected epsilon > 0 and 0 < delta < 1, got {epsilon} and {delta}")
+    if made.absorbs and calibration is None:
+        raise ValueError(
+            "calibration: constants of this ticket carry means over its calibration images: give them"
+        )
     setting = setting_of(made)
     reads = reads_of(setting, domain.check(made.target.network.input_shape), calibration)
     wish = Wish(setting, reads, epsilon / made.factor, delta)

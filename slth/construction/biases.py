@@ -63,6 +63,37 @@ def constant_variables(
     return [place[:3] for place in found], np.array([place[3] for place in found])
 
 
+class Constants(NamedTuple):
+    """The variables of the biases of some rows."""
+
+    places: list[tuple[int, int, int]]
+    """(part, tap, channel) of each; the source's own bias, behind all parts, is one at (parts, 0, 0)."""
+    x: Float[np.ndarray, "variables rows"]
+    """Random weight times constant."""
+
+
+def constants_of(
+    problem: Problem,
+    columns: Int[np.ndarray, " rows"] | None = None,
+    tap: tuple[int, int] | None = None,
+) -> Constants:
+    """The variables of the biases of the source's outputs ``columns``, by default of all copies.
+
+    Args:
+      tap: see `constant_variables`; a source's own biases are not of one tap.
+    """
+    parts, own = problem.parts, problem.rows.own
+    columns = problem.rows.columns.reshape(-1) if columns is None else columns
+    places, values = constant_variables(parts, tap)
+    random = [part.random for part in parts]
+    if own is not None and tap is None:
+        places, values = [*places, (len(parts), 0, 0)], np.append(values, 1.0)
+        random.append(own[None, None])
+    found = [random[p][t, c, columns] for p, t, c in places]
+    x = np.stack(found) if found else np.zeros((0, len(columns)))
+    return Constants(places, x * values[:, None])
+
+
 class Filling(NamedTuple):
     """The masks of a node while they are filled in, and the problem that they are to solve."""
 
@@ -119,18 +150,13 @@ def solve_biases(
       tap: see `constant_variables`.
     Returns: the realised biases (float64, exact products of what the mask keeps) and the statistics.
     """
-    parts, own, tolerance = filling.problem.parts, filling.problem.rows.own, filling.tolerance
-    places, values = constant_variables(parts, tap)
-    random, masks = [part.random for part in parts], [*filling.masks, filling.own[None, None]]
-    if own is not None and tap is None:
-        places, values = [*places, (len(parts), 0, 0)], np.append(values, 1.0)
-        random.append(own[None, None])
-    scale = parts[0].scale
+    tolerance, scale = filling.tolerance, filling.problem.parts[0].scale
+    places, x = constants_of(filling.problem, columns, tap)
+    masks = [*filling.masks, filling.own[None, None]]
     left = goal.astype(np.float64)
     nonzero = goal != 0
     kept = np.zeros((len(places), len(goal)), bool)
     if nonzero.any() and places:
-        x = np.stack([random[p][t, c, columns] for p, t, c in places]) * values[:, None]
         # What is far below the tolerance would only take the place of a small one that helps.
         idle = np.abs(x) < tolerance * scale / 64
         order = np.argsort(np.where(idle, -np.inf, -np.abs(x)), 0, kind="stable")

@@ -64,25 +64,36 @@ Noise = Float[np.ndarray, " fits"]
 Kernel = Float[np.ndarray, "taps cin cout"]
 
 
-def fit_of(target: Target, source: Source, layout: Layout, scales: Mapping[str, float], images: Batch) -> Fit:
+def fit_of(
+    target: Target,
+    source: Source,
+    layout: Layout,
+    scales: Mapping[str, float],
+    images: Batch,
+    *,
+    absorbs: bool = False,
+) -> Fit:
     """The fit of the least predicted error; the usual one where no other is clearly better.
 
     Args:
       target: with activations that are all positively homogeneous.
       scales: source scale of each linear layer by path, as `balance` takes them.
       images: of which the first `IMAGES` are looked at.
+      absorbs: whether constants take up what weights miss of the means; R is then about the mean.
     """
     balanced = [by_layer(balance(target.network, target.params, dict(scales), fit=f).params) for f in FITS]
-    errors = np.sqrt(_noise(target, source, layout, scales, balanced, jnp.asarray(images[:IMAGES])))
+    x = jnp.asarray(images[:IMAGES])
+    errors = np.sqrt(_noise(target, source, layout, scales, balanced, x, absorbs=absorbs))
     best = int(errors.argmin())
     best = best if errors[best] <= GAIN * errors[0] else 0
     return Fit(FITS[best], float(errors[best]))
 
 
-def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
+def _noise(target, source, layout, scales, balanced, x: Array, *, absorbs: bool) -> Noise:
     """Relative noise power of the outputs at each fit."""
     network, layers = target.network, by_layer(target.params)
-    powers = [np.asarray(power, np.float64) for power in _powers(network, target.params, x)]
+    seen = [[np.asarray(a, np.float64) for a in found] for found in _powers(network, target.params, x)]
+    powers = [variance if absorbs else variance + mean for variance, mean in seen]
     noise = [np.zeros(len(FITS))]
     terms = {term: entry for entry, term in layout.terms(network)}
     random = np.random.default_rng(0)
@@ -110,13 +121,21 @@ def _noise(target, source, layout, scales, balanced, x: Array) -> Noise:
             noise.append(sum((power / total * side for power, side in sides), np.zeros(len(FITS))))
         else:
             noise.append(noise[step.value])
-    return noise[-1]
+    whole = float(np.sum(seen[-1]))
+    return noise[-1] * powers[-1].sum() / max(whole, 1e-30)
 
 
 @partial(jax.jit, static_argnums=0)
-def _powers(network: Network, params: Params, x: Array) -> list[Float[Array, " c"]]:
-    """Mean square of each channel of every value."""
-    return each_value(network, params, x, lambda v: (v**2).mean(tuple(range(v.ndim - 1))))
+def _powers(
+    network: Network, params: Params, x: Array
+) -> list[tuple[Float[Array, " c"], Float[Array, " c"]]]:
+    """Variance and squared mean of each channel of every value."""
+
+    def of(v: Array) -> tuple[Array, Array]:
+        axes = tuple(range(v.ndim - 1))
+        return v.var(axes), v.mean(axes) ** 2
+
+    return each_value(network, params, x, of)
 
 
 def _by_tap(kernel: Array) -> Kernel:

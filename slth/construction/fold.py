@@ -5,6 +5,7 @@ r"""The construction: a fold over the target's steps, from which a mask comes ou
 with every layer of the target built from random weights; nothing is copied and nothing redrawn.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from slth import evaluate
 from slth import ticket as ticket_of
 from slth.construction.checks import check_folder
 from slth.construction.fit import UNPREDICTED, Fit
+from slth.construction.misfit import Misfit, misfits
 from slth.construction.plan import Plan, plan_of
 from slth.construction.realise import (
     LayerRecord,
@@ -77,6 +79,8 @@ class Construction:
     """Kernels whose weights are rounded, and their steps (`slth.Ticket.steps`)."""
     fit: Fit = UNPREDICTED
     """How large the balanced weights are, and the error that was predicted with it."""
+    absorbs: bool = False
+    """Whether constants took up what the weights missed of the means on the calibration images."""
 
     @property
     def stats(self) -> Stats:
@@ -87,6 +91,11 @@ class Construction:
     def unsolved(self) -> int:
         """Problems for which no subset is within the tolerance; each keeps its best subset."""
         return self.stats.unsolved
+
+    @property
+    def misfits(self) -> tuple[Misfit, ...]:
+        """Where the target does not fit the source, and what to try; `construct` warns of each."""
+        return misfits([(record.path, record.lost) for record in self.records], self.fit)
 
     @cached_property
     def ticket(self) -> Ticket:
@@ -135,6 +144,8 @@ def construct(
       folder: where finished layers are kept while the construction runs; called again with the same
         arguments, it goes on from there.
     Returns: the mask and what is known of it; unsolved problems are counted, not hidden.
+    Warns: UserWarning where the target does not fit its source, naming the layer, the number and what to try;
+      `Construction.misfits` holds the same.
     Raises: ValueError, before any work, for arguments that do not fit together.
 
     Example:
@@ -154,7 +165,10 @@ def construct(
     plan = plan_of(
         target, source, Robust() if solver is None else solver, images, fit=fit, nonnegative=nonnegative
     )
-    return finish(plan, nodes_of(plan, folder))
+    made = finish(plan, nodes_of(plan, folder))
+    for one in made.misfits:
+        warnings.warn(one.text, stacklevel=2)
+    return made
 
 
 def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
@@ -239,7 +253,17 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
     }
     steps = tuple((path, found[path]) for path in parameter_shapes(plan.source.network) if path in found)
     return Construction(
-        plan.target, plan.source, mask, factor, records, params, scales, columns, steps, plan.fit
+        plan.target,
+        plan.source,
+        mask,
+        factor,
+        records,
+        params,
+        scales,
+        columns,
+        steps,
+        plan.fit,
+        plan.absorbs,
     )
 
 

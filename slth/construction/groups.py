@@ -4,6 +4,7 @@ Outputs of a group read the inputs of this group alone. So the problem of the no
 group, and any solver that solves a node solves them too.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -15,16 +16,48 @@ from slth.construction.solvers import Solver
 from slth.construction.state import Part, Problem, Rows, Slots, Solved, Stats, Stream
 from slth.nn.layers import Conv
 
+TOGETHER = 512
+"""Most source channels of groups that a solver of single weights is given at once."""
+
 
 def solve_by_group(solver: Solver, problem: Problem, groups: int) -> Solved:
     """The subsets of a node, group by group.
+
+    A solver of single weights takes several groups at once, as one convolution with zeros between them: what
+    it chooses is the same, and thousands of small groups cost less. A row is longer with every group more.
 
     Args:
       groups: of the node's outputs; a part may have as many, or one.
     """
     if groups == 1:
         return solver.solve(problem)
-    return _joined([solver.solve(_of_group(problem, group, groups)) for group in range(groups)])
+    clusters = groups if solver.solves_rows else _fewest(problem, groups)
+    found = []
+    for own in _clusters(problem, clusters):
+        solved = solver.solve(own)
+        masks = zip(problem.parts, solved.masks, strict=True)
+        found.append(solved._replace(masks=tuple(_dealt(part, mask, clusters, own) for part, mask in masks)))
+    return _joined(found)
+
+
+def problems_of(problem: Problem, groups: int) -> Iterator[Problem]:
+    """The problems that a node of several groups is, each of one group, or of some with zeros between."""
+    return iter((problem,)) if groups == 1 else _clusters(problem, _fewest(problem, groups))
+
+
+def _clusters(problem: Problem, clusters: int) -> Iterator[Problem]:
+    return (_of_cluster(problem, cluster, clusters) for cluster in range(clusters))
+
+
+def _fewest(problem: Problem, groups: int) -> int:
+    """The least number of clusters, as many groups in each, that hold at most `TOGETHER` channels."""
+    each = max(part.random.shape[1] - part.beside for part in problem.parts if _grouped(part))
+    most = max(1, TOGETHER // each)
+    return min(n for n in range(1, groups + 1) if groups % n == 0 and groups // n <= most)
+
+
+def _grouped(part: Part) -> bool:
+    return isinstance(part.layer, Conv) and part.layer.groups > 1
 
 
 def _joined(solved: list[Solved]) -> Solved:
@@ -40,12 +73,13 @@ def _joined(solved: list[Solved]) -> Solved:
     )
 
 
-def _of_group(problem: Problem, group: int, groups: int) -> Problem:
-    """The problem of one group, in channels of its own. The last group has the node's constants too."""
+def _of_cluster(problem: Problem, cluster: int, clusters: int) -> Problem:
+    """The problem of some neighbouring groups, in channels of their own. The last groups have the node's
+    constants too."""
     rows, total = problem.rows, problem.parts[0].random.shape[2]
-    outputs = _share(len(rows.columns), group, groups)
-    columns = _share(total - len(rows.constant), group, groups)
-    last = group == groups - 1
+    outputs = _share(len(rows.columns), cluster, clusters)
+    columns = _share(total - len(rows.constant), cluster, clusters)
+    last = cluster == clusters - 1
     columns = slice(columns.start, total) if last else columns
     of_rows = Rows(
         rows.bias[outputs],
@@ -58,7 +92,8 @@ def _of_group(problem: Problem, group: int, groups: int) -> Problem:
         x = None if carried.x is None else _cut(carried.x, outputs)
         ticket = None if carried.ticket is None else _cut(carried.ticket, columns)
         carried = carried._replace(x=x, ticket=ticket)
-    parts = tuple(_part(part, group, groups, outputs, columns) for part in problem.parts)
+    spare = len(of_rows.constant)
+    parts = tuple(_part(part, cluster, clusters, outputs, columns, spare) for part in problem.parts)
     return problem._replace(parts=parts, rows=of_rows, carried=carried)
 
 
@@ -72,24 +107,43 @@ def _cut(values: Array, channels: slice) -> Array:
     return lax.dynamic_slice_in_dim(values, channels.start, channels.stop - channels.start, -1)
 
 
-def _part(part: Part, group: int, groups: int, outputs: slice, columns: slice) -> Part:
-    """What a linear map is to a group: its outputs, and of a grouped one its inputs."""
+def _part(part: Part, cluster: int, clusters: int, outputs: slice, columns: slice, spare: int) -> Part:
+    """What a linear map is to some groups: their outputs, and of a grouped map their inputs.
+
+    Args:
+      spare: constants that the groups make.
+    """
     layer, count = part.layer, outputs.stop - outputs.start
     weight, random = part.weight[..., outputs], part.random[..., columns]
     if not isinstance(layer, Conv) or layer.groups == 1:
         return part._replace(layer=replace(layer, features=count), weight=weight, random=random)
+    groups = layer.groups // clusters
     each, cin = random.shape[1] - part.beside, weight.shape[1]
-    chosen = part.stream.slots.channel // cin == group
+    members, first = _share(clusters * groups * each, cluster, clusters), cluster * groups * cin
+    chosen = part.stream.slots.channel // (groups * cin) == cluster
     *space, _ = part.read.shape
     return part._replace(
         layer=replace(layer, features=count, groups=1),
-        weight=weight,
-        random=random,
-        read=part.read._replace(shape=(*space, cin)),
-        stream=_stream(part.stream, chosen, _share(groups * each, group, groups), group * cin, groups * each),
+        weight=_dealer(weight, groups, (0, 0)).whole(weight, groups * cin),
+        random=_dealer(random, groups, (part.beside, spare)).whole(random, groups * each + part.beside),
+        read=part.read._replace(shape=(*space, groups * cin)),
+        stream=_stream(part.stream, chosen, members, first, clusters * groups * each),
         rms=part.rms[chosen],
         mean=part.mean[chosen],
     )
+
+
+def _dealer(kernel: np.ndarray, groups: int, beside: tuple[int, int]) -> Conv:
+    """A convolution of some groups: which rows of one group those of a kernel (taps, rows, cout) are."""
+    return Conv("groups", kernel.shape[-1], (1,), groups=groups, beside=beside if groups > 1 else (0, 0))
+
+
+def _dealt(part: Part, mask: np.ndarray, clusters: int, own: Problem) -> np.ndarray:
+    """The mask of a grouped map from that of one group with zeros between its groups."""
+    if not isinstance(part.layer, Conv) or part.layer.groups in (1, clusters):
+        return mask
+    dealer = _dealer(mask, part.layer.groups // clusters, (part.beside, len(own.rows.constant)))
+    return mask[:, dealer.inputs(mask.shape[1]), np.arange(mask.shape[2])]
 
 
 def _stream(stream: Stream, chosen: np.ndarray, members: slice, first: int, beside: int) -> Stream:

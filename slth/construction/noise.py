@@ -34,15 +34,23 @@ def slot_values(
 
 
 def slot_size(
-    x: Float[Array, "n *space c"], slots: Slots, *, center: bool
+    x: Float[Array, "n *space c"], slots: Slots, info: ActivationInfo, *, center: bool
 ) -> tuple[Float[np.ndarray, " slots"], Float[np.ndarray, " slots"]]:
-    """R and the mean of every slot's value over images and positions.
+    r"""R of every slot's value over images and positions, and the mean of what a unit of its sum brings.
 
-    R is the root mean square; about the mean with ``center``, without which the mean counts as 0.
+    R is the root mean square; about the mean with ``center``, without which the mean counts as 0. A copy
+    brings its channel x; univariate channels of the sign s bring the two lines of phi at s x,
+    :math:`\mu_+ (s x)^+ - \mu_- (s x)^-`.
     """
     power, mean = (np.asarray(a, np.float64) for a in _slot_size(x, slots.channel, slots.sign))
-    mean = mean if center else np.zeros_like(mean)
-    return np.sqrt(np.maximum(power - mean**2, 0)), mean
+    if not center:
+        return np.sqrt(power), np.zeros_like(mean)
+    rms = np.sqrt(np.maximum(power - mean**2, 0))
+    if slots.carried:
+        return rms, mean
+    other = np.asarray(_slot_size(x, slots.channel, -slots.sign)[1], np.float64)
+    negative = np.where(slots.sign == 0, 0.0, info.mu_minus * other)
+    return rms, info.mu_plus * mean - negative
 
 
 @jax.jit

@@ -106,13 +106,27 @@ class Plan(NamedTuple):
         return activation_info(self.activation.kind, self.activation.slope)
 
     @property
+    def absorbs(self) -> bool:
+        """Whether constants take up what weights miss of the means (`absorbing`)."""
+        return absorbing(self.solver, self.images)
+
+    @property
     def center(self) -> bool:
         """Whether activations count about their means, which constants carry (see `centred`)."""
-        return centred(self.target.network, self.source.network, self.layout)
+        return self.absorbs or centred(self.target.network, self.source.network, self.layout)
+
+
+def absorbing(solver: Solver, images: Batch | None) -> bool:
+    """Whether constants take up what the weights of every layer miss of the means, tap by tap.
+
+    So it is where the solver says so (`slth.construction.independent.Independent.absorbs`) and images show
+    what the means are.
+    """
+    return bool(getattr(solver, "absorbs", False)) and images is not None
 
 
 def centred(target: Network, source: Network, layout: Layout) -> bool:
-    """Whether a construction with images counts activations about their means, which constants carry.
+    """Whether any construction with images counts activations about their means, which constants carry.
 
     So it is where phi(0) may differ from 0 and where the source's hidden layers have biases of their own.
     """
@@ -165,7 +179,7 @@ def plan_of(
     elif images is None or bits is not None or not is_homogeneous(network) or len(sums(network)) < DEPTH:
         chosen = UNPREDICTED
     else:
-        chosen = fit_of(target, source, layout, scales, images)
+        chosen = fit_of(target, source, layout, scales, images, absorbs=absorbing(solver, images))
     balanced = balance(network, target.params, scales, fit=chosen.value)
     layers = by_layer(balanced.params)
     needs = _needs(layout, layers, scales)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Int
 from slth.construction import noise as noise_of
 from slth.construction.biases import safe_taps
 from slth.construction.blocks import order_for_output
-from slth.construction.groups import solve_by_group
+from slth.construction.groups import problems_of, solve_by_group
+from slth.construction.misfit import Lost, lost_of
 from slth.construction.plan import MapPlan, NodePlan, Plan
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream, copied_stream
 from slth.construction.univariate import univariate_stream
@@ -58,6 +59,8 @@ class LayerRecord(NamedTuple):
     """Relative L2 error of one copy's pre-activations on calibration images, if the ticket ran on them."""
     mean_error: float | None = None
     """The same of the mean of the copies."""
+    lost: Lost = Lost()
+    """Shares of the layer's power that no subset reaches (`slth.construction.misfit`)."""
 
 
 class Node(NamedTuple):
@@ -131,7 +134,8 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
         return stream, before._replace(masks=masks)
     kept, count = (sum(int(f(mask)) for mask in solved.masks) for f in (np.sum, np.size))
     seconds = time.perf_counter() - started
-    record = LayerRecord(node.path, solved.stats, kept, count, seconds, copy, mean)
+    lost = lost_of(problems_of(problem, node.groups))
+    record = LayerRecord(node.path, solved.stats, kept, count, seconds, copy, mean, lost)
     return stream, Node(node.number, record, masks, columns, solved)
 
 
@@ -184,8 +188,8 @@ def realise_join(plan: Plan, step: Join, state: State) -> Stream:
 def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
     rms, mean = np.ones(len(stream.slots.channel)), np.zeros(len(stream.slots.channel))
     if stream.x is not None:
-        center = plan.center and stream.slots.carried
-        rms, mean = noise_of.slot_size(stream.x, stream.slots, center=center)
+        center = plan.absorbs or (plan.center and stream.slots.carried)
+        rms, mean = noise_of.slot_size(stream.x, stream.slots, plan.info, center=center)
     weight, random = _weights(plan, entry)
     safe = safe_taps(entry.layer, entry.read)
     step = entry.step * abs(float(stream.slots.factor[0]))

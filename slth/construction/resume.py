@@ -16,12 +16,13 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
+from slth.construction.misfit import Lost
 from slth.construction.plan import Plan
 from slth.construction.realise import LayerRecord, Node
 from slth.construction.state import Solved, Stats
 from slth.interop.files import write_whole
 
-FORMAT = "slth node 2"
+FORMAT = "slth node 3"
 
 
 def fingerprint(plan: Plan) -> str:
@@ -74,7 +75,7 @@ def load_node(folder: Path, number: int, identity: str) -> Node | None:
     stats = Stats(**found | {"sizes": tuple(found["sizes"])})
     constants, noise, usable = (arrays[name] for name in ("constants", "noise", "usable"))
     solved = Solved(masks, constants, noise, usable, stats, arrays.get("own"), tuple(text["steps"]))
-    record = LayerRecord(**text["record"] | {"stats": stats})
+    record = LayerRecord(**text["record"] | {"stats": stats, "lost": Lost(*text["record"]["lost"])})
     return Node(number, record, {}, arrays["columns"], solved, resumed=True)
 
 

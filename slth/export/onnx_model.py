@@ -1,10 +1,12 @@
 """A network as an ONNX model of standard operators, channels first."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from slth.export.groups import Piece, pieces_of
 from slth.export.pools import shares
 from slth.interop.optional import optional
 from slth.nn.forward import count
@@ -48,25 +50,47 @@ class Nodes:
     def term(self, term: Map | Skip, x: str, shape: Shape) -> str:
         """One term of a sum, from a value of this shape."""
         match term.layer:
-            case Conv() | Dense():
-                return self.linear(term.path, term.layer, x)
+            case Dense():
+                return self.dense(term.path, term.layer, x)
+            case Conv():
+                return self.pieces(term.path, term.layer, x, shape[-1])
             case Subsample():
                 return self.subsampled(term.layer, x, shape)
             case ChannelScale():
                 return self.scaled(term.path, x, shape)
         return x
 
-    def linear(self, path: str, layer: Conv | Dense, x: str) -> str:
-        """A convolution, its kernel (cout, cin, *taps), or a dense layer, its kernel (cin, cout)."""
+    def dense(self, path: str, layer: Dense, x: str) -> str:
+        """A dense layer, its kernel (cin, cout)."""
         own = self.params[path]
-        kernel = np.asarray(own["kernel"])
         inputs = [self.constant(f"{path}/bias", own["bias"])] if layer.use_bias else []
-        if isinstance(layer, Dense):
-            return self.add("Gemm", x, self.constant(f"{path}/kernel", kernel), *inputs)
-        kernel = np.moveaxis(kernel, (-1, -2), (0, 1))
+        return self.add("Gemm", x, self.constant(f"{path}/kernel", own["kernel"]), *inputs)
+
+    def pieces(self, path: str, layer: Conv, x: str, cin: int) -> str:
+        """A convolution, with what stands beside its groups."""
+        found = pieces_of(path, layer, self.params[path], cin)
+        joined = [self.conv(piece, x, cin) for piece in found.joined]
+        y = self.add("Concat", *joined, axis=1) if len(joined) > 1 else joined[0]
+        for piece in found.added:
+            y = self.add("Add", y, self.conv(piece, x, cin))
+        return y
+
+    def conv(self, piece: Piece, x: str, cin: int) -> str:
+        """A convolution of some channels of a value, its kernel (cout, cin / groups, *taps)."""
+        layer, own = piece.layer, piece.params
+        if piece.count < cin:
+            ends = {"starts": piece.first, "ends": piece.first + piece.count, "axes": 1}
+            x = self.sliced(x, {name: [value] for name, value in ends.items()})
+        inputs = [self.constant(f"{piece.path}/bias", own["bias"])] if layer.use_bias else []
+        kernel = self.constant(f"{piece.path}/kernel", np.moveaxis(own["kernel"], (-1, -2), (0, 1)))
         pads = [pair[side] for side in (0, 1) for pair in layer.padding]
         sizes = {"kernel_shape": layer.kernel, "strides": layer.stride, "dilations": layer.dilation}
-        return self.add("Conv", x, self.constant(f"{path}/kernel", kernel), *inputs, pads=pads, **sizes)
+        return self.add("Conv", x, kernel, *inputs, pads=pads, group=layer.groups, **sizes)
+
+    def sliced(self, x: str, settings: Mapping[str, Sequence[int]]) -> str:
+        """Slice with its inputs in their order."""
+        inputs = (self.constant(f"{name} {list(n)}", list(n), np.int64) for name, n in settings.items())
+        return self.add("Slice", x, *inputs)
 
     def scaled(self, path: str, x: str, shape: Shape) -> str:
         """A factor for each channel."""
@@ -78,9 +102,7 @@ class Nodes:
         rank = len(shape) - 1
         if any(stride > 1 for stride in layer.stride):
             ends = {"starts": [0] * rank, "ends": shape[:-1], "axes": range(2, 2 + rank)}
-            slices = [*ends.items(), ("steps", layer.stride)]
-            inputs = [self.constant(f"{name} {list(value)}", list(value), np.int64) for name, value in slices]
-            x = self.add("Slice", x, *inputs)
+            x = self.sliced(x, {**ends, "steps": layer.stride})
         if min(layer.channels) < 0:
             pads = [0] * (rank + 3) + [1] + [0] * rank
             x = self.add("Pad", x, self.constant(f"pads {pads}", pads, np.int64))

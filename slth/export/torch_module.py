@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from slth.export.groups import Piece, pieces_of
 from slth.export.pools import shares
 from slth.nn.graph import Apply, Join, Map, Skip, Step, Sum, by_layer, graph, last_reads, value_shapes
 from slth.nn.layers import Activation, ChannelScale, Conv, Dense
@@ -116,9 +117,9 @@ class Attributes:
         self.arrays[name] = array
         return f"self.{name}"
 
-    def layer(self, path: str, layer: Conv | Dense, cin: int) -> str:
-        """A convolution or a dense layer; how the module calls it."""
-        name, own = self.named(path), self.params[path]
+    def layer(self, path: str, layer: Conv | Dense, own: Params, cin: int) -> str:
+        """A convolution with nothing beside its groups, or a dense layer; how the module calls it."""
+        name = self.named(path)
         kernel = np.moveaxis(np.asarray(own["kernel"], np.float32), (-1, -2), (0, 1))
         self.arrays[f"{name}.weight"] = np.ascontiguousarray(kernel)
         if layer.use_bias:
@@ -129,7 +130,8 @@ class Attributes:
         else:
             kind, sizes = f"Conv{len(layer.kernel)}d", [str(cin), str(layer.features), _short(layer.kernel)]
             given = {"stride": layer.stride, "padding": _even(layer.padding), "dilation": layer.dilation}
-            plain = {"stride": 1, "padding": 0, "dilation": 1}
+            given |= {"groups": (layer.groups,)}
+            plain = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
             texts = {key: _short(value) for key, value in given.items() if value is not None}
             options = [f"{key}={text}" for key, text in texts.items() if text != str(plain[key])] + options
         self.lines.append(f"self.{name} = nn.{kind}({', '.join([*sizes, *options])})")
@@ -139,15 +141,29 @@ class Attributes:
         """One term of a sum as an expression."""
         match term.layer:
             case Dense():
-                return f"{self.layer(term.path, term.layer, shape[-1])}({x})"
-            case Conv(padding=padding):
-                x = x if _even(padding) else f"F.pad({x}, {_padding(padding)})"
-                return f"{self.layer(term.path, term.layer, shape[-1])}({x})"
+                return f"{self.layer(term.path, term.layer, self.params[term.path], shape[-1])}({x})"
+            case Conv():
+                return self.pieces(term.path, term.layer, x, shape[-1])
             case Subsample():
                 return self.subsampled(term.layer, x, len(shape) - 1)
             case ChannelScale():
                 return self.scaled(term.path, x, len(shape) - 1)
         return x
+
+    def pieces(self, path: str, layer: Conv, x: str, cin: int) -> str:
+        """A convolution, with what stands beside its groups, as an expression."""
+        found = pieces_of(path, layer, self.params[path], cin)
+        joined, added = ([self.conv(piece, x, cin) for piece in part] for part in found)
+        y = f"torch.cat([{', '.join(joined)}], 1)" if len(joined) > 1 else joined[0]
+        return " + ".join([y, *added])
+
+    def conv(self, piece: Piece, x: str, cin: int) -> str:
+        """A convolution of some channels of a value, as an expression."""
+        end = piece.first + piece.count
+        x = x if piece.count == cin else f"{x}[:, {piece.first}:{end}]"
+        padding = piece.layer.padding
+        x = x if _even(padding) else f"F.pad({x}, {_padding(padding)})"
+        return f"{self.layer(piece.path, piece.layer, piece.params, piece.count)}({x})"
 
     def scaled(self, path: str, x: str, rank: int) -> str:
         """A factor for each channel."""

@@ -84,12 +84,12 @@ def fit(
 ) -> Params:
     r"""The parameters of a spec out of named arrays, :math:`w = \mathrm{weight} \odot \mathrm{mask}`.
 
-    Names may be PyTorch's ("layer1.0.conv1.weight"; kernels (cout, cin, *taps) and (cout, cin) are transposed
-    to (*taps, cin, cout) and (cin, cout)), flax's ({"params": ..., "batch_stats": ...}) or those of
-    `save_checkpoint`. Words in front of all names (module, model, ...) and dicts around the parameters
-    (state_dict, ema, ...) are seen through. Masks of PyTorch's pruning (``<name>_mask`` beside ``<name>`` or
-    ``<name>_orig``) and weight norm, :math:`w = g v / \|v\|`, are multiplied out. The flattening order is
-    the spec's matter.
+    Names may be PyTorch's ("layer1.0.conv1.weight"; kernels (cout, cin / groups, *taps) and (cout, cin) are
+    transposed to (*taps, cin / groups, cout) and (cin, cout)), flax's ({"params": ..., "batch_stats": ...})
+    or those of `save_checkpoint`. Words in front of all names (module, model, ...) and dicts around the
+    parameters (state_dict, ema, ...) are seen through. Masks of PyTorch's pruning (``<name>_mask`` beside
+    ``<name>`` or ``<name>_orig``) and weight norm, :math:`w = g v / \|v\|`, are multiplied out. The
+    flattening order is the spec's matter.
 
     Args:
       network: the spec.
@@ -185,7 +185,10 @@ def _matched(
     last = [slot.path[:-1] for slot in slots if isinstance(slot.layer, Conv | Dense)][-1:]
     missing, used, outputs = [], set(), None
     for slot in slots:
-        found = next((n for i, n in enumerate(slot.names) if n in held and (i == 0 or n not in own)), None)
+        free = (
+            n for i, n in enumerate(slot.names) if n in held and n not in used and (i == 0 or n not in own)
+        )
+        found = next(free, None)
         if found is None:
             missing.append(f"{slot.names[0]} {foreign_shape(slot)}")
             continue

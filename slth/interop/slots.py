@@ -80,7 +80,7 @@ def slots_of(network: Network) -> Iterator[Slot]:
 
 
 def foreign_shape(slot: Slot) -> Shape:
-    """The shape in PyTorch's order: (cout, cin, *taps)."""
+    """The shape in PyTorch's order: (cout, cin, *taps), of several groups (cout, cin / groups, *taps)."""
     if slot.path[-1] != "kernel":
         return slot.shape
     *taps, cin, cout = slot.shape

@@ -111,7 +111,7 @@ class Conv:
     def whole(self, kernel: AnyArray, cin: int) -> Float[np.ndarray, "*taps cin cout"]:
         """The kernel of the same convolution in one group: 0 between groups."""
         kernel, each = np.asarray(kernel), np.arange(self.features)
-        full = np.zeros((*self.kernel, cin, self.features), kernel.dtype)
+        full = np.zeros((*kernel.shape[:-2], cin, self.features), kernel.dtype)
         full[..., self.inputs(cin), each] = kernel
         return full
 

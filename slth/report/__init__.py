@@ -5,6 +5,7 @@ from slth.report.figures import draw_curves, draw_kernels, draw_layer_errors, dr
 from slth.report.kernels import realised_kernels
 from slth.report.metrics import (
     environment,
+    fitting_metrics,
     source_metrics,
     subset_sum_metrics,
     target_metrics,
@@ -27,6 +28,7 @@ __all__ = [
     "draw_sizes",
     "environment",
     "error_metrics",
+    "fitting_metrics",
     "layer_progress",
     "layer_rows",
     "realised_kernels",

@@ -180,7 +180,33 @@ def subset_sum_metrics(construction: Construction, solver: Solver, calibration: 
         "calibration": calibration,
         "fit": construction.fit.value,
         "predicted_error": construction.fit.predicted,
+        "means_absorbed": construction.absorbs,
         **stats_fields(construction.stats),
+    }
+
+
+def fitting_metrics(construction: Construction) -> dict[str, Any]:
+    """Section ``fitting``: how well the target fits the source.
+
+    ``weights_lost`` and ``biases_lost`` are the largest shares of a layer's power that no subset reaches, and
+    ``misfits`` the warnings of the run.
+
+    Example:
+      >>> import jax, slth
+      >>> from slth import nn, report
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+      >>> made = slth.construct(target, slth.Source.of(target, copies=12), slth.Best())
+      >>> report.fitting_metrics(made)["misfits"]
+      []
+    """
+    records = construction.records
+    return {
+        "fit": construction.fit.value,
+        "predicted_error": construction.fit.predicted,
+        "weights_lost": max((record.lost.weights for record in records), default=0.0),
+        "biases_lost": max((record.lost.biases for record in records), default=0.0),
+        "misfits": [one._asdict() for one in construction.misfits],
     }
 
 

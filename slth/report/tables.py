@@ -50,6 +50,8 @@ def layer_rows(
             "layer": record.path,
             **stats_fields(stats),
             "gain": math.sqrt(stats.source_power / stats.target_power) if stats.target_power > 0 else None,
+            "weights_lost": record.lost.weights,
+            "biases_lost": record.lost.biases,
             "kept": record.kept,
             "parameters": record.parameters,
             "density": record.kept / record.parameters,

@@ -101,7 +101,10 @@ def test_two_layers_are_guaranteed_what_the_formula_says():
     assert budgets[0] == pytest.approx(share / (1 + read[0]) / (scales[1] * M * 6), rel=1e-6)
 
 
-@pytest.mark.parametrize("kind, own_biases", [("relu", True), ("tanh", True), ("sigmoid", False)])
+@pytest.mark.parametrize(
+    "kind, own_biases",
+    [("relu", True), ("relu", False), ("leaky_relu", False), ("tanh", True), ("sigmoid", False)],
+)
 def test_offsets_and_means_that_constants_carry_are_counted(kind: str, own_biases: bool):
     act = nn.Activation(kind)
     layers = (nn.Conv("a", 3, (3, 3), padding=nn.same_padding((3, 3))), act)

@@ -6,7 +6,7 @@ import pytest
 
 import slth
 from slth import Target, nn
-from slth.construction import Best, Compensated, Robust, Rounded, construct, nodes_of, plan_of
+from slth.construction import Best, Compensated, Robust, Rounded, construct, groups, nodes_of, plan_of
 from slth.nn.graph import linear_maps
 from slth.nn.layers import Concat, Conv, Dense
 from slth.source import layer_scale, layout_of, parameter, parameters
@@ -171,3 +171,17 @@ def test_groups_are_rounded_too():
     made = construct(target, source, Rounded(bits=5), x)
     assert made.error(x).relative < 0.2
     assert "d/kernel" not in dict(made.ticket.steps), "the file says the subsets of groups one by one"
+
+
+@pytest.mark.parametrize("name", ["depthwise", "groups of several channels", "grouped branch and skip"])
+def test_groups_that_are_solved_at_once_are_solved_alike(name, monkeypatch):
+    target, source, x = prepared(name)
+    made = []
+    for most in (1, 2 * M, 10**6):
+        monkeypatch.setattr(groups, "TOGETHER", most)
+        made.append(construct(target, source, Robust(), x))
+    for other in made[1:]:
+        for (path, one), (_, two) in zip(leaves(made[0].mask), leaves(other.mask), strict=True):
+            assert np.array_equal(one, two), path
+        np.testing.assert_allclose(other.stats[:6], made[0].stats[:6], rtol=1e-9)
+        assert other.stats.sizes == made[0].stats.sizes

@@ -82,18 +82,24 @@ class Linear(Weighted):
 class Conv(Weighted):
     rank = 0
 
-    def __init__(self, cin, cout, kernel, stride=1, padding=0, dilation=1, bias=True):
+    def __init__(self, cin, cout, kernel, stride=1, padding=0, dilation=1, groups=1, bias=True):
         kernel, *self.settings = (each(value, self.rank) for value in (kernel, stride, padding, dilation))
-        super().__init__((cout, cin, *kernel), bias)
+        assert cin % groups == cout % groups == 0, "channels are divisible by groups"
+        self.groups, self.cin = groups, cin
+        super().__init__((cout, cin // groups, *kernel), bias)
 
     def forward(self, x):
         stride, padding, dilation = self.settings
+        assert x.shape[1] == self.cin
         x = pad(x, [p for p in reversed(padding) for _ in range(2)])
         kernel = self.weight.shape[2:]
         windows = seen(x, [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)], stride)
         taps = windows[(..., *(slice(None, None, d) for d in dilation))]
+        taps = taps.reshape(len(x), self.groups, -1, *taps.shape[2:])
+        weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         letters = "uv"[: self.rank], "hw"[: self.rank]
-        y = np.einsum(f"nc{letters[1]}{letters[0]},oc{letters[0]}->no{letters[1]}", taps, self.weight)
+        y = np.einsum(f"ngc{letters[1]}{letters[0]},goc{letters[0]}->ngo{letters[1]}", taps, weight)
+        y = y.reshape(len(x), -1, *y.shape[3:])
         return tensor(y if self.bias is None else y + self.bias.reshape(1, -1, *(1,) * self.rank))
 
 
@@ -150,6 +156,7 @@ nn.Conv1d, nn.Conv2d = (type(f"Conv{rank}d", (Conv,), {"rank": rank}) for rank i
 torch = SimpleNamespace(
     nn=nn,
     zeros=zeros,
+    cat=lambda values, axis: tensor(np.concatenate(values, axis)),
     ones=lambda shape: tensor(np.ones(shape, np.float32)),
     long=np.int64,
     inf=np.inf,

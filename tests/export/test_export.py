@@ -15,7 +15,7 @@ from slth.export.torch_module import HEADER, RESERVED, identifier
 from slth.nn.layers import Activation, BatchNorm, Conv, Dense
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool
-from tests.construction.nets import PLAIN, RESIDUAL, images, source_of, target_of
+from tests.construction.nets import GROUPED, JOINED, PLAIN, RESIDUAL, images, source_of, target_of
 from tests.construction.reference import forward
 from tests.export import stand_in
 from tests.nn.functions import FUNCTIONS, phi
@@ -31,9 +31,20 @@ POOLS = {
     "largest of all, repeated": Network((3, 4, 2), (nn.Upsample((2, 3)), nn.GlobalMax())),
     "much padding": Network((7, 8, 2), (Pool("max", (3, 3), (2, 2), ((2, 2), (2, 0))), GlobalMean())),
 }
+PAD = ((1, 1), (0, 2))
+GROUPS = {
+    "beside groups, uneven": Network(
+        (5, 4, 8),
+        (Conv("a", 7, (3, 3), (2, 1), PAD, groups=3, beside=(2, 1)), Conv("b", 7, (1, 1), groups=7)),
+    ),
+    "only read beside groups": Network(
+        (5, 5), (Conv("a", 4, (3,), groups=2, beside=(1, 0), use_bias=False), Activation("tanh"))
+    ),
+    "only made beside groups": Network((5, 4), (Conv("a", 5, (3,), groups=2, beside=(0, 3)),)),
+}
 FOLDED = {
     name: nn.fold_batch_norm(network, params_of(network))
-    for name, network in (PLAIN | ODD | BLOCKS | ZOO | POOLS).items()
+    for name, network in (PLAIN | ODD | BLOCKS | ZOO | POOLS | GROUPED | JOINED | GROUPS).items()
     if name not in ("resnet50", "preresnet20")  # larger, and no other layers
 }
 FOLDED |= {name: target_of(network) for name, (network, _) in RESIDUAL.items()}
@@ -119,6 +130,9 @@ TICKETS = {
     "option A, carried": (RESIDUAL["option A"][0], {}),
     "projection, random": (RESIDUAL["projection"][0], {"skip": "random"}),
     "2L": (PLAIN["pooled"], {"depth": "2L", "copies_per_sign": 10}),
+    "groups": (GROUPED["groups of several channels"], {}),
+    "groups, 2L": (GROUPED["inverted residual"], {"depth": "2L", "copies_per_sign": 8}),
+    "concatenation": (JOINED["inception"], {}),
 }
 
 

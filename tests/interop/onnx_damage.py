@@ -12,9 +12,13 @@ import onnx
 
 import slth
 from slth import nn
+from tests.interop.onnx_families import FAMILIES
 from tests.interop.onnx_nets import NETS
 
-BASES = ("plain", "residual", "option A", "keras", "audio", "normalised, padded", "squeezed")
+BASES = (
+    *("plain", "residual", "option A", "keras", "audio", "normalised, padded", "squeezed"),
+    *("MobileNetV2", "DenseNet", "ShuffleNet v2", "PReLU"),
+)
 ODD = (0, 1, -1, 2, 3, 7, 2**16, 2**31, -(2**31), 2**40, 2**62, -(2**62), 2**63 - 1)
 NEVER = ("os.system", "subprocess.Popen", "socket.connect", "exec", "os.exec", "pickle.find_class")
 MOST_BYTES = 2**26
@@ -112,7 +116,7 @@ def damage(folder: Path, seeds: range) -> Counter:
     Raises: AssertionError for whatever else happens.
     """
     path, said = folder / "net.onnx", Counter()
-    contents = [NETS[name][1]().SerializeToString() for name in BASES]
+    contents = [(NETS | FAMILIES)[name][1]().SerializeToString() for name in BASES]
     for content in contents:  # all that is imported and compiled once
         path.write_bytes(content)
         slth.load(path)

@@ -247,7 +247,7 @@ LAYERS = {
         lambda p, x: conv(x, p[0]).max((1, 2)) @ p[1],
         [(3, 3, 2, 5), (5, 3)],
         (8, 7, 2),
-        ["Conv", "Pool", "Flatten", "Dense"],
+        ["Conv", "GlobalMax", "Dense"],
     ),
     "a difference of two values": (
         lambda p, x: x - jax.nn.relu(x @ p[0]) @ p[1],
@@ -359,12 +359,6 @@ def test_an_activation_of_one_s_own_is_read_once_it_is_known():
 
 
 REFUSED = {  # behaviour: (function, shapes of weights, shape, message)
-    "groups": (
-        lambda p, x: conv(x, p[0], feature_group_count=2),
-        [(3, 3, 1, 4)],
-        (8, 8, 2),
-        r"conv_general_dilated at .*test_from_jax.py:\d+: is a grouped convolution. What can be read: conv",
-    ),
     "transposed": (
         lambda p, x: conv(x, p[0], padding=((1, 1), (1, 1)), lhs_dilation=(2, 2)),
         [(3, 3, 2, 4)],

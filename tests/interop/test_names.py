@@ -9,8 +9,9 @@ import pytest
 
 from slth import nn
 from slth.interop import CheckpointMismatch, fit
+from slth.interop.slots import foreign_shape, slots_of
 from slth.nn import zoo
-from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
+from slth.nn.layers import Activation, BatchNorm, ChannelScale, Concat, Conv, Dense, Residual
 from slth.nn.pooling import GlobalMean
 from tests.fixtures.make_pytorch import CLASSES, OPTIONS, value
 
@@ -103,6 +104,100 @@ def test_an_alias_never_takes_another_layers_array():
         fit(net, held)
     assert raised.value.missing == ["linear.weight (3, 3)", "linear.bias (3,)"]
     assert raised.value.left_over == []
+
+
+GROUPS = {  # names and shapes of torchvision's state dicts: (the spec, an array of each block)
+    "MobileNetV2": (
+        (
+            *(
+                Conv("features.0.0", 4, (3, 3), use_bias=False),
+                BatchNorm("features.0.1"),
+                Activation("relu6"),
+            ),
+            Residual(
+                "features.3.conv",
+                (
+                    *(Conv("0.0", 8, (1, 1), use_bias=False), BatchNorm("0.1"), Activation("relu6")),
+                    Conv("1.0", 8, (3, 3), padding=((1, 1), (1, 1)), use_bias=False, groups=8),
+                    *(BatchNorm("1.1"), Activation("relu6"), Conv("2", 4, (1, 1), use_bias=False)),
+                    BatchNorm("3"),
+                ),
+            ),
+        ),
+        {
+            "features.0.0.weight": (4, 2, 3, 3),
+            "features.3.conv.0.0.weight": (8, 4, 1, 1),
+            "features.3.conv.1.0.weight": (8, 1, 3, 3),
+            "features.3.conv.1.1.running_var": (8,),
+            "features.3.conv.2.weight": (4, 8, 1, 1),
+            "features.3.conv.3.bias": (4,),
+        },
+    ),
+    "DenseNet": (
+        (
+            Conv("features.conv0", 4, (3, 3), use_bias=False),
+            Concat(
+                "features.denseblock1.denselayer1",
+                (
+                    (),
+                    (
+                        *(BatchNorm("norm1"), Activation("relu"), Conv("conv1", 6, (1, 1), use_bias=False)),
+                        *(BatchNorm("norm2"), Activation("relu"), Conv("conv2", 2, (1, 1), use_bias=False)),
+                    ),
+                ),
+            ),
+        ),
+        {
+            "features.denseblock1.denselayer1.norm1.running_mean": (4,),
+            "features.denseblock1.denselayer1.conv1.weight": (6, 4, 1, 1),
+            "features.denseblock1.denselayer1.conv2.weight": (2, 6, 1, 1),
+        },
+    ),
+    "SqueezeNet": (
+        (
+            *(Conv("features.3.squeeze", 2, (1, 1)), Activation("relu")),
+            Concat("features.3", ((Conv("expand1x1", 3, (1, 1)),), (Conv("expand3x3", 5, (1, 1)),))),
+        ),
+        {
+            "features.3.squeeze.weight": (2, 2, 1, 1),
+            "features.3.expand1x1.weight": (3, 2, 1, 1),
+            "features.3.expand3x3.bias": (5,),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_families_have_the_names_of_torchvision(name: str):
+    """Every other array is one of a batch norm or a bias of these blocks, whose names end as these do."""
+    layers, wanted = GROUPS[name]
+    network = nn.Network((6, 6, 2), layers)
+    slots = {slot.names[0]: foreign_shape(slot) for slot in slots_of(network)}
+    assert wanted.items() <= slots.items()
+    held = {where: value(where, shape) for where, shape in slots.items()}
+    params = nn.by_layer(fit(network, held | {"classifier.1.num_batches_tracked": np.int64(1)}))
+    for where, layer in nn.by_layer(nn.init(network, jax.random.key(0))).items():
+        for leaf in layer:
+            assert params[where][leaf].shape == layer[leaf].shape
+    if name == "MobileNetV2":
+        kernel, foreign = params["features.3.conv/branch/1.0"]["kernel"], held["features.3.conv.1.0.weight"]
+        assert kernel.shape == (3, 3, 1, 8)
+        np.testing.assert_array_equal(kernel[1, 2, 0], foreign[:, 0, 1, 2])
+
+
+def test_one_array_never_fills_two_parameters():
+    sides = tuple((Conv("conv", 3, (1, 1), use_bias=False),) for _ in range(2))
+    network = nn.Network((4, 4, 2), (Concat("mixed", sides),))
+    one = {"mixed.conv.weight": value("one", (3, 2, 1, 1))}
+    with pytest.raises(CheckpointMismatch) as error:
+        fit(network, one)
+    assert error.value.missing == ["mixed.conv.weight (3, 2, 1, 1)"]
+    both = {f"mixed.{k}.conv.weight": value(f"{k}", (3, 2, 1, 1)) for k in (0, 1)}
+    params = fit(network, both)["mixed"]
+    for k in (0, 1):
+        np.testing.assert_array_equal(
+            params[str(k)]["conv"]["kernel"][0, 0].T, both[f"mixed.{k}.conv.weight"][..., 0, 0]
+        )
 
 
 def test_flax_variables_need_no_transposition():

@@ -249,13 +249,26 @@ def excited(net: Net) -> str:
 
 
 REFUSED = {  # what: (network, what is said)
-    "groups": (
-        bad(lambda n: n.add("Conv", "x", n.weights(4, 1, 3, 3), group=2)),
-        r"Conv '/Conv_0': it has 2 groups, and convolutions of 1 group are read",
+    "no group": (
+        bad(lambda n: n.conv("x", 2, 4, 3, 3, group=0)),
+        r"Conv '/Conv_0': its 4 outputs cannot be dealt to 0 groups, as many to each",
+    ),
+    "groups below 0": (bad(lambda n: n.conv("x", 2, 4, 3, 3, group=-2)), "dealt to -2 groups"),
+    "groups of uneven outputs": (
+        bad(lambda n: n.conv("x", 1, 3, 3, 3, group=2)),
+        "3 outputs cannot be dealt",
+    ),
+    "groups of too many inputs": (
+        bad(lambda n: n.conv("x", 2, 4, 3, 3, group=2)),
+        "its kernel reads 4 channels, and its input has 2",
+    ),
+    "groups of features": (
+        bad(lambda n: n.conv(n.add("GlobalAveragePool", "x"), 1, 4, 1, 1, group=2)),
+        "it has 2 groups and no position beside another",
     ),
     "unknown operator": (
-        bad(lambda n: n.add("LRN", "x", size=3)),
-        r"LRN '/LRN_0': slth has no layer for it; it reads Abs, Add, AveragePool, ",
+        bad(lambda n: n.add("DepthToSpace", "x", blocksize=1)),
+        r"DepthToSpace '/DepthToSpace_0': slth has no layer for it; it reads Abs, Add, AveragePool, ",
     ),
     "foreign operator": (foreign_operator, r"com.example::Conv '/Conv_0': slth has no layer for it"),
     "two inputs": (two_inputs, r"it has 2 inputs \(x, y\), and networks of one input are read"),
@@ -310,14 +323,55 @@ REFUSED = {  # what: (network, what is said)
     ),
     "no activation": (bad(lambda n: n.add("Exp", "x")), "no activation of slth's table computes it"),
     "elu of another factor": (bad(lambda n: n.add("Elu", "x", alpha=0.5)), "no activation of slth's table"),
-    "concatenation": (
-        bad(lambda n: n.add("Concat", "x", n.add("Relu", "x"), axis=1)),
-        r"Concat '/Concat_1': slth has no layer for it: only constants may be its inputs",
+    "concatenation of rows": (
+        bad(lambda n: n.add("Concat", n.conv("x", 2, 2, 1, 1), n.add("Relu", "x"), axis=2)),
+        r"Concat '/Concat_2': it concatenates along another axis than that of the channels",
     ),
-    "excitation": (bad(excited), "it reads tensors of the shapes"),
-    "slopes": (
-        bad(lambda n: n.add("PRelu", "x", n.constant(np.float32([[[0.1]], [[0.2]]])))),
-        "its channels have different slopes",
+    "concatenation of no axis": (bad(lambda n: n.add("Concat", "x", "x", axis=4)), "axis 4 of a tensor of 4"),
+    "concatenation with constants": (
+        bad(lambda n: n.add("Concat", "x", n.weights(1, 2, 6, 6), axis=1)),
+        "its input 1 is constant",
+    ),
+    "concatenation of other sizes": (
+        bad(lambda n: n.add("Concat", "x", n.conv("x", 2, 2, 3, 3), axis=1)),
+        r"it reads tensors of the shapes \[\['batch', 2, 6, 6\], \['batch', 2, 4, 4\]\], which differ beside",
+    ),
+    "uneven split": (
+        bad(lambda n: n.add("Split", "x", n.integers(3), axis=1)),
+        "it splits 2 channels into 1",
+    ),
+    "split rows": (
+        bad(lambda n: n.conv(n.add("Split", n.conv("x", 2, 2, 1, 1), axis=2), 2, 2, 1, 1)),
+        "it splits another axis",
+    ),
+    "half a shuffle": (
+        bad(lambda n: n.add("Relu", n.add("Reshape", "x", n.integers(0, 2, 2, 18)))),
+        "only what flattens is read",
+    ),
+    "groups that stay dealt": (
+        bad(lambda n: n.add("Relu", n.add("Reshape", n.conv("x", 2, 4, 1, 1), n.integers(0, 2, 2, 6, 6)))),
+        "its channels are dealt to groups: only a channel shuffle is read",
+    ),
+    "excitation": (bad(excited), r"Mul '/Mul_3': it multiplies or divides values .* squeeze-and-excitation"),
+    "gate": (
+        bad(lambda n: n.add("Mul", n.conv("x", 2, 2, 1, 1), n.add("Sigmoid", "x"))),
+        r"Mul '/Mul_2': it multiplies or divides values",
+    ),
+    "attention": (
+        bad(lambda n: n.add("MatMul", *(n.add("MatMul", "x", n.weights(2, 2)) for _ in range(2))), 3, 2),
+        r"MatMul '/MatMul_2': it multiplies or divides values .* attention",
+    ),
+    "normalisation": (
+        bad(lambda n: n.add("LayerNormalization", "x", n.weights(6))),
+        r"LayerNormalization '/LayerNormalization_0': it normalises by statistics of the input",
+    ),
+    "slopes of another size": (
+        bad(
+            lambda n: n.add(
+                "PRelu", n.conv("x", 2, 2, 1, 1), n.constant(np.float32([[[0.1]], [[0.2]], [[0.3]]]))
+            )
+        ),
+        "its constant has 3 entries for 2 channels",
     ),
     "crossed branches": (bad(crossed), "read from two branches that meet in different places"),
     "difference": (

@@ -1,4 +1,4 @@
-"""A thousand damaged ONNX files, and a ResNet-50 as a model zoo has it."""
+"""A thousand damaged ONNX files, tickets of families, and a ResNet-50 as a model zoo has it."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from onnx import numpy_helper
 import slth
 from slth import nn
 from tests.interop.onnx_damage import damage
+from tests.interop.onnx_families import FAMILIES
 from tests.interop.test_onnx import outputs, saved
 
 pytestmark = pytest.mark.slow
@@ -20,6 +21,19 @@ def test_a_thousand_damaged_files_are_refused_or_load(tmp_path: Path):
     print(dict(said))
     assert said["loaded"] + said["refused"] == 1000
     assert min(said.values()) > 100
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "DenseNet", "VoVNet", "PReLU", "ShuffleNet v2", "two pools"])
+def test_a_family_has_tickets(name: str, tmp_path: Path):
+    """Of narrow copies: some weights are unsolved, and few answers differ."""
+    target = slth.load(saved(FAMILIES[name][1](), tmp_path))
+    x = np.random.default_rng(0).normal(size=(200, *target.network.input_shape)).astype(np.float32)
+    made = slth.construct(target, slth.Source.of(target, copies=12), slth.Robust(), x[:100])
+    wanted, found = target(x), made.ticket(x)
+    error = np.sqrt(((found - wanted) ** 2).mean() / wanted.var(0).mean())
+    print(f"{name}: relative error {error:.3f}, {made.unsolved} unsolved")
+    assert error < 0.4
+    assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.98
 
 
 def resnet50() -> onnx.ModelProto:

@@ -1,14 +1,18 @@
 """Steps as they are read from a function, and the nested network that they are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import chain, count
 from typing import Any
 
 import numpy as np
 
-from slth.nn.layers import BatchNorm, Conv, Dense, Layer, Residual
+from slth.interop.joins import Joins, sides_of
+from slth.interop.selections import without_selections
+from slth.nn.layers import BatchNorm, Concat, Conv, Dense, Layer, Residual
 from slth.nn.network import Network
-from slth.nn.pooling import Flatten, Subsample
+from slth.nn.pooling import Flatten
 from slth.target import Target
 from slth.types import Pairs, Shape
 
@@ -21,15 +25,21 @@ class Zeros:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """The channels of several values, one after the other."""
+
+
+@dataclass(frozen=True)
 class Node:
-    """One value: what is done to earlier ones. Two are added; without any it is the network's input."""
+    """One value: what is done to earlier ones. Two are added, or several joined; without any it is the
+    network's input."""
 
     reads: tuple[int, ...]
     shape: Shape
     """Of one example, channels last."""
-    layer: Layer | Zeros | None = None
+    layer: Layer | Zeros | Joined | None = None
     name: str = ""
-    """Of the block that ends in a sum."""
+    """Of the block that ends in a sum or a concatenation."""
     params: dict[str, np.ndarray] = field(default_factory=dict)
     """Float64."""
     dominator: int = 0
@@ -42,6 +52,7 @@ class Chart:
     def __init__(self, shape: Shape) -> None:
         self.nodes = [Node((), shape)]
         self.names: set[str] = set()
+        self.joins: Joins[int] = Joins()
 
     def named(self, name: str | None, kind: str) -> str:
         """A layer's name that no other has: its parameter's, or its kind and a number."""
@@ -53,15 +64,31 @@ class Chart:
 
     def add(self, reads: tuple[int, ...], shape: Shape, layer: Any = None, **params: np.ndarray) -> int:
         """One more value; its number."""
-        dominator = self.common(*reads) if len(reads) == 2 else reads[0]
+        dominator = reduce(self.common, reads)
         held = {name: np.asarray(value, np.float64) for name, value in params.items()}
-        name = self.named(None, "block") if len(reads) == 2 else ""
+        name = self.named(None, "concat" if isinstance(layer, Joined) else "block") if len(reads) > 1 else ""
         self.nodes.append(Node(reads, shape, layer, name, held, dominator))
         return len(self.nodes) - 1
 
     def apply(self, layer: Any, value: int, **params: np.ndarray) -> int:
         """A layer of one value."""
         return self.add((value,), layer.output_shape(self.nodes[value].shape), layer, **params)
+
+    def join(self, values: Sequence[int]) -> int:
+        """The channels of several values, one after the other."""
+        reads = self.joins.grouped(values)
+        if len(reads) == 1:
+            return reads[0]
+        number = self._joined(reads)
+        self.joins.keep(number, values)
+        return number
+
+    def _joined(self, reads: Sequence[int]) -> int:
+        """A concatenation, and those within it."""
+        sides = [run[0] if len(run) == 1 else self._joined(run) for run in sides_of(reads, self.common)]
+        *places, _ = self.nodes[sides[0]].shape
+        channels = sum(self.nodes[one].shape[-1] for one in sides)
+        return self.add(tuple(sides), (*places, channels), Joined())
 
     def common(self, a: int, b: int) -> int:
         """The last value through which everything goes that two values are made of."""
@@ -70,10 +97,11 @@ class Chart:
         return a
 
     def affine(self, value: int, scale: np.ndarray | float, shift: np.ndarray | float) -> int:
-        """scale * x + shift for each channel; of an affine map of another value one of that value."""
+        """scale * x + shift for each channel; of an affine map of another value one of that value, where that
+        is not a linear layer, whose bias others may read as well."""
         node = self.nodes[value]
         scale, shift = (np.broadcast_to(np.asarray(v, np.float64), node.shape[-1:]) for v in (scale, shift))
-        if isinstance(node.layer, BatchNorm):
+        if isinstance(node.layer, BatchNorm) and not self._is_linear(node.reads[0]):
             inner = node.params
             scale, shift = scale * inner["scale"], scale * inner["bias"] + shift
             value = node.reads[0]
@@ -81,6 +109,9 @@ class Chart:
             return value
         layer = BatchNorm(self.named(None, "scale"), epsilon=0.0)
         return self.apply(layer, value, scale=scale, bias=shift, mean=0 * scale, var=0 * scale + 1)
+
+    def _is_linear(self, value: int) -> bool:
+        return isinstance(self.nodes[value].layer, Conv | Dense)
 
     def linear(self, value: int, layer: Conv | Dense, kernel: np.ndarray) -> int:
         """A linear layer without a bias; an affine map before it goes into it where no padding forbids."""
@@ -95,29 +126,20 @@ class Chart:
             channels = node.layer.sources(inner.shape)
         if (
             not isinstance(inner.layer, BatchNorm)
-            or isinstance(self.nodes[inner.reads[0]].layer, Conv | Dense)  # which takes it in
+            or self._is_linear(inner.reads[0])  # which takes it in
             or (isinstance(layer, Conv) and any(map(any, layer.padding)))
         ):
             return self.apply(layer, value, kernel=kernel)
-        scale, shift = (inner.params[name][channels] for name in ("scale", "bias"))
+        read = layer.inputs(node.shape[-1])
+        scale, shift = (inner.params[name][channels][read] for name in ("scale", "bias"))
         source = inner.reads[0] if inner is node else self.apply(node.layer, inner.reads[0])
-        made = self.apply(layer, source, kernel=scale[:, None] * kernel)
-        return self.affine(made, 1.0, np.tensordot(shift, kernel.sum(tuple(range(kernel.ndim - 2))), 1))
+        made = self.apply(layer, source, kernel=scale * kernel)
+        return self.affine(made, 1.0, (shift * kernel.sum(tuple(range(kernel.ndim - 2)))).sum(0))
 
     def flatten(self, value: int, order: str) -> int:
         """All features in one axis."""
         flat = len(self.nodes[value].shape) == 1
         return value if flat else self.apply(Flatten("chw" if order == "chw" else "hwc"), value)
-
-    def subsample(self, value: int, stride: tuple[int, ...], channels: tuple[int, ...]) -> int:
-        """Every stride-th position and these channels (-1: zeros); of another subsampling, one of both."""
-        node = self.nodes[value]
-        if isinstance(node.layer, Subsample):
-            inner = node.layer
-            stride = tuple(a * b for a, b in zip(stride, inner.stride, strict=True))
-            channels = tuple(-1 if j < 0 else inner.channels[j] for j in channels)
-            value = node.reads[0]
-        return self.apply(Subsample(stride, channels), value)
 
     def target(self, output: int) -> Target:
         """The network of the values behind an output, affine maps folded.
@@ -128,10 +150,10 @@ class Chart:
         layers, params = self._sequence(output, 0, used)
         if any(count > 1 for count in used.values()):
             raise ValueError(
-                "the function's branches cross: a value inside a residual branch is also read outside of it. "
-                "Blocks are read whose branch and skip start at one value and end in one sum"
+                "the function's branches cross: a value inside a branch is also read outside of it. Blocks "
+                "are read whose sides start at one value and end in one sum or concatenation"
             )
-        return Target.of(Network(self.nodes[0].shape, layers), params)
+        return Target.of(*without_selections(Network(self.nodes[0].shape, layers), params))
 
     def _sequence(
         self, end: int, start: int, used: dict[int, int]
@@ -142,6 +164,12 @@ class Chart:
         while end != start:
             node = self.nodes[end]
             used[end] = used.get(end, 0) + 1
+            if isinstance(node.layer, Joined):
+                sides = [self._sequence(value, node.dominator, used) for value in node.reads]
+                layers.append(Concat(node.name, tuple(inner for inner, _ in sides)))
+                params[node.name] = {str(k): values for k, (_, values) in enumerate(sides) if values}
+                end = node.dominator
+                continue
             if len(node.reads) == 2:
                 sides = [self._sequence(value, node.dominator, used) for value in node.reads]
                 sides.sort(key=lambda side: -len(side[0]))

@@ -100,7 +100,7 @@ def _name(path: Any) -> str | None:
     """What a parameter's layer is called: its place in the tree without the words that every place has."""
     parts = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path]
     words = ("params", "kernel", "weight", "w", "value", "raw_value", "")
-    return ".".join(part.replace("/", ".") for part in parts if part not in words) or None
+    return ".".join(word for part in parts for word in part.split("/") if word not in words) or None
 
 
 def _compare(apply: Any, params: Any, target: Target, shape: Any, dtype: Any, axes: tuple[int, ...]) -> None:

@@ -15,8 +15,8 @@ from slth.nn.layers import BatchNorm
 from slth.nn.pooling import Pool
 
 SUPPORTED = (
-    "convolutions on one or two axes, matrix products, additions of values, activations of "
-    "slth.nn.ACTIVATIONS, maximum and mean pooling, flattening, every s-th position, zeros as further "
+    "convolutions on one or two axes, matrix products, additions and concatenations of values, activations "
+    "of slth.nn.ACTIVATIONS, maximum and mean pooling, flattening, every s-th position, zeros as further "
     "channels, and constants added to or multiplied with each channel"
 )
 
@@ -77,11 +77,15 @@ class Reader(Steps):
             for atom, term in zip(equation.invars, terms, strict=True)
             if isinstance(term, Value)
         ]
+        several = any(value.node != first.node for value in values)
+        if several and (name not in ("add", "add_any", "sub") or len(values) != 2):
+            raise Unread(
+                "combines two values otherwise than by adding them, as gates, squeeze-and-excitation and "
+                "attention do: subset sums stand for weights, and in a product of two values there are none"
+            )
         if any(value.axes != first.axes for value in values) or any(one != shape for one in shapes):
             raise Unread("combines values whose axes differ")
-        if any(value.node != first.node for value in values):
-            if name not in ("add", "add_any", "sub") or len(values) != 2:
-                raise Unread("combines two values otherwise than by adding them")
+        if several:
             a, b = map(self.close, values)
             b = self.chart.affine(b, -1.0, 0.0) if name == "sub" else b
             return Value(self.chart.add((a, b), self.chart.nodes[a].shape), first.axes)

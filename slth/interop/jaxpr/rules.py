@@ -11,7 +11,7 @@ import numpy as np
 from slth.interop.jaxpr.chart import Zeros
 from slth.interop.jaxpr.steps import BATCH, Constant, Steps, Unread, Value
 from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import GlobalMean, Pool
+from slth.nn.pooling import GlobalMax, GlobalMean, Pool, Subsample
 
 
 def _spatial(steps: Steps, value: Value, order: list[int]) -> tuple[int, int]:
@@ -33,8 +33,9 @@ def convolution(steps: Steps, equation: Any, value: Any, kernel: Any) -> Value:
         raise Unread("is a convolution of two values")
     numbers = options["dimension_numbers"]
     (batch, feature, *space), (out, into, *taps) = numbers.lhs_spec, numbers.rhs_spec
-    if options["feature_group_count"] != 1 or options["batch_group_count"] != 1:
-        raise Unread("is a grouped convolution")
+    groups = int(options["feature_group_count"])
+    if options["batch_group_count"] != 1:
+        raise Unread("deals the batch to groups (batch_group_count)")
     if any(one != 1 for one in options["lhs_dilation"]):
         raise Unread("is a transposed convolution (lhs_dilation)")
     if len(space) not in (1, 2) or any(min(pair) < 0 for pair in options["padding"]):
@@ -45,7 +46,7 @@ def convolution(steps: Steps, equation: Any, value: Any, kernel: Any) -> Value:
     sizes = (tuple(map(int, options[name])) for name in ("window_strides", "rhs_dilation"))
     stride, dilation = sizes
     name = steps.chart.named(kernel.name, "conv")
-    layer = Conv(name, array.shape[-1], array.shape[:-2], stride, padding, dilation, use_bias=False)
+    layer = Conv(name, array.shape[-1], array.shape[:-2], stride, padding, dilation, False, groups)
     axes = [0] * (rank + 1)
     for label, axis in zip((BATCH, rank - 1, *range(rank - 1)), numbers.out_spec, strict=True):
         axes[axis] = label
@@ -58,7 +59,7 @@ def product(steps: Steps, equation: Any, left: Any, right: Any) -> Value:
     first = isinstance(left, Value)
     value, kernel = (left, right) if first else (right, left)
     if isinstance(kernel, Value):
-        raise Unread("is a product of two values")
+        raise Unread("is a product of two values, as in attention; products with weights are read")
     own, other = (tuple(axes) for axes in (contracted if first else contracted[::-1]))
     number = steps.close(value)
     rank = len(steps.chart.nodes[number].shape)
@@ -88,7 +89,7 @@ def reshaped(steps: Steps, equation: Any, value: Value, *sizes: Any) -> Value:
     """Axes of length 1 come and go; all axes of an example become one."""
     shape, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if math.prod(shape) != math.prod(out):
-        raise Unread("repeats a value along an axis")
+        raise Unread("repeats a value along an axis, as squeeze-and-excitation does for its product")
     waiting = [(label, size) for label, size in zip(value.axes, shape, strict=True) if label is not None]
     groups: list[list[int]] = []
     for size in out:
@@ -141,8 +142,7 @@ def reduced(steps: Steps, equation: Any, value: Value) -> Value:
     if equation.primitive.name == "reduce_sum":
         mean = steps.chart.apply(GlobalMean(), number) if over else number
         return Value(steps.chart.affine(mean, float(math.prod(node.shape[:-1])), 0.0), axes)
-    pooled = steps.chart.apply(Pool("max", node.shape[:-1]), number) if over else number
-    return Value(steps.chart.flatten(pooled, "hwc"), axes)
+    return Value(steps.chart.apply(GlobalMax(), number) if over else number, axes)
 
 
 def pooled(steps: Steps, equation: Any, value: Value) -> Value:
@@ -166,6 +166,22 @@ def pooled(steps: Steps, equation: Any, value: Value) -> Value:
         return Value(steps.chart.apply(Pool("max", window, stride, padding), number), value.axes)
     mean = steps.chart.apply(Pool("mean", window, stride, padding, count_padding=True), number)
     return Value(steps.chart.affine(mean, float(math.prod(window)), 0.0), value.axes)
+
+
+def concatenated(steps: Steps, equation: Any, *terms: Any) -> Value:
+    """The channels of several values; of one value and zeros, further channels."""
+    values = [term for term in terms if isinstance(term, Value)]
+    if len(values) < 2:
+        return moved(steps, equation, *terms)
+    if len(values) < len(terms):
+        raise Unread("concatenates several values and constants")
+    numbers, first = [steps.close(value) for value in values], values[0]
+    shapes = [steps.chart.nodes[number].shape for number in numbers]
+    if first.axes[equation.params["dimension"]] != len(shapes[0]) - 1:
+        raise Unread("concatenates along another axis than that of the channels")
+    if any(value.axes != first.axes for value in values) or len({shape[:-1] for shape in shapes}) > 1:
+        raise Unread("concatenates values whose axes differ")
+    return Value(steps.chart.join(numbers), first.axes)
 
 
 def moved(steps: Steps, equation: Any, *terms: Any) -> Value:
@@ -202,7 +218,7 @@ def moved(steps: Steps, equation: Any, *terms: Any) -> Value:
             raise Unread("cuts an image or a batch: only every s-th position of a whole image is read")
         if axis is not None and axis != BATCH:
             stride[axis] = step
-    return Value(steps.chart.subsample(number, tuple(stride), channels), value.axes)
+    return Value(steps.chart.apply(Subsample(tuple(stride), channels), number), value.axes)
 
 
 def _kept(array: Any) -> np.ndarray:
@@ -229,7 +245,7 @@ def padded(steps: Steps, equation: Any, value: Any, filled: Any) -> Value:
     before, after, _ = around.pop(len(shape) - 1, (0, 0, 0))
     if before or after:
         channels = (-1,) * before + tuple(range(shape[-1])) + (-1,) * after
-        number = steps.chart.subsample(number, (1,) * (len(shape) - 1), channels)
+        number = steps.chart.apply(Subsample((1,) * (len(shape) - 1), channels), number)
     if around:
         padding = tuple(around.get(axis, (0, 0, 0))[:2] for axis in range(len(shape) - 1))
         sizes = tuple(size + a + b for size, (a, b) in zip(shape, padding, strict=False))
@@ -244,6 +260,7 @@ RULES: dict[str, Callable[..., Value]] = {
     **dict.fromkeys(("reshape", "squeeze", "expand_dims", "broadcast_in_dim"), reshaped),
     **dict.fromkeys(("reduce_sum", "reduce_max"), reduced),
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max"), pooled),
-    **dict.fromkeys(("slice", "dynamic_slice", "gather", "rev", "concatenate", "select_n"), moved),
+    "concatenate": concatenated,
+    **dict.fromkeys(("slice", "dynamic_slice", "gather", "rev", "select_n"), moved),
     "pad": padded,
 }

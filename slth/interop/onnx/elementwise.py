@@ -14,17 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slth.interop.onnx.model import Node
+from slth.interop.onnx.model import PRODUCT, Node
 from slth.interop.onnx.values import (
-    BATCH,
     Affine,
     Elementwise,
+    Slopes,
     Tensor,
     Value,
     View,
     constant_of,
     numbers_of,
     same,
+    sizes_of,
     view_of,
 )
 from slth.nn.activations import ACTIVATIONS, activation_info
@@ -87,6 +88,9 @@ BINARY: dict[str, Function] = {
 }
 
 
+PRODUCTS = ("Mul", "Div", "Pow")
+
+
 def unary(node: Node, tensors: Tensors) -> View:
     """A function without attributes."""
     return same(node, view_of(node, tensors), Elementwise(UNARY[node.op], node.op in ("Relu", "Sigmoid")))
@@ -120,11 +124,13 @@ def _leaky(slope: float) -> Function:
 
 
 def parametric(node: Node, tensors: Tensors) -> View:
-    """PRelu of one slope."""
-    slope = numbers_of(node, constant_of(node, tensors, 1), "slope")
-    if not slope.size or (slope != slope.ravel()[0]).any():
-        raise node.refused("its channels have different slopes, and leaky ReLU has one")
-    return same(node, view_of(node, tensors), Elementwise(_leaky(float(str(np.float32(slope.ravel()[0]))))))
+    """PRelu of one slope, or of one for each channel."""
+    view, slope = view_of(node, tensors), numbers_of(node, constant_of(node, tensors, 1), "slope")
+    if not slope.size:
+        raise node.refused("it has no slope")
+    if (slope != slope.ravel()[0]).any():
+        return same(node, view, Slopes(_by_channel(node, view, slope)))
+    return same(node, view, Elementwise(_leaky(float(str(np.float32(slope.ravel()[0]))))))
 
 
 def clip(node: Node, tensors: Tensors) -> View:
@@ -201,7 +207,9 @@ def _by_channel(node: Node, view: View, constant: np.ndarray) -> np.ndarray:
 
 def _of_two(node: Node, one: View, other: View, function: Function) -> View:
     if one.value.shape != other.value.shape or one.axes != other.axes:
-        sizes = [["batch" if n == BATCH else n for n in view.sizes] for view in (one, other)]
+        if node.op in PRODUCTS:
+            raise node.refused(PRODUCT)
+        sizes = sizes_of([one, other])
         raise node.refused(f"it reads tensors of the shapes {sizes}, expected equal ones of one layout")
     value = Value(str(node), one.value.shape, Elementwise(function), (one.value, other.value))
     return View(value, one.axes)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slth.interop.onnx.model import Node
+from slth.interop.onnx.model import PRODUCT, Node
 from slth.interop.onnx.values import (
     Affine,
     Padding,
@@ -42,16 +42,17 @@ def name_of(node: Node) -> str:
 
 
 def convolution(node: Node, tensors: Tensors) -> View:
-    """Conv: kernels (cout, cin, *taps) become (*taps, cin, cout)."""
+    """Conv: kernels (cout, cin / groups, *taps) become (*taps, cin / groups, cout)."""
     view = view_of(node, tensors)
     kernel = numbers_of(node, constant_of(node, tensors, 1), "kernel")
     if kernel.ndim not in (3, 4) or 0 in kernel.shape:
         raise node.refused(
             f"its kernel has the shape {kernel.shape}; convolutions of 1 or 2 spatial axes are read"
         )
-    if (groups := node.integer("group", 1)) != 1:  # a kernel of zeros between groups would stand here
-        raise node.refused(f"it has {groups} groups, and convolutions of 1 group are read")
-    cout, cin, *taps = kernel.shape
+    cout, each, *taps = kernel.shape
+    groups = node.integer("group", 1)
+    if groups < 1 or cout % groups:
+        raise node.refused(f"its {cout} outputs cannot be dealt to {groups} groups, as many to each")
     if node.integers("kernel_shape", tuple(taps)) != tuple(taps):
         raise node.refused(f"kernel_shape {node.integers('kernel_shape')}, and its kernel has {tuple(taps)}")
     bias = constant_of(node, tensors, 2)
@@ -59,11 +60,15 @@ def convolution(node: Node, tensors: Tensors) -> View:
     if bias is not None:
         params["bias"] = _vector(node, bias, cout, "bias")
     if len(view.value.shape) == 1 and set(taps) == {1} and len(view.axes) == kernel.ndim:
-        params["kernel"] = params["kernel"].reshape(cin, cout)
-        _check_inputs(node, view, cin)
+        if groups > 1:
+            raise node.refused(
+                f"it has {groups} groups and no position beside another: dense layers have one"
+            )
+        params["kernel"] = params["kernel"].reshape(each, cout)
+        _check_inputs(node, view, each)
         return View(made(node, view, Dense(name_of(node), cout, bias is not None), params), view.axes)
     axes, held = spatial(node, view, len(taps))
-    _check_inputs(node, view, cin)
+    _check_inputs(node, view, each * groups)
     inner, padding = _without_zeros(view.value)
     window = window_of(node, tuple(taps), view, axes, held)
     layer = Conv(
@@ -72,9 +77,9 @@ def convolution(node: Node, tensors: Tensors) -> View:
             (a + c, b + d)
             for (a, b), (c, d) in zip(window.padding, padding or ((0, 0),) * len(held), strict=True)
         ),
-        *(window.dilation, bias is not None),
+        *(window.dilation, bias is not None, groups),
     )
-    params["kernel"] = params["kernel"].reshape(*window.taps, cin, cout)
+    params["kernel"] = params["kernel"].reshape(*window.taps, each, cout)
     return View(made(node, View(inner, axes), layer, params), axes)
 
 
@@ -116,6 +121,8 @@ def gemm(node: Node, tensors: Tensors) -> View:
 
 def product(node: Node, tensors: Tensors) -> View:
     """MatMul: a dense layer; of a value with spatial axes, a 1x1 convolution."""
+    if len(tensors) == 2 and all(isinstance(one, View) for one in tensors):
+        raise node.refused(PRODUCT)
     view = view_of(node, tensors)
     kernel = numbers_of(node, constant_of(node, tensors, 1), "kernel")
     if kernel.ndim != 2 or 0 in kernel.shape:

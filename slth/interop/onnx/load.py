@@ -13,7 +13,8 @@ from slth.interop.onnx.reading import initialisers, model_of
 from slth.interop.onnx.sequence import sequence_of
 from slth.interop.onnx.shapes import shape_of
 from slth.interop.onnx.table import COMPUTED, OPERATORS
-from slth.interop.onnx.values import BATCH, Softmax, Tensor, Value, View
+from slth.interop.onnx.values import BATCH, Dealt, Softmax, Tensor, Value, View, view_of
+from slth.interop.selections import without_selections
 from slth.nn.network import Network
 from slth.target import Target
 
@@ -37,7 +38,7 @@ def load_onnx(path: Path) -> Target:
         nesting = Nesting(end)
         start = next(value for value in nesting.depth if not value.reads)
         layers, params = sequence_of(nesting.items(end, start))
-        target = Target.of(Network(start.shape, layers), params)
+        target = Target.of(*without_selections(Network(start.shape, layers), params))
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"checkpoint {path}: {' '.join(str(error).split())}") from error
     return target
@@ -94,7 +95,7 @@ def _read(model: Model, view: View) -> View:
             raise
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise node.refused(f"its settings do not fit: {error}") from error
-        tensors[node.outputs[0]] = made
+        tensors |= zip(node.outputs, made if isinstance(made, list) else [made], strict=False)
     found = tensors.get(model.output)
     if not isinstance(found, View):
         raise Refused(f"output {model.output!r} does not depend on the input")
@@ -102,11 +103,11 @@ def _read(model: Model, view: View) -> View:
     return found
 
 
-def _made(node: Node, tensors: list[Tensor | None], budget: Budget) -> Tensor:
+def _made(node: Node, tensors: list[Tensor | None], budget: Budget) -> Tensor | list[View]:
     """What a node makes of its inputs."""
-    views = [one for one in tensors if isinstance(one, View)]
+    views = [one for one in tensors if isinstance(one, View | Dealt)]
     if node.op == "Shape" and views:
-        return shape_of(node, views[0])
+        return shape_of(node, view_of(node, tensors))
     if not views:
         if any(one is None for one in tensors):
             raise node.refused("it reads constants alone, and one is left out")

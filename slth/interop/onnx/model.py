@@ -7,6 +7,25 @@ import numpy as np
 
 from slth.types import Shape
 
+PRODUCT = (
+    "it multiplies or divides values that the network computes, as squeeze-and-excitation, attention and "
+    "gates do: subset sums stand for weights, and in a product of two values there are none"
+)
+NORM = "it normalises by statistics of the input, and subset sums stand for fixed weights"
+REASONS = {
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum"), PRODUCT),
+    **dict.fromkeys(
+        ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "LpNormalization"), NORM
+    ),
+    **dict.fromkeys(("RMSNormalization", "MeanVarianceNormalization", "SkipLayerNormalization"), NORM),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "Scan", "Loop", "If"), "it is run as often as its input says"),
+    **dict.fromkeys(
+        ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"),
+        "it rounds what the network computes: export the network before it was quantised",
+    ),
+}
+"""Why operators are not read that slth will not have, by name."""
+
 
 class Refused(ValueError):
     """What cannot be read, in one line; the file's name is put in front of it."""

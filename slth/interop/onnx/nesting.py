@@ -1,13 +1,15 @@
 """From values that read each other to slth's layers: one sequence, with blocks where two branches meet."""
 
+from functools import reduce
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from slth.interop.onnx.elementwise import MOST, recognised
-from slth.interop.onnx.model import Refused
-from slth.interop.onnx.values import Affine, Elementwise, Padding, Softmax, Value
-from slth.nn.layers import Layer
+from slth.interop.joins import Joins, sides_of
+from slth.interop.onnx.elementwise import MOST, PRODUCTS, recognised
+from slth.interop.onnx.model import PRODUCT, Refused
+from slth.interop.onnx.values import Affine, Elementwise, Joined, Padding, Slopes, Softmax, Value
+from slth.nn.layers import Activation, Conv, Layer
 from slth.types import Shape
 
 DEEPEST = 16
@@ -39,7 +41,13 @@ class Block(NamedTuple):
     skip: "Items"
 
 
-Items: TypeAlias = list[Item | Scaling | Block]
+class Parts(NamedTuple):
+    """A concatenation on its way into a sequence."""
+
+    sides: "tuple[Items, ...]"
+
+
+Items: TypeAlias = list[Item | Scaling | Block | Parts]
 
 
 def ordered(end: Value) -> list[Value]:
@@ -63,13 +71,33 @@ class Nesting:
         self.above: dict[Value, Value] = {}  # the next value on the way to the input that all paths share
         self.depth: dict[Value, int] = {}
         self.used: set[Value] = set()
+        self.joins: dict[Value, tuple[Value, ...]] = {}  # what each concatenation reads, in nesting order
+        joins: Joins[Value] = Joins()
         for value in ordered(end):
-            shared = None
-            for one in value.reads:
-                shared = one if shared is None else self.common(shared, one)
-            if shared is not None:
-                self.above[value] = shared
-            self.depth[value] = 0 if shared is None else self.depth[shared] + 1
+            if isinstance(value.operation, Joined):
+                self._join(value, joins.grouped(value.reads))
+                joins.keep(value, value.reads)
+            else:
+                self._place(value, value.reads)
+
+    def _place(self, value: Value, reads: tuple[Value, ...]) -> None:
+        """Note through which value every path to a value goes."""
+        if reads:
+            self.above[value] = reduce(self.common, reads)
+        self.depth[value] = self.depth[self.above[value]] + 1 if reads else 0
+
+    def _join(self, value: Value, reads: tuple[Value, ...]) -> None:
+        """Place a concatenation and those within it."""
+        sides = []
+        for run in sides_of(reads, self.common):
+            if len(run) > 1:
+                shape = (*value.shape[:-1], sum(one.shape[-1] for one in run))
+                part = Value(value.node, shape, Joined(), tuple(run))
+                self._join(part, part.reads)
+                run = [part]
+            sides += run
+        self.joins[value] = tuple(sides)
+        self._place(value, reads)
 
     def common(self, one: Value, other: Value) -> Value:
         """The last value that all paths from the input to two values go through."""
@@ -89,7 +117,7 @@ class Nesting:
             items.append(item)
         return items[::-1]
 
-    def _last(self, end: Value, start: Value, level: int) -> tuple[Item | Scaling | Block, Value]:
+    def _last(self, end: Value, start: Value, level: int) -> tuple[Item | Scaling | Block | Parts, Value]:
         """The last layer before a value, and what that layer reads."""
         if end in self.used:
             raise Refused(f"{end.node}: it is read from two branches that meet in different places")
@@ -103,6 +131,11 @@ class Nesting:
                 raise Refused(f"{end.node}: softmax is read at the end of a network only")
             case None:
                 raise Refused(f"{end.node}: the network's input is read on different paths")
+            case Joined():
+                root = self.above[end]
+                return Parts(tuple(self.items(one, root, level + 1) for one in self.joins[end])), root
+            case Slopes(slopes):
+                return _with_slopes(slopes, end), end.reads[0]
             case Affine() as affine:
                 return Scaling(affine, end.node, end.reads[0].shape), end.reads[0]
             case operation:
@@ -142,6 +175,8 @@ class Nesting:
 
     def _block(self, end: Value, level: int) -> tuple[Block, Value]:
         """A sum of two branches."""
+        if len(end.reads) == 2 and end.node.startswith(tuple(f"{op} " for op in PRODUCTS)):
+            raise Refused(f"{end.node}: {PRODUCT}")
         if not end.node.startswith(("Add ", "Sum ")) or len(end.reads) != 2:
             raise Refused(f"{end.node}: no activation of slth's table computes it")
         root = self.above[end]
@@ -152,11 +187,28 @@ class Nesting:
 
 def _weight(items: Items) -> int:
     """How many layers with parameters a branch has."""
-    return sum(
-        _weight(item.branch) + _weight(item.skip) if isinstance(item, Block) else bool(item.params)
-        for item in items
-        if not isinstance(item, Scaling)
-    )
+    count = 0
+    for item in items:
+        match item:
+            case Block(branch, skip):
+                count += _weight(branch) + _weight(skip)
+            case Parts(sides):
+                count += sum(map(_weight, sides))
+            case Item():
+                count += bool(item.params)
+    return count
+
+
+def _with_slopes(slopes: np.ndarray, end: Value) -> Block:
+    """PReLU by channel as a block, a x + (1 - a) relu(x), of one weight for each channel and side."""
+    node, shape = end.node, end.reads[0].shape
+    relu = Item(Activation("relu"), {}, node, shape)
+    rest, skip = Scaling(Affine(1 - slopes, np.zeros_like(slopes)), node, shape), None
+    if len(shape) > 1:  # a depthwise convolution, of which a source has the groups
+        ones = (1,) * (len(shape) - 1)
+        layer = Conv("slopes", shape[-1], ones, use_bias=False, groups=shape[-1])
+        skip = Item(layer, {"kernel": slopes.reshape(*ones, 1, -1)}, node, shape)
+    return Block([relu, rest], [skip or Scaling(Affine(slopes, np.zeros_like(slopes)), node, shape)])
 
 
 def _evaluated(x: np.ndarray, root: Value, group: list[Value]) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from slth.interop.onnx.model import Model, Node, Refused
+from slth.interop.onnx.model import REASONS, Model, Node, Refused
 from slth.interop.onnx.tensors import REAL, array_of, location_of
 from slth.interop.optional import optional
 from slth.types import Shape
@@ -110,10 +110,10 @@ def _check_operators(nodes: list[Any], operators: Collection[str], computed: Col
     for node in nodes:
         if node.domain not in DEFAULT_DOMAINS or node.op_type not in {*operators, *computed}:
             called = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-            raise Refused(
-                f"{called} {(node.name or ', '.join(node.output))!r}: slth has no layer for it; it reads "
-                f"{', '.join(sorted(operators))}"
+            why = REASONS.get(
+                node.op_type, f"slth has no layer for it; it reads {', '.join(sorted(operators))}"
             )
+            raise Refused(f"{called} {(node.name or ', '.join(node.output))!r}: {why}")
 
 
 def _input_sizes(entry: Any) -> tuple[int | None, Shape]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from slth.interop.onnx.model import Refused
-from slth.interop.onnx.nesting import Block, Item, Items, Scaling
+from slth.interop.onnx.nesting import Block, Item, Items, Parts, Scaling
 from slth.interop.onnx.values import Affine, plain_name
-from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer, Residual
+from slth.nn.layers import BatchNorm, ChannelScale, Concat, Conv, Dense, Layer, Residual
 from slth.nn.pooling import Flatten
 from slth.types import Params
 
@@ -26,14 +26,18 @@ class Sequence(NamedTuple):
     params: Params
 
 
-def sequence_of(items: Items) -> Sequence:
-    """The layers of a sequence; an affine map is a batch norm whose statistics are 0 and 1."""
+def sequence_of(items: Items, *, summed: bool = False) -> Sequence:
+    """The layers of a sequence; an affine map is a batch norm whose statistics are 0 and 1.
+
+    Args:
+      summed: whether it is a side of a residual block.
+    """
     layers: list[Layer] = []
     params: Params = {}
     items = _joined(_merged(items))
     for before, item in zip([None, *items], items, strict=False):
-        layer, own = _layer(item, before, len(items) == 1)
-        if isinstance(layer, Conv | Dense | BatchNorm | ChannelScale | Residual):
+        layer, own = _layer(item, before, summed and len(items) == 1)
+        if isinstance(layer, Conv | Dense | BatchNorm | ChannelScale | Residual | Concat):
             layer = replace(layer, name=_free(layer.name, layers))
             if own:
                 params[layer.name] = own
@@ -48,13 +52,17 @@ def _free(name: str, layers: Iterable[Layer]) -> str:
     return next(one for one in names if one not in taken)
 
 
-def _layer(item: Item | Scaling | Block, before: object, alone: bool) -> tuple[Layer, Params]:
+def _layer(item: Item | Scaling | Block | Parts, before: object, alone: bool) -> tuple[Layer, Params]:
     """A layer and its parameters in float32."""
+    if isinstance(item, Parts):
+        sides = [sequence_of(side) for side in item.sides]
+        params = {str(number): side.params for number, side in enumerate(sides) if side.params}
+        return Concat("concat", tuple(side.layers for side in sides)), params
     if isinstance(item, Scaling):
         return _norm(item, before, alone)
     if isinstance(item, Item):
         return item.layer, {name: array.astype(np.float32) for name, array in item.params.items()}
-    branch, skip = sequence_of(item.branch), sequence_of(item.skip)
+    branch, skip = sequence_of(item.branch, summed=True), sequence_of(item.skip, summed=True)
     sides = (("branch", branch.params), ("skip", skip.params))
     return Residual("block", branch.layers, skip.layers), {name: own for name, own in sides if own}
 
@@ -66,7 +74,7 @@ def _norm(item: Scaling, before: object, alone: bool) -> tuple[Layer, Params]:
     if alone and not shift.any():
         return ChannelScale(name), {"scale": factor}
     if not _linear(before):
-        if channels > WIDEST:
+        if channels > WIDEST and len(item.shape) == 1:
             raise Refused(
                 f"{item.node}: no linear layer beside it takes over its {channels} factors and shifts"
             )
@@ -107,7 +115,7 @@ def _joined(items: Items) -> Items:
             pads = isinstance(layer, Conv) and any(map(any, layer.padding))
             if not (place and _linear(out[place - 1])) and not (pads and before.affine.shift.any()):
                 sources = np.arange(before.shape[-1]) if sources is None else sources
-                params = _behind(before.affine, sources, item.params)
+                params = _behind(before.affine, sources[layer.inputs(len(sources))], item.params)
                 item = item._replace(layer=replace(layer, use_bias=True), params=params)
                 del out[place]
         out.append(item)
@@ -115,8 +123,8 @@ def _joined(items: Items) -> Items:
 
 
 def _behind(affine: Affine, sources: np.ndarray, params: Params) -> Params:
-    """The parameters of a linear layer behind an affine map, for inputs of these channels."""
+    """The parameters of a linear layer behind an affine map, whose outputs read these channels by row."""
     kernel = params["kernel"]
     factor, shift = (np.broadcast_to(one, (sources.max() + 1,))[sources] for one in affine)
-    bias = params.get("bias", 0.0) + shift @ kernel.sum(tuple(range(kernel.ndim - 2)))
-    return {"kernel": kernel * factor[:, None], "bias": bias}
+    bias = params.get("bias", 0.0) + (shift * kernel.sum(tuple(range(kernel.ndim - 2)))).sum(0)
+    return {"kernel": kernel * factor, "bias": bias}

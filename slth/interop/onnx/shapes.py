@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 
+from slth.interop.onnx.channels import dealt_of, gathered, turned
 from slth.interop.onnx.model import Node
 from slth.interop.onnx.tensors import REAL
 from slth.interop.onnx.values import (
     ADDED,
     BATCH,
+    Dealt,
     Padding,
     Softmax,
     Tensor,
@@ -18,13 +20,12 @@ from slth.interop.onnx.values import (
     constant_of,
     flattened,
     integers_of,
-    made,
     same,
+    selected,
     settled,
     view_of,
 )
 from slth.interop.onnx.windows import MOST
-from slth.nn.pooling import Subsample
 from slth.types import Shape
 
 Tensors = list[Tensor | None]
@@ -60,8 +61,10 @@ def softmax(node: Node, tensors: Tensors) -> View:
     return same(node, view, Softmax())
 
 
-def transpose(node: Node, tensors: Tensors) -> View:
+def transpose(node: Node, tensors: Tensors) -> View | Dealt:
     """Transpose: another order of the axes, the batch first."""
+    if isinstance(tensors[0], Dealt):
+        return turned(node, tensors[0])
     view = view_of(node, tensors)
     order = node.integers("perm", tuple(range(len(view.axes)))[::-1])
     if order is None or sorted(order) != [*range(len(view.axes))] or view.axes[order[0]] != 0:
@@ -105,21 +108,25 @@ def flatten(node: Node, tensors: Tensors) -> View:
     return flattened(node, view)
 
 
-def reshape(node: Node, tensors: Tensors) -> View:
-    """Reshape that flattens, or adds and removes axes of length 1."""
-    view = view_of(node, tensors)
+def reshape(node: Node, tensors: Tensors) -> View | Dealt:
+    """Reshape that flattens, adds and removes axes of length 1, or deals channels to groups and back."""
     asked = integers_of(node, tensors, 1, "shape") or ()
-    sizes, wanted = view.sizes[1:], _resolved(node, view, asked)
+    if isinstance(tensors[0], Dealt):
+        return gathered(node, tensors[0], resolved(node, tensors[0].view, asked))
+    view = view_of(node, tensors)
+    sizes, wanted = view.sizes[1:], resolved(node, view, asked)
     wide = [(n, a) for n, a in zip(sizes, view.axes[1:], strict=True) if n != 1]
     if wanted == [math.prod(sizes)] or (wanted and wanted[0] == math.prod(sizes) and set(wanted[1:]) == {1}):
         return View(flattened(node, view).value, (0, 1, *(ADDED,) * (len(wanted) - 1)))
     if [n for n in wanted if n != 1] != [n for n, _ in wide]:
+        if (dealt := dealt_of(view, wanted)) is not None:
+            return dealt
         raise node.refused(f"{list(sizes)} behind the batch becomes {wanted}: only what flattens is read")
     rest = iter(a for _, a in wide)
     return settled(node, View(view.value, (0, *(ADDED if n == 1 else next(rest) for n in wanted))))
 
 
-def _resolved(node: Node, view: View, asked: Shape) -> list[int]:
+def resolved(node: Node, view: View, asked: Shape) -> list[int]:
     """The sizes behind the batch that a reshape asks for."""
     kept = [view.sizes[i] if n == 0 and i < len(view.sizes) else n for i, n in enumerate(asked)]
     whole, rest = math.prod(view.sizes[1:]), kept[1:]
@@ -170,7 +177,7 @@ def _padded(node: Node, view: View, pairs: dict[int, tuple[int, int]], constant:
         if before + after > MOST // value.shape[-1]:
             raise node.refused(f"it pads {before + after} channels")
         channels = (*(-1,) * before, *range(value.shape[-1]), *(-1,) * after)
-        value = made(node, view, Subsample((1,) * (channel - 1), channels))
+        value = selected(node, view, channels).value
     if pairs:
         both = tuple(pairs.get(axis, (0, 0)) for axis in range(1, channel))
         sizes = (n + sum(pair) for n, pair in zip(value.shape, both, strict=False))
@@ -179,29 +186,31 @@ def _padded(node: Node, view: View, pairs: dict[int, tuple[int, int]], constant:
 
 
 def subsample(node: Node, tensors: Tensors) -> View:
-    """Slice that takes every k-th position from the first on."""
+    """Slice of channels, or of every k-th position from the first on."""
     view = view_of(node, tensors)
     starts, ends = (integers_of(node, tensors, i, name) or () for i, name in ((1, "starts"), (2, "ends")))
     chosen = integers_of(node, tensors, 3, "axes") or tuple(range(len(starts)))
     steps = integers_of(node, tensors, 4, "steps") or (1,) * len(starts)
     if not starts or not len(starts) == len(ends) == len(chosen) == len(steps):
         raise node.refused("its starts, ends, axes and steps differ in number")
-    stride = [1] * len(view.value.shape)
+    stride, channels = [1] * len(view.value.shape), range(view.value.shape[-1])
     for start, end, axis, step in zip(starts, ends, chosen, steps, strict=True):
         place = axis_of(node, axis, len(view.axes))
+        if view.axes[place] == view.channel and BATCH not in (start, end) and step >= 1:
+            channels = channels[start:end:step]
+            continue
         whole = end == BATCH or end >= (view.sizes[place] if place else MOST)
         if start or not whole or not 1 <= step <= MOST or (step > 1 and view.axes[place] in (0, ADDED)):
             raise node.refused(
-                f"it takes {start}:{end}:{step} of axis {axis}: only every k-th of all is read"
+                f"it takes {start}:{end}:{step} of axis {axis}: channels, or every k-th position, are read"
             )
         if step > 1:
             stride[view.axes[place] - 1] *= step
-    if stride[-1] != 1:
-        raise node.refused("it leaves out channels")
-    if set(stride) == {1}:
+    if not channels:
+        raise node.refused("it takes no channel")
+    if set(stride) == {1} and len(channels) == view.value.shape[-1]:
         return view
-    layer = Subsample(tuple(stride[:-1]), tuple(range(view.value.shape[-1])))
-    return View(made(node, view, layer), view.axes)
+    return selected(node, view, tuple(channels), tuple(stride[:-1]))
 
 
 def shape_of(node: Node, view: View) -> np.ndarray:

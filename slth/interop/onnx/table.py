@@ -1,9 +1,9 @@
 """The operators of ONNX that slth reads, each with what it means and the attributes that it may have."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from slth.interop.onnx import elementwise, linear, shapes, windows
+from slth.interop.onnx import channels, elementwise, linear, shapes, windows
 from slth.interop.onnx.constants import FOLDED
 from slth.interop.onnx.model import Node
 from slth.interop.onnx.values import Tensor, View
@@ -11,18 +11,20 @@ from slth.interop.onnx.values import Tensor, View
 SLIDING = "auto_pad kernel_shape pads strides dilations"
 
 
+Reading: TypeAlias = Callable[[Node, list[Tensor | None]], Tensor | list[View]]
+"""What a node makes of its inputs; a list where it makes several tensors."""
+
+
 class Operator(NamedTuple):
     """What an operator means."""
 
-    read: Callable[[Node, list[Tensor | None]], View]
+    read: Reading
     inputs: range
     """How many it may have."""
     attributes: frozenset[str]
 
 
-def _row(
-    read: Callable[[Node, list[Tensor | None]], View], least: int, most: int, attributes: str = ""
-) -> Operator:
+def _row(read: Reading, least: int, most: int, attributes: str = "") -> Operator:
     return Operator(read, range(least, most + 1), frozenset(attributes.split()))
 
 
@@ -40,6 +42,8 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": _row(shapes.reshape, 2, 2, "allowzero"),
     "Squeeze": _row(shapes.squeeze, 1, 2, "axes"),
     "Unsqueeze": _row(shapes.unsqueeze, 1, 2, "axes"),
+    "Concat": _row(channels.concatenation, 1, 1024, "axis"),
+    "Split": _row(channels.split, 1, 2, "axis split num_outputs"),
     "Transpose": _row(shapes.transpose, 1, 1, "perm"),
     "Pad": _row(shapes.pad, 1, 4, "mode pads value"),
     "Slice": _row(shapes.subsample, 1, 5, "starts ends axes"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from slth.interop.onnx.model import Node, Refused
 from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample
 from slth.types import Pairs, Shape
 
 MOST_NUMBERS = 2**28
@@ -47,12 +47,34 @@ class Elementwise(NamedTuple):
     """Whether no value is below 0."""
 
 
+class Joined(NamedTuple):
+    """The channels of several values, one after the other."""
+
+
+class Slopes(NamedTuple):
+    """ReLU with a slope of its own for each channel where that is negative, in float64."""
+
+    slopes: np.ndarray
+
+
 class Softmax(NamedTuple):
     """Softmax or its logarithm: left out at the end of a network, refused elsewhere."""
 
 
 Operation: TypeAlias = (
-    Conv | Dense | Pool | GlobalMean | Flatten | Subsample | Affine | Padding | Elementwise | Softmax
+    Conv
+    | Dense
+    | Pool
+    | GlobalMean
+    | GlobalMax
+    | Flatten
+    | Subsample
+    | Affine
+    | Padding
+    | Elementwise
+    | Joined
+    | Slopes
+    | Softmax
 )
 
 
@@ -93,14 +115,24 @@ class View(NamedTuple):
         return len(self.value.shape)
 
 
-Tensor: TypeAlias = View | np.ndarray
+class Dealt(NamedTuple):
+    """A tensor in the midst of a channel shuffle: the axis of channels is two, groups and their channels."""
+
+    view: View
+    """Before it was dealt."""
+    groups: int
+    turned: bool
+    """Whether the axis of the groups is now the second of the two."""
+
+
+Tensor: TypeAlias = View | Dealt | np.ndarray
 """What a name of the file stands for: a view of a value, or a constant."""
 
 
 def made(node: Node, view: View, operation: Operation, params: dict | None = None) -> Value:
     """The value that a layer makes of a view's."""
     shape = view.value.shape
-    if not isinstance(operation, Affine | Padding | Elementwise | Softmax):
+    if not isinstance(operation, Affine | Padding | Elementwise | Joined | Slopes | Softmax):
         shape = operation.output_shape(shape)
     return Value(str(node), shape, operation, (view.value,), params or {})
 
@@ -108,6 +140,12 @@ def made(node: Node, view: View, operation: Operation, params: dict | None = Non
 def same(node: Node, view: View, operation: Operation) -> View:
     """The view of what an operation that keeps the shape makes."""
     return View(made(node, view, operation), view.axes)
+
+
+def selected(node: Node, view: View, channels: Shape, stride: Shape = ()) -> View:
+    """Channels of a view by number, -1 for one of zeros, at every stride-th position."""
+    layer = Subsample(stride or (1,) * (view.channel - 1), channels)
+    return View(made(node, view, layer), view.axes)
 
 
 def completed(node: Node, view: View) -> tuple[int, ...]:
@@ -158,6 +196,21 @@ def flattened(node: Node, view: View) -> View:
     return View(made(node, view, Flatten("hwc" if order == sorted(order) else "chw")), (0, 1))
 
 
+def check_alike(node: Node, views: list[View]) -> None:
+    """Refuse tensors of different shapes or layouts, channels aside.
+
+    Raises: Refused, with the shapes.
+    """
+    first = views[0]
+    if any(one.axes != first.axes or one.value.shape[:-1] != first.value.shape[:-1] for one in views):
+        raise node.refused(f"it reads tensors of the shapes {sizes_of(views)}, which differ beside channels")
+
+
+def sizes_of(views: list[View]) -> list[list[int | str]]:
+    """The shapes of tensors, as messages say them."""
+    return [["batch" if n == BATCH else n for n in view.sizes] for view in views]
+
+
 def axis_of(node: Node, axis: int, rank: int) -> int:
     """An axis, counted from the end where it is negative."""
     if not -rank <= axis < rank:
@@ -168,6 +221,8 @@ def axis_of(node: Node, axis: int, rank: int) -> int:
 def view_of(node: Node, tensors: list[Tensor | None], index: int = 0) -> View:
     """The view among a node's inputs."""
     found = tensors[index] if index < len(tensors) else None
+    if isinstance(found, Dealt):
+        raise node.refused("its channels are dealt to groups: only a channel shuffle is read")
     if not isinstance(found, View):
         raise node.refused(f"its input {index} is constant or missing, expected what the network computes")
     return found
@@ -176,7 +231,7 @@ def view_of(node: Node, tensors: list[Tensor | None], index: int = 0) -> View:
 def constant_of(node: Node, tensors: list[Tensor | None], index: int) -> np.ndarray | None:
     """The constant among a node's inputs; None where it is left out."""
     found = tensors[index] if index < len(tensors) else None
-    if isinstance(found, View):
+    if isinstance(found, View | Dealt):
         raise node.refused(f"its input {index} is computed from the network's, expected a constant")
     return found
 

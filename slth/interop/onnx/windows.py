@@ -15,7 +15,7 @@ from slth.interop.onnx.values import (
     spatial,
     view_of,
 )
-from slth.nn.pooling import Flatten, GlobalMean, Pool
+from slth.nn.pooling import GlobalMax, GlobalMean, Pool
 from slth.types import Pairs, Shape
 
 Tensors = list[Tensor | None]
@@ -123,20 +123,20 @@ def nonnegative(value: Value) -> bool:
 
 def global_mean(node: Node, tensors: Tensors) -> View:
     """GlobalAveragePool."""
-    view = view_of(node, tensors)
-    axes, held = spatial(node, view, len(view.axes) - 2)
-    value = made(node, view, GlobalMean()) if held else view.value
-    return View(value, (0, 1, *(ADDED,) * (len(axes) - 2)))
+    return _of_all(node, tensors, GlobalMean())
 
 
 def global_max(node: Node, tensors: Tensors) -> View:
-    """GlobalMaxPool: pooling over all positions."""
+    """GlobalMaxPool."""
+    return _of_all(node, tensors, GlobalMax())
+
+
+def _of_all(node: Node, tensors: Tensors, layer: GlobalMean | GlobalMax) -> View:
+    """Pooling over all positions."""
     view = view_of(node, tensors)
     axes, held = spatial(node, view, len(view.axes) - 2)
-    if not held:
-        return view
-    pooled = View(made(node, view, Pool("max", view.value.shape[:-1])), axes)
-    return View(made(node, pooled, Flatten()), (0, 1, *(ADDED,) * (len(axes) - 2)))
+    value = made(node, view, layer) if held else view.value
+    return View(value, (0, 1, *(ADDED,) * (len(axes) - 2)))
 
 
 def mean(node: Node, tensors: Tensors) -> View:
