@@ -83,7 +83,7 @@ def solver_kind(solver: Mapping[str, Any]) -> type:
 
 def options_of(solver: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a solver that are not null, by their names in the config."""
-    given = {name: solver[name] for name in ("tolerance", "noise", "price", "size", "bits")}
+    given = {name: solver[name] for name in ("tolerance", "noise", "price", "means", "size", "bits")}
     given |= {f"{group}.{name}": value for group in GROUPS for name, value in solver[group].items()}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -91,10 +91,10 @@ def _blocks(
 
 def sizes_by_input(kernel: Kernel, inputs: Inputs, channels: int) -> Float[np.ndarray, " channels"]:
     """Sums of all |weights| that read each channel."""
-    weights = np.abs(kernel).reshape(-1, *kernel.shape[-2:])
+    weights = np.abs(kernel).sum(tuple(range(kernel.ndim - 2)))
     if inputs is None:
-        return np.asarray(weights.sum((0, 2)))
-    return np.bincount(inputs.reshape(-1), weights.sum(0).reshape(-1), channels)
+        return np.asarray(weights.sum(1))
+    return np.bincount(inputs.reshape(-1), weights.reshape(-1), channels)
 
 
 def _places(layer: Conv | Pool, shape: Shape) -> dict[Shape, tuple[slice, ...]]:

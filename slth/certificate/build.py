@@ -301,7 +301,7 @@ def _by_group(term: Term, owner: Int[Array, " cout"], scale: Float[Array, " refe
     value, channels = value[..., used, :], _numbers(view.read)[source[used]]
     sums = np.zeros((*aims.shape, *value.shape[:-2]))
     columns, by_row = np.arange(len(owner)), np.moveaxis(value, (-2, -1), (0, 1))
-    kept = by_row.reshape(*channels.shape, -1).any(-1)
+    kept = by_row.any(tuple(range(2, by_row.ndim)))
     for carried, gains in zip(view.place.owner, view.place.gain, strict=True):
         index, gain = row[carried[channels]], gains[channels]
         if (kept & (gain != 0) & (aims[index, columns] != carried[channels])).any():

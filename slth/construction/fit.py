@@ -55,6 +55,8 @@ class Fit(NamedTuple):
     value: float
     predicted: float | None
     """Relative error of the outputs that is predicted for a robust solver; None where nothing is."""
+    absorbs: bool = False
+    """Whether constants take up what weights miss of the means on the images."""
 
 
 UNPREDICTED = Fit(FITS[0], None)
@@ -70,23 +72,29 @@ def fit_of(
     layout: Layout,
     scales: Mapping[str, float],
     images: Batch,
-    *,
-    absorbs: bool = False,
+    means: bool | None = False,
 ) -> Fit:
-    """The fit of the least predicted error; the usual one where no other is clearly better.
+    """The fit of the least predicted error, and whether constants take up means: no means, and then the usual
+    fit, where nothing else is clearly better.
 
     Args:
       target: with activations that are all positively homogeneous.
       scales: source scale of each linear layer by path, as `balance` takes them.
       images: of which the first `IMAGES` are looked at.
-      absorbs: whether constants take up what weights miss of the means; R is then about the mean.
+      means: whether constants take up what weights miss of the means, and R is about the mean; None: where
+        it is clearly better.
     """
     balanced = [by_layer(balance(target.network, target.params, dict(scales), fit=f).params) for f in FITS]
     x = jnp.asarray(images[:IMAGES])
-    errors = np.sqrt(_noise(target, source, layout, scales, balanced, x, absorbs=absorbs))
-    best = int(errors.argmin())
-    best = best if errors[best] <= GAIN * errors[0] else 0
-    return Fit(FITS[best], float(errors[best]))
+    errors = {
+        absorbs: np.sqrt(_noise(target, source, layout, scales, balanced, x, absorbs=absorbs))
+        for absorbs in ((False, True) if means is None else (means,))
+    }
+    absorbs = means if means is not None else bool(errors[True].min() <= GAIN * errors[False].min())
+    found = errors[absorbs]
+    best = int(found.argmin())
+    best = best if found[best] <= GAIN * found[0] else 0
+    return Fit(FITS[best], float(found[best]), absorbs)
 
 
 def _noise(target, source, layout, scales, balanced, x: Array, *, absorbs: bool) -> Noise:

@@ -79,8 +79,11 @@ class Construction:
     """Kernels whose weights are rounded, and their steps (`slth.Ticket.steps`)."""
     fit: Fit = UNPREDICTED
     """How large the balanced weights are, and the error that was predicted with it."""
-    absorbs: bool = False
-    """Whether constants took up what the weights missed of the means on the calibration images."""
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether constants took up what the weights missed of the means on the calibration images."""
+        return self.fit.absorbs
 
     @property
     def stats(self) -> Stats:
@@ -263,7 +266,6 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
         columns,
         steps,
         plan.fit,
-        plan.absorbs,
     )
 
 

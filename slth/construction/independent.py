@@ -47,13 +47,6 @@ class Independent:
     runs_ticket = False
     solves_rows = False
     most_copies = MAX_VARIABLES
-
-    @property
-    def absorbs(self) -> bool:
-        """Whether constants take up what weights miss of the means of images; so it is where weights are
-        chosen by statistics of these."""
-        return self.needs_images
-
     bias_objective: ClassVar[Objective] = Objective.BEST
     retries: ClassVar[bool] = True
     """Whether a weight that is missed may also use copies that were set aside."""

@@ -107,22 +107,13 @@ class Plan(NamedTuple):
 
     @property
     def absorbs(self) -> bool:
-        """Whether constants take up what weights miss of the means (`absorbing`)."""
-        return absorbing(self.solver, self.images)
+        """Whether constants take up what the weights of every layer miss of the means, tap by tap."""
+        return self.fit.absorbs
 
     @property
     def center(self) -> bool:
         """Whether activations count about their means, which constants carry (see `centred`)."""
         return self.absorbs or centred(self.target.network, self.source.network, self.layout)
-
-
-def absorbing(solver: Solver, images: Batch | None) -> bool:
-    """Whether constants take up what the weights of every layer miss of the means, tap by tap.
-
-    So it is where the solver says so (`slth.construction.independent.Independent.absorbs`) and images show
-    what the means are.
-    """
-    return bool(getattr(solver, "absorbs", False)) and images is not None
 
 
 def centred(target: Network, source: Network, layout: Layout) -> bool:
@@ -174,12 +165,11 @@ def plan_of(
     layout = source.layout_for(network)
     bits = getattr(solver, "bits", None)  # of a solver that rounds
     scales = {entry.path: weight_scale(source, entry) for node in layout.nodes for entry in node.maps}
-    if fit is not None:
-        chosen = Fit(fit, None)
-    elif images is None or bits is not None or not is_homogeneous(network) or len(sums(network)) < DEPTH:
-        chosen = UNPREDICTED
+    means = False if images is None else getattr(solver, "means", False)
+    if fit is not None or images is None or bits is not None or not _predictable(network):
+        chosen = Fit(UNPREDICTED.value if fit is None else fit, None, bool(means))
     else:
-        chosen = fit_of(target, source, layout, scales, images, absorbs=absorbing(solver, images))
+        chosen = fit_of(target, source, layout, scales, images, means)
     balanced = balance(network, target.params, scales, fit=chosen.value)
     layers = by_layer(balanced.params)
     needs = _needs(layout, layers, scales)
@@ -220,6 +210,11 @@ def plan_of(
         nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, need, node.groups)
     x = None if images is None else jnp.asarray(images, jnp.float32)
     return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen)
+
+
+def _predictable(network: Network) -> bool:
+    """Whether the error of the outputs is worth a prediction (`slth.construction.fit`)."""
+    return is_homogeneous(network) and len(sums(network)) >= DEPTH
 
 
 def _steps(

@@ -148,6 +148,8 @@ class Robust(Independent):
         "measured": found by running the ticket beside the target; "fixed": E² / R² = ``price``, without
         images.
       price: E² / R² where ``noise`` is "fixed".
+      means: whether constants take up what the weights of a row miss of the means on the images. None: where
+        the predicted error is clearly smaller (`slth.construction.fit`).
     Raises: ValueError for a number out of range or an unknown word.
 
     Example:
@@ -160,6 +162,7 @@ class Robust(Independent):
 
     noise: Noise = "propagated"
     price: float = 0.01
+    means: bool | None = None
 
     most_copies = MAX_ENUMERATED
 
@@ -169,6 +172,8 @@ class Robust(Independent):
         if self.noise not in get_args(Noise):
             known = ", ".join(get_args(Noise))
             raise ValueError(f"solver.noise: expected one of {known}, got {self.noise!r}")
+        if not (self.means is None or isinstance(self.means, bool)):
+            raise ValueError(f"solver.means: expected True, False or None, got {self.means!r}")
 
     @property
     def needs_images(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

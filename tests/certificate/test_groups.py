@@ -12,9 +12,10 @@ from slth.certificate.build import build
 from slth.certificate.pair import Node, inputs
 from slth.certificate.prove import with_exact_output
 from slth.certificate.steps import follow
+from slth.construction import prune
 from slth.nn.layers import Concat, Conv, Dense
 from slth.nn.network import Network
-from tests.certificate.pairs import branching_network, drawn_target, drawn_ticket, random_ticket
+from tests.certificate.pairs import branching_network, drawn_target, drawn_ticket, random_ticket, ticket_of
 from tests.certificate.test_prove import ABOVE, METHODS, shares
 from tests.construction import reference
 from tests.construction.nets import PAD, RELU, source_of
@@ -83,7 +84,10 @@ def test_single_images_are_exact(seed, depth):
     assert (single.bound <= certify(ticket.made, examples(x), slack=0.0).bound).all()
 
 
-@pytest.mark.parametrize("depth, seed, kinds", [("L+1", 6, ["relu"]), ("2L", 3, ["leaky_relu", "tanh"])])
+@pytest.mark.parametrize(
+    "depth, seed, kinds",
+    [("L+1", 6, ["relu"]), pytest.param("2L", 3, ["leaky_relu", "tanh"], marks=pytest.mark.slow)],
+)
 def test_no_input_exceeds_the_bound(depth, seed, kinds):
     bounds, worst, network = shares(np.random.default_rng(seed), kinds, 4, 0, depth, branching_network)
     assert (worst <= ABOVE).all(), network
@@ -110,8 +114,8 @@ def test_every_breakpoint_of_a_tiny_ticket_is_below_the_bound(name, depth):
     grid = np.linspace(-1, 1, 10_001)
     x = grid.reshape(-1, *shape)
     near = ball(((grid[:-1:100] + grid[100::100]) / 2).reshape(-1, *shape), 0.01)
-    for solved in (True, False):
-        ticket = random_ticket(rng, network, solved=solved, depth=depth)
+    for _ in range(2):
+        ticket = random_ticket(rng, network, solved=False, depth=depth)
         largest = ticket.error(x).max()
         whole, signed = (certify(ticket.made, box(-1, 1), method, slack=0.0).bound for method in METHODS)
         assert 0 < largest <= signed[0, 0] <= whole[0, 0]
@@ -151,6 +155,30 @@ def test_an_exact_output_layer_of_groups():
     off = pair.factor * np.abs(difference.at(pair, x)[1][-1])
     assert (off <= hidden.bound).all()
     assert (off.max(0) > 0.01 * hidden.bound).all()
+
+
+@pytest.mark.parametrize("depth", ["L+1", "2L"])
+def test_groups_of_which_nothing_is_kept(depth):
+    rng = np.random.default_rng(6)
+    layers = (
+        Conv("a", 2, (2, 2)),
+        RELU,
+        Conv("d", 2, (2, 2), groups=2),
+        RELU,
+        nn.GlobalMean(),
+        Dense("c", 2),
+    )
+    network = Network((4, 4, 1), layers)
+    made = drawn_ticket(rng, drawn_target(rng, network), source_of(network, 3, constants=3, depth=depth)).made
+    mask = nn.by_layer(made.mask)
+    mask["d"]["kernel"] = np.zeros_like(mask["d"]["kernel"])
+    ticket = ticket_of(replace(made, mask=prune(made.source.network, nn.nested(mask))))
+    x = rng.normal(size=(5, 4, 4, 1))
+    single = certify(ticket.made, examples(x), "linear", slack=0.0)
+    np.testing.assert_allclose(single.bound, ticket.error(x), rtol=1e-9, atol=1e-11)
+    for method in METHODS:
+        bound = certify(ticket.made, box(-1, 1), method, slack=0.0).bound
+        assert (ticket.error(np.clip(x, -1, 1)) <= bound).all()
 
 
 def test_a_copy_in_another_group_is_refused():
