@@ -155,7 +155,7 @@ def _fitting(cfg: DictConfig, data: Data) -> Network:
         if task == "classes":
             raise ValueError(
                 f"target.checkpoint: {cfg.target.checkpoint} ends in a softmax: its outputs are classes, "
-                f"and the labels of data={data.name} are numbers: say data.task=classes if they are classes too"
+                f"and the labels of data={data.name} are numbers: say data.task=classes if they are too"
             )
         if outputs != data.outputs:
             raise ValueError(

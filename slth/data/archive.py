@@ -139,8 +139,8 @@ def _task(path: Path, labels: Sequence[np.ndarray]) -> Task:
 def layout_of(shape: tuple[int, ...]) -> str | None:
     """The layout of images of this shape, None where it may be either.
 
-    Two axes are a grey picture, or a signal of one channel where one has a single entry. Of three, the one with
-    1, 3 or 4 entries is the channels; where that says nothing, height and width are the two that are equal.
+    Two axes are a grey picture, or a signal of one channel where one has a single entry. Of three, the one
+    with 1, 3 or 4 entries is the channels; where that says nothing, height and width are the two that are equal.
     """
     if len(shape) == 2 and 1 in shape:
         return "channels_last" if shape[-1] == 1 else "channels_first"
@@ -193,11 +193,16 @@ def _classes(where: str, labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _numbers(where: str, labels: np.ndarray) -> np.ndarray:
-    """Labels as float32 of shape (n, *outputs); one number for each image is one output."""
+def _numbers(where: str, labels: np.ndarray, layout: str | None) -> np.ndarray:
+    """Labels as float32 of shape (n, *outputs): one number for each image is one output, pictures and
+    signals have their channels last."""
     if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
         raise ValueError(f"{where} must be finite numbers, got {labels.dtype}")
-    return np.asarray(labels.reshape(len(labels), -1) if labels.ndim == 1 else labels, np.float32)
+    if labels.ndim == 1:
+        labels = labels[:, None]
+    elif labels.ndim > 2:
+        labels = _channels_last(where, labels, None if layout == "grey" else layout)
+    return np.asarray(labels, np.float32)
 
 
 def _checked(
@@ -215,7 +220,8 @@ def _checked(
             "(n, *shape) and (n,) with n >= 1, or (n, *outputs) of numbers"
         )
     images = _channels_last(f"data file {path}: {image_key}", images, reading.layout)
-    labels = (_classes if reading.task == "classes" else _numbers)(f"data file {path}: {label_key}", labels)
+    where = f"data file {path}: {label_key}"
+    labels = _classes(where, labels) if reading.task == "classes" else _numbers(where, labels, reading.layout)
     if images.dtype == np.uint8:
         return images, labels
     if images.dtype == np.int16 and images.ndim == 3:

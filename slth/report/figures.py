@@ -174,10 +174,10 @@ def _draw_signals(
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for axes in grid.flat[count:]:
             axes.set_visible(False)
-        styles = ((GREY, 3.0), (BLUE, 1.2), (RED, 1.2))
+        styles = ((GREY, 3.0, "-"), (BLUE, 1.2, "-"), (RED, 1.2, "--"))
         for number, axes in enumerate(grid.flat[:count]):
-            for (name, kernels), (colour, width) in zip(shown.items(), styles, strict=True):
-                axes.plot(kernels[number], color=colour, linewidth=width, label=name)
+            for (name, kernels), (colour, width, dashes) in zip(shown.items(), styles, strict=True):
+                axes.plot(kernels[number], dashes, color=colour, linewidth=width, label=name)
         for axes in grid[-1]:
             axes.set_xlabel("tap")
         handles, labels = grid.flat[0].get_legend_handles_labels()
