@@ -32,6 +32,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     ``points.csv`` has them all, ``bits.csv`` and the figures the means over the seeds.
     """
     data = data_of(cfg)
+    if data.task != "classes":
+        raise ValueError(f"data: bits draws accuracies, and the labels of {data.name} are no classes")
     rows: list[Row] = []
     for row in _tickets(cfg):
         rows.append(row)
@@ -125,7 +127,7 @@ def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:
                 **{"kind": f"target rounded, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
                 "bits": found.bits_per_weight,
                 "accuracy": data.accuracy(outputs),
-                "agreement": evaluate.compare(goal, outputs).agreement,
+                "agreement": evaluate.compare(goal, outputs, data.task).agreement,
             }
 
 

@@ -48,13 +48,15 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 report.Curve(label, list(cfg.multiplicities), _worst(own, name, cfg.multiplicities))
                 for name, label in CURVES.items()
             ]
-    margin = max(one["margin"] for one in proofs)
+    margins = [
+        one["margin"] for one in proofs if one["margin"] is not None
+    ]  # none where there are no classes
     report.draw_bounds(
         folder / "bounds.png",
         panels,
         title=f"What is proved of a ticket's error and what it is: {cfg.target.name} on {cfg.data.name}",
         x_label="multiplicity m",
-        level=("half the largest margin", margin / 2),
+        level=("half the largest margin", max(margins) / 2) if margins else None,
         columns=len(cfg.solvers),
     )
     return {"points": rows, "certificates": proofs}

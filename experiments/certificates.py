@@ -63,7 +63,11 @@ def proofs_of(
         if name != "data":
             x, drawn = draw(domain.check(data.shape))
             seen, sets = np.concatenate([seen, errors(x)]), np.concatenate([sets, drawn])
-        top = np.sort(goal[images], 1)
+        certified = margin = None
+        if construction.target.classes:
+            top = np.sort(goal[images], 1)
+            certified = float(made.certified(goal[images]).mean())
+            margin = float((top[:, -1] - top[:, -2]).max())
         bound = made.bound[sets % len(made.bound)]
         proof = Proof(
             name,
@@ -71,9 +75,9 @@ def proofs_of(
             budgets,
             float(seen.max()),
             len(seen),
-            int((~(seen <= bound)).any(1).sum()),  # nor is a NaN within a bound
-            float(made.certified(goal[images]).mean()),
-            float((top[:, -1] - top[:, -2]).max()),
+            int((~(seen <= bound)).reshape(len(seen), -1).any(1).sum()),  # nor is a NaN within a bound
+            certified,
+            margin,
             time.perf_counter() - begun,
         )
         LOG.info(
@@ -103,7 +107,7 @@ def names_of(cfg: DictConfig) -> tuple[str, ...]:
         raise ValueError(
             f"certificate.name: {unknown[0]!r} is unknown: choose off or some of {'+'.join(NAMES)}"
         )
-    if not asked.low < asked.high:
+    if None not in (asked.low, asked.high) and not asked.low < asked.high:
         raise ValueError(f"certificate.low: expected a number below {asked.high}, got {asked.low}")
     if not asked.delta < 1:
         raise ValueError(f"certificate.delta: expected a probability below 1, got {asked.delta}")
@@ -118,11 +122,13 @@ def domain_of(cfg: DictConfig, name: str, data: Data) -> Domain:
     images = data.test_images[: asked.images]
     if name == "data":
         return examples(images)
+    least = data.low if asked.low is None else asked.low
+    largest = data.high if asked.high is None else asked.high
     mean, std = (np.asarray(a, np.float64) for a in (data.mean, data.std))
     # Pixels become float32 numbers, which may lie a rounding outside of the range in float64.
     low, high = (
         np.nextafter(np.float32((edge - mean) / std), np.float32(side * np.inf)).astype(np.float64)
-        for edge, side in ((asked.low, -1), (asked.high, 1))
+        for edge, side in ((least, -1), (largest, 1))
     )
     if name == "ball":
         return ball(images, asked.radius / std, low, high)
@@ -130,7 +136,7 @@ def domain_of(cfg: DictConfig, name: str, data: Data) -> Domain:
     if outside.any():
         raise ValueError(
             f"certificate.low, high: {int(outside.sum())} of {len(images)} test images have pixels outside of"
-            f" [{asked.low:g}, {asked.high:g}]: widen the box"
+            f" [{least:g}, {largest:g}]: widen the box"
         )
     return box(low, high)
 

@@ -94,7 +94,9 @@ def _mean(points: list[Row]) -> Row:
     kept = ("construction", "layers", "width", "depth", "parameters")
     averaged = ("kept", "problems", "unsolved", "max_error", "relative_error", "agreement", "seconds")
     row = {name: points[0][name] for name in kept}
-    row |= {name: sum(one[name] for one in points) / len(points) for name in averaged}
+    for name in averaged:
+        values = [one[name] for one in points]
+        row[name] = None if None in values else sum(values) / len(values)  # no agreement without classes
     return row | {"worst_error": max(one["max_error"] for one in points)}
 
 
@@ -108,7 +110,7 @@ def _table(chosen: list[Row]) -> Table:
             *(row["construction"], row["layers"], str(row["width"]), f"{row['parameters']:,}"),
             *(f"{row['kept']:,.0f}", f"{row['unsolved']:,.1f}", f"{row['problems']:,.0f}"),
             f"{row['max_error']:.3g}" + ("" if row["reached"] else " (not reached)"),
-            *(f"{100 * row['agreement']:.2f} %", f"{row['seconds']:.1f}"),
+            *("" if row["agreement"] is None else f"{100 * row['agreement']:.2f} %", f"{row['seconds']:.1f}"),
         )
     return table
 

@@ -39,8 +39,8 @@ def preset_of(construction: Mapping[str, Any]) -> Preset:
 
 
 def inputs_of(data: Data) -> Inputs:
-    """Whether no input of a network can be below 0: pixels are in [0, 1] before normalisation."""
-    return "nonnegative" if float(((0.0 - data.mean) / data.std).min()) >= 0 else "any"
+    """Whether no input of a network can be below 0, by the range before normalisation."""
+    return "nonnegative" if float(((data.low - data.mean) / data.std).min()) >= 0 else "any"
 
 
 def refuse_uncovered(cfg: DictConfig, target: Network, data: Data) -> None:
@@ -52,7 +52,7 @@ def refuse_uncovered(cfg: DictConfig, target: Network, data: Data) -> None:
 
 
 def _largest_input(data: Data) -> float:
-    ends = np.abs((np.array([[0.0], [1.0]]) - data.mean) / data.std)  # pixels are in [0, 1]
+    ends = np.abs((np.array([[data.low], [data.high]]) - data.mean) / data.std)
     return float(ends.max())
 
 

@@ -15,6 +15,7 @@ from slth.construction.solvers import Noise
 from slth.data.archive import LAYOUTS
 from slth.source.source import Biases, Init
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
+from slth.types import Task
 
 INDEPENDENT: dict[str, type] = {"smallest": Smallest, "best": Best, "robust": Robust, "single": Single}
 SOLVERS = {
@@ -50,6 +51,7 @@ INTEGERS = {
 }
 CHOICES = {
     "data.layout": LAYOUTS,
+    "data.task": get_args(Task),
     "source.init": get_args(Init),
     "source.biases": get_args(Biases),
     "source.skip": ("carried", "random"),
@@ -116,6 +118,10 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if value is not None and (type(value) not in (int, float) or not 0 < value < math.inf):
             raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    for name in ("data.low", "data.high", "certificate.low", "certificate.high"):
+        value = OmegaConf.select(cfg, name)
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+            raise ValueError(f"{name}: expected a number, got {value!r}")
     own = OmegaConf.select(cfg, "source.own_biases")
     if own not in (None, True, False):
         raise ValueError(f"source.own_biases: expected true, false or null, got {own!r}")

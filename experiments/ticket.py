@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from experiments.certificates import names_of, proofs_of
 from experiments.command_line import main
 from experiments.compose import ingredients_of
+from experiments.scores import score_of
 from experiments.settings import check, field
 from experiments.stages import Stages
 from experiments.targets import data_of
@@ -69,7 +70,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         if len(data.test_images) > layers:
             logits.append(evaluate.run(network, params, data.test_images[layers:], batch=batch).logits)
         outputs = np.float32(ticket.factor) * np.concatenate(logits)
-        comparison = evaluate.compare(goal, outputs)
+        comparison = evaluate.compare(goal, outputs, data.task)
+        of_target, of_ticket = score_of(data, goal), score_of(data, outputs)
         off = np.abs(outputs.astype(np.float64) - goal)
 
     def errors(x: np.ndarray) -> np.ndarray:
@@ -81,10 +83,14 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     report.write_csv(folder / "layers.csv", rows)
     _draw(folder, made, params, rows, goal, outputs)
     metrics = {
-        "target": report.target_metrics(cfg.target.name, target.network, target.params, data.accuracy(goal)),
+        "target": {
+            "task": data.task,
+            **report.target_metrics(cfg.target.name, target.network, target.params, *of_target),
+        },
         "source": report.source_metrics(ticket, knows_target=source.knows_target),
         "ticket": report.ticket_metrics(
-            ticket, data.accuracy(outputs), comparison, (folder / FILE).stat().st_size, target.params
+            *(ticket, of_ticket.accuracy, comparison, (folder / FILE).stat().st_size, target.params),
+            of_ticket.errors,
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "fitting": report.fitting_metrics(made),
@@ -146,6 +152,7 @@ def refine_images(cfg: DictConfig, data: Data) -> np.ndarray | None:
 def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarray) -> Refined:
     """The construction refined on images as ``refine`` asks."""
     asked, usual = cfg.refine, SETTINGS[data.name]
+    moves = usual.shift or usual.mirror
     with field("refine"):
         found = refine(
             made,
@@ -153,8 +160,8 @@ def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarr
             steps=asked.steps,
             batch=asked.batch,
             rate=asked.rate,
-            loss="outputs" if made.target.network.output_shape == (1,) else "classes",
-            augment=partial(augment, shift=usual.shift, mirror=usual.mirror),
+            loss="classes" if made.target.classes else "outputs",
+            augment=partial(augment, shift=usual.shift, mirror=usual.mirror) if moves else None,
         )
     text = "refined in %d steps: %d bits changed, loss on held-out training images %.4f before, %.4f after"
     LOG.info(text, found.steps, found.changed, found.before, found.after)

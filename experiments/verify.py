@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.command_line import main
+from experiments.scores import Score, score_of
 from experiments.settings import check, field
 from experiments.targets import data_of, loaded, spec_of
 from slth import Target, Ticket, evaluate, nn, report
@@ -23,6 +24,7 @@ from slth.compile_cache import use_compile_cache
 from slth.data import Data
 from slth.interop import load_network, save_network
 from slth.nn.network import Network
+from slth.report.bounds import comparison_metrics
 from slth.report.tables import show, verify_table
 from slth.types import Params
 
@@ -42,7 +44,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     kept = Ticket.load(path)
     seconds = {"verify": time.perf_counter() - begun, "evaluate": None}
     LOG.info("verified %s: the source of seed %d has the same hash", path, kept.source.seed)
-    accuracy = comparison = data = found = target = None
+    comparison = data = found = target = None
+    score = Score(None, None)
     if cfg.get("data") is not None:
         begun = time.perf_counter()
         data = data_of(cfg)
@@ -51,21 +54,21 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 f"data: images of shape {data.shape}, the ticket reads {kept.source.network.input_shape}"
             )
         found = _outputs(cfg, kept.source.network, kept.params, kept.factor, data)
-        accuracy = data.accuracy(found)
+        score = score_of(data, found)
         target = _target(cfg, data, kept)
-        comparison = None if target is None else evaluate.compare(target(data.test_images), found)
+        comparison = None if target is None else evaluate.compare(target(data.test_images), found, data.task)
         seconds["evaluate"] = time.perf_counter() - begun
     elif cfg.get("target") is not None:
         raise ValueError("data: name the images to compare ticket and target on, such as data=digits")
     exported = None if cfg.compact is None else _export(cfg, kept, data, found)
-    error = ("max", "mean", "relative", "examples")
     metrics = {
         "verified": True,
         "source": report.source_metrics(kept),
         "ticket": report.ticket_metrics(
-            kept, accuracy, comparison, path.stat().st_size, None if target is None else target.params
+            *(kept, score.accuracy, comparison, path.stat().st_size),
+            *(None if target is None else target.params, score.errors),
         ),
-        "error": {name: None if comparison is None else getattr(comparison, name) for name in error},
+        "error": comparison_metrics(comparison),
         "compact": exported,
         "seconds": seconds,
         "environment": report.environment(),
@@ -117,7 +120,7 @@ def _target(cfg: DictConfig, data: Data, kept: Ticket) -> Target | None:
     if cfg.target.checkpoint is None:
         raise ValueError("target.checkpoint: name the file of the target that the ticket is compared with")
     spec = spec_of(cfg, data)
-    target = Target.of(spec, loaded(cfg, spec))
+    target = Target.of(spec, loaded(cfg, spec), data.task)
     if kept.target is not None and target.network != kept.target:
         raise ValueError(f"target: {cfg.target.name} is not the network that the ticket was made for")
     return target

@@ -1,4 +1,5 @@
-"""How wide a source must be: accuracy against multiplicity for each solver, width.csv and width.png."""
+"""How wide a source must be: accuracy (of numbers, error) against multiplicity for each solver, width.csv and
+width.png."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from slth import report
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One ticket run for each solver, multiplicity and seed; the curves are means over the seeds."""
     rows: list[dict[str, Any]] = []
-    target = 0.0
+    target: float | None = None
     for multiplicity in cfg.multiplicities:  # narrow sources first: they are done in no time
         for solver in cfg.solvers:
             for seed in cfg.seeds:
@@ -30,6 +31,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                         "coded_bits_per_weight": metrics["ticket"]["coded_bits_per_weight"],
                         "mean_error": metrics["error"]["mean"],
                         "max_error": metrics["error"]["max"],
+                        "relative_error": metrics["error"]["relative"],
                         "unsolved": metrics["subset_sum"]["unsolved"],
                         "construct_seconds": metrics["seconds"]["construct"],
                         "run": where.name,
@@ -41,9 +43,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         for m in cfg.multiplicities
     }
     curves, spread = {}, {}
+    drawn, scale = ("relative_error", 1) if target is None else ("accuracy", 100)
     for solver in cfg.solvers:
         by_width = [
-            [100 * row["accuracy"] for row in rows if (row["solver"], row["multiplicity"]) == (solver, m)]
+            [scale * row[drawn] for row in rows if (row["solver"], row["multiplicity"]) == (solver, m)]
             for m in cfg.multiplicities
         ]
         curves[solver] = (list(cfg.multiplicities), [sum(one) / len(one) for one in by_width])
@@ -53,9 +56,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         curves,
         x_label="multiplicity m (copies of each channel), and mean bits of the coded ticket for each weight",
         ticks={m: f"{m}\n{sum(bits) / len(bits):.1f}" for m, bits in coded.items()},
-        y_label="test accuracy of the ticket, %",
-        title=f"Accuracy by width of the source: {cfg.target.name}",
-        level=("target", 100 * target),
+        y_label="relative error of the outputs" if target is None else "test accuracy of the ticket, %",
+        title=f"{'Error' if target is None else 'Accuracy'} by width of the source: {cfg.target.name}",
+        log=target is None,
+        level=None if target is None else ("target", 100 * target),
         spread=spread,
     )
     return {"target_accuracy": target, "points": rows}

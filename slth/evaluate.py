@@ -14,7 +14,8 @@ from slth.nn.forward import in_batches
 from slth.nn.graph import sums
 from slth.nn.network import Network
 from slth.precision import in_32_bits
-from slth.types import Batch, Params
+from slth.target import task_of
+from slth.types import Batch, Params, Task
 
 Arrays = dict[str, Array]
 BATCH = 64
@@ -98,32 +99,62 @@ class Comparison(NamedTuple):
       (1.0, 0.2, 2)
     """
 
-    agreement: float
-    """Share of images with the same largest output."""
+    agreement: float | None
+    """Share of images with the same largest output; None where outputs are no classes."""
     max: float
     mean: float
     """Largest and mean |ticket - target| over images and outputs."""
     relative: float
     """L2 norm of the difference over that of the target's outputs."""
     examples: int
+    rmse: float
+    """Root of the mean square of ticket - target over images and outputs."""
+    r2: float | None
+    """1 less the sum of squares of ticket - target over that of the target's outputs less their means over
+    the images; None where these do not differ between images."""
 
 
-def compare(target: Float[np.ndarray, "n out"], ticket: Float[np.ndarray, "n out"]) -> Comparison:
-    """The error of a ticket's outputs against its target's.
+def compare(
+    target: Float[np.ndarray, "n *out"], ticket: Float[np.ndarray, "n *out"], task: Task | None = None
+) -> Comparison:
+    r"""The error of a ticket's outputs against its target's, or of either's against numbers that are known.
+
+    Relative error :math:`\|\hat y - y\| / \|y\|`, and
+    :math:`R^2 = 1 - \|\hat y - y\|^2 / \|y - \bar y\|^2` with the mean :math:`\bar y` of each output.
+
+    Args:
+      target, ticket: outputs of equal shape, a row for each image.
+      task: whether these are scores of classes; None: they are where each image has two or more in a row.
+    Raises: ValueError for arrays of different shapes, no image, or a task that outputs of this shape
+      cannot have.
 
     Example:
       >>> import numpy as np
       >>> from slth import evaluate
       >>> evaluate.compare(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[0.0, 0.1], [0.0, 2.0]])).agreement
       0.5
+      >>> found = evaluate.compare(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [4.0]]))
+      >>> found.agreement is None, found.r2, round(found.rmse, 3)      # one output is no class
+      (True, 0.5, 0.577)
     """
-    error = np.abs(ticket.astype(np.float64) - target)
+    if target.shape != ticket.shape or target.ndim < 2 or not len(target):
+        raise ValueError(
+            f"compare: expected outputs of equal shape (n, ...) with n >= 1, got {target.shape} and "
+            f"{ticket.shape}"
+        )
+    classes = task_of(target.shape[1:], task) == "classes"
+    goal = np.asarray(target, np.float64)
+    error = np.abs(np.asarray(ticket, np.float64) - goal)
+    spread = goal - goal.mean(0)
+    varies = bool((target != target[:1]).any())
     return Comparison(
-        float((target.argmax(-1) == ticket.argmax(-1)).mean()),
+        float((target.argmax(-1) == ticket.argmax(-1)).mean()) if classes else None,
         float(error.max()),
         float(error.mean()),
-        float(np.linalg.norm(error) / max(np.linalg.norm(target), np.finfo(np.float64).tiny)),
+        float(np.linalg.norm(error) / max(np.linalg.norm(goal), np.finfo(np.float64).tiny)),
         len(target),
+        float(np.sqrt((error**2).mean())),
+        float(1 - (error**2).sum() / (spread**2).sum()) if varies else None,
     )
 
 

@@ -118,7 +118,7 @@ def quantised(
                 weight = _rounded(weight, scale, bits)
             layers[entry.path]["kernel"] = weight.reshape(kernel.shape).astype(np.float32)
             cost += bits * kernel.size + NUMBER * (len(scale) + np.size(layers[entry.path].get("bias", ())))
-    return Quantised(Target(target.network, nested(layers)), cost / count)
+    return Quantised(Target(target.network, nested(layers), target.task), cost / count)
 
 
 def _rounded(

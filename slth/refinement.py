@@ -135,8 +135,8 @@ def refine(
     seed = checked_integer("refine.seed", seed, 0)
     checked_positive("refine.rate", rate)
     checked_word("refine.loss", loss, get_args(Loss))
-    if loss == "classes" and made.target.network.output_shape == (1,):
-        raise ValueError("refine.loss: 'classes' means nothing for one output: choose 'outputs'")
+    if loss == "classes" and not made.target.classes:
+        raise ValueError("refine.loss: 'classes' means nothing for outputs that are none: choose 'outputs'")
     check_images(images, made.target.network.input_shape)
     if len(images) < 2:
         raise ValueError(f"images: refinement needs 2 at least, some to judge by, got {len(images)}")

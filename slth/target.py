@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from slth import nn
 from slth.nn.graph import Apply, Step
 from slth.nn.layers import BatchNorm, ChannelScale
 from slth.nn.network import Network
-from slth.types import Batch, Params, Shape
+from slth.types import Batch, Params, Shape, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,9 @@ class Target:
     Args:
       network: spec without batch norm.
       params: its parameters, the tree that `slth.nn.init` makes; finite numbers.
-    Raises: ValueError, naming the array, for parameters that are not those of the spec.
+      task: "classes" or "regression"; None: what `task_of` says of the shape of its outputs.
+    Raises: ValueError, naming the array, for parameters that are not those of the spec, and for a task that
+      its outputs cannot have.
 
     Example:
       >>> import jax
@@ -37,22 +39,48 @@ class Target:
 
     network: Network
     params: Params
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         check_params(self.network, self.params)
+        task_of(self.network.output_shape, self.task)
 
     @classmethod
-    def of(cls, network: Network, params: Mapping[str, Any]) -> "Target":
+    def of(cls, network: Network, params: Mapping[str, Any], task: Task | None = None) -> "Target":
         """The target of any trained network: batch norm is folded into the layers before it.
 
         Raises: ValueError as the class does.
         """
         check_params(network, params)
-        return cls(*nn.fold_batch_norm(network, params))
+        return cls(*nn.fold_batch_norm(network, params), task)
+
+    @property
+    def classes(self) -> bool:
+        """Whether the outputs are scores of classes."""
+        return task_of(self.network.output_shape, self.task) == "classes"
 
     def __call__(self, images: Batch) -> Float[np.ndarray, "n *out"]:
         """The outputs for any number of images of shape (n, *network.input_shape), in batches."""
         return nn.predict(self.network, self.params, images)
+
+
+def task_of(shape: Shape, said: Task | None = None) -> Task:
+    """What outputs of this shape are, if nobody says: classes where they are a vector of two or more numbers.
+
+    Args:
+      said: the answer, if somebody says; it is checked.
+    Raises: ValueError for a word that is no task, and for classes where there is no vector of two or more.
+    """
+    vector = len(shape) == 1 and shape[0] > 1
+    if said is None:
+        return "classes" if vector else "regression"
+    checked_word("task", said, get_args(Task))
+    if said == "classes" and not vector:
+        raise ValueError(
+            f"task: outputs of shape {shape} are no scores of classes, of which there are two or more: say "
+            "'regression'"
+        )
+    return said
 
 
 def check_params(network: Network, params: Mapping[str, Any]) -> None:

@@ -4,13 +4,16 @@ Axes by name: ``n`` images or problems, ``h w`` rows and columns, ``c`` channels
 ``cin cout`` channels going in and out of a layer, ``m`` copies (the multiplicity).
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Float
 
 Shape: TypeAlias = tuple[int, ...]
 """Shape of one example without the batch axis: ``(h, w, c)``, ``(length, c)`` or ``(features,)``."""
+
+Task: TypeAlias = Literal["classes", "regression"]
+"""What outputs are: scores of classes, of which the largest is the answer, or numbers."""
 
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 """Padding before and after each spatial axis."""

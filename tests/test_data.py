@@ -175,11 +175,23 @@ ARCHIVES = {
         r"\(2, 4\) and labels \(1,\) must",
     ),
     "no image": ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"with n >= 1"),
-    "labels not whole": ({"images": IMAGES, "labels": LABELS / 2}, r"labels must be integers"),
+    "labels whole, but floats": (
+        {"images": IMAGES, "labels": LABELS * 1.0},
+        r"may be classes or numbers: say",
+    ),
+    "labels one hot": (
+        {"images": IMAGES, "labels": np.eye(2)},
+        r"labels \(2, 2\) of float64 may be classes or",
+    ),
+    "labels with names": ({"images": IMAGES, "labels": np.array(["a", "b"])}, r"integers or floats, got <U1"),
+    "labels not finite": ({"images": IMAGES, "labels": LABELS + np.nan}, r"labels must be finite numbers"),
     "labels below 0": ({"images": IMAGES, "labels": LABELS - 1}, r"labels must be integers"),
     "images not scaled": ({"images": IMAGES + 2.0, "labels": LABELS}, r"got values from 2 to 2"),
     "NaN": ({"images": IMAGES + np.nan, "labels": LABELS}, r"got values from nan to nan"),
-    "wide integers": ({"images": IMAGES.astype(int), "labels": LABELS}, r"must be uint8 or floats"),
+    "wide integers": (
+        {"images": IMAGES.astype(int), "labels": LABELS},
+        r"must be uint8, floats, or int16 of signals",
+    ),
     "parts differ": (
         {
             "train_images": IMAGES[:, :3],
@@ -289,3 +301,70 @@ def test_preparing_needs_tensorflow_and_says_so(monkeypatch, capsys):
     assert 'needs TensorFlow (reading does not): pip install -e ".[prepare]"' in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"data 'digits' cannot be prepared"):
         data.prepare("digits")
+
+
+def test_labels_that_are_numbers_are_told_by_their_type(archive):
+    images = np.zeros((4, 3))
+    one, two = np.array([0.5, 1, 2, 3]), np.arange(8).reshape(4, 2) / 4
+    held = data.load("npz", archive(images=images, labels=one))
+    assert (held.task, held.classes, held.outputs) == ("regression", None, (1,))
+    np.testing.assert_array_equal(held.test_labels, one[:, None].astype(np.float32))
+    held = data.load(
+        "npz", archive(train_images=images, train_labels=two, test_images=images, test_labels=two)
+    )
+    assert (held.outputs, held.test_labels.dtype, held.train_labels.shape) == ((2,), np.float32, (4, 2))
+    with pytest.raises(ValueError, match=r"npz have numbers as labels, no classes"):
+        held.accuracy(two)
+    with pytest.raises(ValueError, match=r"classes: npz has numbers as labels, got 3"):
+        data.load("npz", archive(images=images, labels=one), classes=3)
+
+
+@pytest.mark.parametrize("shape, wanted", [((5, 5), (5, 5, 1)), ((3, 6, 6), (6, 6, 3)), ((1, 9), (9, 1))])
+def test_pictures_as_labels_have_their_channels_last(archive, shape, wanted):
+    labels = np.random.default_rng(0).random((4, *shape))
+    held = data.load("npz", archive(images=np.zeros((4, 8, 8)), labels=labels))
+    assert held.outputs == wanted
+    moved = np.moveaxis(labels, 1, -1) if len(shape) == 3 or shape[0] == 1 else labels[..., None]
+    np.testing.assert_array_equal(held.test_labels, moved.astype(np.float32))
+
+
+def test_the_task_of_labels_may_be_said(archive):
+    images, labels = np.zeros((4, 3)), np.array([0, 2, 1, 2])
+    assert data.load("npz", archive(images=images, labels=labels)).task == "classes"
+    held = data.load("npz", archive(images=images, labels=labels), task="regression")
+    assert (held.task, held.test_labels[:, 0].tolist()) == ("regression", [0.0, 2.0, 1.0, 2.0])
+    for said in (labels * 1.0, np.eye(3)[labels], np.eye(3, dtype=int)[labels]):
+        held = data.load("npz", archive(images=images, labels=said), task="classes")
+        assert (held.test_labels.tolist(), held.classes) == ([0, 2, 1, 2], 3)
+    with pytest.raises(
+        ValueError, match=r"labels must be integers 0, 1, .*data\.task=regression\), got float64"
+    ):
+        data.load("npz", archive(images=images, labels=labels + 0.5), task="classes")
+    with pytest.raises(ValueError, match=r"data task: expected one of classes, regression, got 'ranks'"):
+        data.load("npz", archive(images=images, labels=labels), task="ranks")  # pyright: ignore
+
+
+def test_signals_are_floats_from_minus_1_to_1_or_16_bits(archive):
+    numbers = np.array([[-32768, 0, 16384], [1, 2, 3]], np.int16)
+    for shape in ((2, 1, 3), (2, 3, 1)):
+        held = data.load("npz", archive(images=numbers.reshape(shape), labels=np.arange(2)))
+        assert (held.shape, held.low, held.high) == ((3, 1), -1.0, 1.0)
+        np.testing.assert_array_equal(held.test_images[0, :, 0], [-1.0, 0.0, 0.5])
+    held = data.load("npz", archive(images=numbers / 2.0**15, labels=np.arange(2)), layout="grey")
+    assert (held.shape, held.low) == ((3, 1), -1.0)
+    flat = archive(images=numbers / 2.0**15, labels=np.arange(2))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\] .*data\.low.* got values from -1 to 0\.5"):
+        data.load("npz", flat)
+    assert data.load("npz", flat, low=-2).low == -2
+    with pytest.raises(ValueError, match=r"data low must be below data high, got 2 and 1"):
+        data.load("npz", flat, low=2)
+
+
+def test_a_file_may_hold_mean_and_deviation(archive):
+    path = archive(
+        images=np.full((2, 4, 4, 3), 0.5), labels=np.arange(2), mean=np.array([0.5, 0.25, 0]), std=0.5
+    )
+    held = data.load("npz", path)
+    np.testing.assert_allclose(held.test_images[0, 0, 0], [0, 0.5, 1])
+    np.testing.assert_allclose(data.load("npz", path, mean=(0,), std=(1,)).test_images, 0.5)
+    assert data.load("npz", path).std.tolist() == [0.5, 0.5, 0.5]

@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import mean_squared_error, r2_score
 
-from slth import Best, Source, Target, construct, evaluate, nn
+from slth import Best, Source, Target, construct, evaluate, nn, refine
 from slth.evaluate import carried_values, compare
 from slth.nn.zoo import build
+from slth.quantise import quantised
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,51 @@ def test_comparison_of_outputs():
     assert found.agreement == 0.5
     assert (found.max, found.mean, found.examples) == (5.0, 1.5, 2)
     assert found.relative == pytest.approx(np.sqrt(26) / 5)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 2, 1)])
+def test_numbers_are_compared_by_their_errors(shape):
+    rng = np.random.default_rng(0)
+    goal = 5 + rng.normal(size=(40, *shape))
+    found = goal + 0.3 * rng.normal(size=goal.shape)
+    one = compare(goal, found, "regression")
+    flat = goal.reshape(40, -1), found.reshape(40, -1)
+    assert one.agreement is None
+    assert one.rmse == pytest.approx(np.sqrt(mean_squared_error(*flat)))
+    assert one.r2 == pytest.approx(r2_score(*flat, multioutput="variance_weighted"))
+
+
+def test_outputs_that_are_no_scores_have_no_agreement():
+    column = np.array([[1.0], [2.0]])
+    assert compare(column, column).agreement is None  # of one output the largest is always the same
+    assert compare(np.ones((3, 2)), np.zeros((3, 2))).r2 is None  # nothing varies
+    with pytest.raises(ValueError, match=r"^task: outputs of shape \(1,\) are no scores of classes"):
+        compare(column, column, "classes")
+    with pytest.raises(
+        ValueError, match=r"^compare: expected outputs of equal shape .* got \(2, 1\) and \(2, 2\)"
+    ):
+        compare(column, np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"^task: expected one of classes, regression, got 'ranks'"):
+        compare(np.ones((2, 2)), np.ones((2, 2)), "ranks")  # pyright: ignore
+    # Classes by their shape, unless it is said that they are none.
+    scores = np.array([[1.0, 2.0], [3.0, 1.0]])
+    assert compare(scores, scores).agreement == 1.0
+    assert compare(scores, scores, "regression").agreement is None
+
+
+def test_a_target_says_what_its_outputs_are():
+    network = nn.Network((2,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+    params = nn.init(network, jax.random.key(0))
+    x = np.asarray(jax.random.normal(jax.random.key(1), (20, 2)))
+    for task, agrees in ((None, True), ("classes", True), ("regression", False)):
+        target = Target.of(network, params, task)
+        made = construct(target, Source.of(target, 6), Best())
+        assert target.classes is agrees
+        assert (made.error(x).agreement is not None) is agrees
+        assert quantised(target, 4).target.task == task
+    with pytest.raises(ValueError, match=r"^refine\.loss: 'classes' means nothing"):
+        refine(made, x)
+    one = nn.Network((2,), (nn.Dense("a", 1),))
+    with pytest.raises(ValueError, match=r"^task: outputs of shape \(1,\)"):
+        Target(one, nn.init(one, jax.random.key(0)), "classes")
+    assert not Target(one, nn.init(one, jax.random.key(0))).classes

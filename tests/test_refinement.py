@@ -121,7 +121,9 @@ def test_classes_of_one_output_are_refused():
     network = nn.Network((8,), (nn.Dense("a", 4), RELU, nn.Dense("b", 1)))
     target = Target(network, nn.init(network, jax.random.key(0)))
     made = construct(target, Source.of(target, 4), Robust(noise="fixed"))
-    with pytest.raises(ValueError, match="^refine.loss: 'classes' means nothing for one output: choose"):
+    with pytest.raises(
+        ValueError, match="^refine.loss: 'classes' means nothing for outputs that are none: choose"
+    ):
         refine(made, np.zeros((10, 8), np.float32))
 
 

@@ -106,12 +106,12 @@ class Construction:
         return ticket_of.make(self.source, self.mask, self.factor, self.target.network, self.steps)
 
     def error(self, images: Batch) -> evaluate.Comparison:
-        """The ticket's outputs against the target's: agreement, largest, mean and relative error.
+        """The ticket's outputs against the target's: agreement where they are classes, errors, and R^2.
 
         Args:
           images: shape (n, *input_shape); most is said by images that the construction has not seen.
         """
-        return evaluate.compare(self.target(images), self.ticket(images))
+        return evaluate.compare(self.target(images), self.ticket(images), self.target.task)
 
     def copies(self) -> evaluate.Copies:
         """What the source's channels carry, for errors layer by layer (`slth.evaluate.run`)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slth.data.archive import Part
+from slth.data.archive import Archive, Part
 
 CLASSES = {"cifar10": 10, "mnist": 10}
 """The sets that TFDS prepares, and their numbers of classes."""
@@ -33,9 +33,7 @@ def _command(name: str, directory: str | Path | None) -> str:
     return f'pip install -e ".[prepare]" && python -m slth.data {name}{place}'
 
 
-def read_prepared(
-    name: str, folder: Path | None, limit: int | None, train_limit: int | None
-) -> tuple[Part, Part, int]:
+def read_prepared(name: str, folder: Path | None, limit: int | None, train_limit: int | None) -> Archive:
     """Training part, test part and number of classes out of a folder that `prepare` wrote.
 
     Raises: FileNotFoundError or ValueError, each with the command that prepares the data.
@@ -60,7 +58,7 @@ def read_prepared(
                 _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
                 for split, count in (("train", train_limit), ("test", limit))
             )
-    return train, test, CLASSES[name]
+    return Archive(train, test, CLASSES[name])
 
 
 def _nearby(name: str, folder: Path) -> Path | None:

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from slth.data.archive import LAYOUTS, Part, find_archive, read_archive
+from slth.data.archive import LAYOUTS, Archive, Reading, find_archive, read_archive
 from slth.data.prepared import CLASSES, read_prepared
+from slth.target import checked_word
+from slth.types import Shape, Task
 
 Images: TypeAlias = Float[np.ndarray, "n *shape"]
-Labels: TypeAlias = Int[np.ndarray, " n"]
+Labels: TypeAlias = Int[np.ndarray, " n"] | Float[np.ndarray, "n *outputs"]
 
 NAMES = ("digits", *CLASSES, "npz")
 """The data sets that `load` knows."""
@@ -26,9 +28,11 @@ trained with; a checkpoint with others says so through `load(mean=, std=)`."""
 
 
 class Data(NamedTuple):
-    r"""Images :math:`(x - \mu) / \sigma` with x in [0, 1], and their labels, in two parts that never mix.
+    r"""Images :math:`(x - \mu) / \sigma` with x in [low, high], and their labels, in two parts that never
+    mix.
 
-    A set without training images has arrays of length 0 there.
+    Labels are classes, whole numbers of shape (n,), or numbers that a network is to compute, of shape
+    (n, *outputs). A set without training images has arrays of length 0 there.
 
     Example:
       >>> import slth.data
@@ -47,8 +51,23 @@ class Data(NamedTuple):
     mean: Float[np.ndarray, " c"]
     """mu, one for each channel, in units of the scaled image."""
     std: Float[np.ndarray, " c"]
-    classes: int
-    """How many, which is more than the largest label + 1 where the last classes have no image here."""
+    classes: int | None
+    """How many, which is more than the largest label + 1 where the last classes have no image here; None
+    where labels are numbers."""
+    low: float = 0.0
+    """No number of an image is less before it is normalised."""
+    high: float = 1.0
+    """None is larger."""
+
+    @property
+    def task(self) -> Task:
+        """What the labels are."""
+        return "regression" if self.classes is None else "classes"
+
+    @property
+    def outputs(self) -> Shape:
+        """Shape of what a network is to make of one image."""
+        return self.test_labels.shape[1:] if self.classes is None else (self.classes,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,8 +89,12 @@ class Data(NamedTuple):
     def accuracy(self, outputs: Float[np.ndarray, "n classes"]) -> float:
         """Share of the test images whose largest output is the label's, in [0, 1].
 
-        Raises: ValueError where a label has no output.
+        Raises: ValueError where a label has no output, or is no class.
         """
+        if self.classes is None:
+            raise ValueError(
+                f"data {self.name} have numbers as labels, no classes: compare them (slth.evaluate)"
+            )
         count = outputs.shape[-1]
         if self.test_labels.max() >= count:
             raise ValueError(
@@ -91,6 +114,9 @@ def load(
     std: Sequence[float] | None = None,
     layout: str | None = None,
     classes: int | None = None,
+    task: Task | None = None,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Data:
     r"""A data set by name, every image scaled to [0, 1] and then normalised, :math:`(x - \mu) / \sigma`.
 
@@ -99,14 +125,19 @@ def load(
         the test part, drawn with seed 0), "mnist", "cifar10" or "npz".
       directory: the folder that TFDS prepared (its default if None); for "mnist" also an .npz file or a
         folder with mnist.npz or mnist_test.npz; for "npz" the file. Files hold ``train_images``,
-        ``train_labels`` (optional) and ``test_images``, ``test_labels`` or ``images``, ``labels``: uint8, or
-        floats in [0, 1].
+        ``train_labels`` (optional) and ``test_images``, ``test_labels`` or ``images``, ``labels``, and may
+        hold ``mean`` and ``std``. Images are uint8, or floats in [low, high]; signals (n, length, channels)
+        may be int16, which are divided by 2^15. Labels are classes (n,), or numbers (n,) or (n, *outputs).
       limit, train_limit: take only the first so many test, training images.
-      mean, std: mu and sigma, one for each channel or one for all; the defaults are in `NORMALISATION`, and
-        0 and 1 for "npz".
+      mean, std: mu and sigma, one for each channel or one for all; the defaults are those of the file, then
+        those in `NORMALISATION`, then 0 and 1.
       layout: of the images in an .npz file: "channels_last" (n, h, w, c), "channels_first" (n, c, h, w) or
-        "grey" (n, h, w). None: seen from their shape, and an error where that may be either.
+        "grey" (n, h, w), or (n, length) of a signal. None: seen from their shape, and an error where that may
+        be either.
       classes: how many there are; None: the set's own number, for an .npz file the largest label + 1.
+      task: what the labels in an .npz file are. None: integers (n,) are classes, floats that are not whole
+        are numbers ("regression"), and all else is an error.
+      low, high: range of floats in an .npz file; None: 0 and 1, of signals -1 and 1.
     Raises: FileNotFoundError where the data are not there (the message says what to run); ValueError where
       a field is out of range, or a file does not hold what it should.
 
@@ -123,29 +154,42 @@ def load(
     for field, value in (("limit", limit), ("train_limit", train_limit), ("classes", classes)):
         if value is not None and value < 1:
             raise ValueError(f"data {field} must be at least 1 (or none), got {value}")
+    if task is not None:
+        checked_word("data task", task, get_args(Task))
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"data layout {layout!r} is unknown: choose one of {', '.join(LAYOUTS)}")
     folder = None if directory is None else Path(directory).expanduser()
     if name == "digits":
-        train, test, own = _digits()
-    elif (archive := find_archive(name, folder)) is not None:
-        train, test, own = read_archive(archive, layout)
-        own = max(own, CLASSES.get(name, 0))  # an excerpt may lack the last classes
+        held = _digits()
+    elif (path := find_archive(name, folder)) is not None:
+        known = "classes" if name in CLASSES else task
+        held = read_archive(path, Reading(layout, known, low, high))
+        if name in CLASSES:
+            held = held._replace(
+                classes=max(held.classes or 0, CLASSES[name])
+            )  # an excerpt may lack the last
     else:
-        train, test, own = read_prepared(name, folder, limit, train_limit)
-    if classes is not None and classes < own:
-        raise ValueError(f"data classes: {name} has labels up to {own - 1}, so at least {own}, got {classes}")
-    channels = test[0].shape[-1]
-    defaults = NORMALISATION.get(name, ((0.0,), (1.0,)))
-    mu = _per_channel("mean", defaults[0] if mean is None else mean, channels)
-    sigma = _per_channel("std", defaults[1] if std is None else std, channels)
+        held = read_prepared(name, folder, limit, train_limit)
+    own = held.classes
+    if classes is not None and (own is None or classes < own):
+        said = "numbers as labels" if own is None else f"labels up to {own - 1}, so at least {own}"
+        raise ValueError(f"data classes: {name} has {said}, got {classes}")
+    channels = held.test[0].shape[-1]
+    known_mean, known_std = NORMALISATION.get(name, ((0.0,), (1.0,)))
+    mu = _per_channel("mean", _first(mean, held.mean, known_mean), channels)
+    sigma = _per_channel("std", _first(std, held.std, known_std), channels)
     if not (sigma > 0).all():
         raise ValueError(f"data std must be positive, got {sigma.tolist()}")
     parts = [
-        (_normalised(images[:most], mu, sigma), labels[:most].astype(np.int32))
-        for (images, labels), most in ((train, train_limit), (test, limit))
+        (_normalised(images[:most], mu, sigma), labels[:most].astype(np.float32 if own is None else np.int32))
+        for (images, labels), most in ((held.train, train_limit), (held.test, limit))
     ]
-    return Data(name, *parts[0], *parts[1], mu.astype(np.float32), sigma.astype(np.float32), classes or own)
+    ends = (mu.astype(np.float32), sigma.astype(np.float32), classes or own, held.low, held.high)
+    return Data(name, *parts[0], *parts[1], *ends)
+
+
+def _first(*given: Sequence[float] | np.ndarray | None) -> Sequence[float] | np.ndarray:
+    return next(one for one in given if one is not None)
 
 
 def files_of(name: str, directory: str | Path) -> list[Path]:
@@ -159,7 +203,7 @@ def files_of(name: str, directory: str | Path) -> list[Path]:
     return sorted(path for path in (folder / name).rglob("*") if path.is_file())
 
 
-def _per_channel(field: str, values: Sequence[float], channels: int) -> np.ndarray:
+def _per_channel(field: str, values: Sequence[float] | np.ndarray, channels: int) -> np.ndarray:
     array = np.asarray(values, np.float64).reshape(-1)
     if array.size not in (1, channels) or not np.isfinite(array).all():
         raise ValueError(
@@ -178,7 +222,7 @@ def _normalised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Images
     return out
 
 
-def _digits() -> tuple[Part, Part, int]:
+def _digits() -> Archive:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -187,4 +231,4 @@ def _digits() -> tuple[Part, Part, int]:
     labels = np.asarray(labels)
     # Drawn, because the file's order follows its writers and partly the digits themselves.
     train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=0, stratify=labels)
-    return (images[train], labels[train]), (images[test], labels[test]), 10
+    return Archive((images[train], labels[train]), (images[test], labels[test]), 10)

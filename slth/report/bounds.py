@@ -15,6 +15,7 @@ from slth.report.figures import BLUE, DARK, GREY, RED, picture
 
 THEOREM = ("epsilon", "delta", "required_multiplicity", "C", "satisfied")
 MORE_THEOREM = ("required_univariate", "guaranteed", "problems")
+ERRORS = ("max", "mean", "relative", "rmse", "r2", "examples")
 CERTIFICATE = ("bound", "holds", "domain", "certified_fraction")
 LAYER_BOUNDS = (
     *("bound", "mean_bound", "unstable"),
@@ -44,10 +45,11 @@ class Proof(NamedTuple):
     """Inputs it was looked for on."""
     violations: int
     """Inputs on which a logit is off by more than its bound, or is not a number."""
-    certified_fraction: float
-    """Share of the test images of the domain on which target and ticket provably agree."""
-    margin: float
-    """Largest lead of the target's first output over the second, on these images."""
+    certified_fraction: float | None
+    """Share of the test images of the domain on which target and ticket provably agree; None where outputs
+    are no classes."""
+    margin: float | None
+    """Largest lead of the target's first output over the second, on these images; None likewise."""
     seconds: float
 
 
@@ -122,6 +124,11 @@ def layer_bounds(proof: Proof | None) -> dict[str, dict[str, Any]]:
     }
 
 
+def comparison_metrics(comparison: Comparison | None) -> dict[str, Any]:
+    """What section ``error`` says of a comparison in every run; None where nothing was compared."""
+    return {name: getattr(comparison, name, None) for name in ERRORS}
+
+
 def error_metrics(comparison: Comparison, off: Float[np.ndarray, "n outputs"]) -> dict[str, Any]:
     """Section ``error``, with what it says of images never looked at.
 
@@ -144,7 +151,7 @@ def error_metrics(comparison: Comparison, off: Float[np.ndarray, "n outputs"]) -
     largest = off.reshape(len(off), -1).max(1)
     known = not np.isnan(largest).any()
     return {
-        **{name: getattr(comparison, name) for name in ("max", "mean", "relative", "examples")},
+        **comparison_metrics(comparison),
         "confidence": CONFIDENCE,
         "share_within_max": covered_share(len(largest), len(largest)) if known else None,
         "quantiles": [quantile_bound(largest, level)._asdict() for level in LEVELS] if known else None,
@@ -172,7 +179,7 @@ def draw_bounds(
     *,
     title: str,
     x_label: str,
-    level: tuple[str, float],
+    level: tuple[str, float] | None = None,
     columns: int = 3,
 ) -> None:
     """Actual errors and what was proved of them, one panel a title, on one logarithmic axis.
@@ -198,13 +205,14 @@ def draw_bounds(
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
-            axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
+            if level is not None:
+                axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
             for colour, curve in zip(colours, curves, strict=False):
                 y = np.array(curve.y, np.float64)
                 axes.plot(curve.x, np.where(np.isfinite(y), y, np.nan), "o-", color=colour, label=curve.label)
             axes.set(yscale="log", title=name)
         for axes in grid[:, 0]:
-            axes.set_ylabel("largest error of a logit")
+            axes.set_ylabel("largest error of an output")
         for axes in grid[-1]:
             axes.set_xlabel(x_label)
         handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -130,7 +130,8 @@ def draw_sizes(path: str | Path, sizes: Sequence[int]) -> None:
 
 
 def draw_kernels(path: str | Path, kernels: Realised) -> None:
-    """The first kernels of the target above those of its ticket, for both signs of the input.
+    """The first kernels of the target above those of its ticket, for both signs of the input; of signals, as
+    curves one over the other.
 
     Example:
       >>> import pathlib, tempfile
@@ -146,6 +147,9 @@ def draw_kernels(path: str | Path, kernels: Realised) -> None:
     rows = ("target", "ticket, x > 0", "ticket, x < 0")
     views = (kernels.target, kernels.positive, kernels.negative)
     shown = [np.concatenate(list(view), axis=0)[:SHOWN_KERNELS] for view in views]
+    title = f"Kernels of layer {kernels.path}, target and ticket"
+    if shown[0].ndim == 2:
+        return _draw_signals(path, dict(zip(rows, shown, strict=True)), title)
     reach = max(float(np.abs(one).max()) for one in shown) or 1.0
     colours = ScalarMappable(Normalize(-reach, reach), "RdBu_r")
     with picture(path, 1.2 + 0.62 * len(shown[0]), 2.5) as figure:
@@ -156,7 +160,29 @@ def draw_kernels(path: str | Path, kernels: Realised) -> None:
                 axes.set(xticks=[], yticks=[], frame_on=False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         figure.colorbar(colours, ax=grid, shrink=0.8, pad=0.01)
-        figure.suptitle(f"Kernels of layer {kernels.path}, target and ticket", x=0.01, ha="left", fontsize=10)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+
+
+def _draw_signals(
+    path: str | Path, shown: Mapping[str, Float[np.ndarray, "kernels taps"]], title: str
+) -> None:
+    """Kernels of 1-D convolutions, a panel for each, the target's in grey behind its ticket's."""
+    count = len(next(iter(shown.values())))
+    columns = min(count, 4)
+    lines = -(-count // columns)
+    with picture(path, 1.2 + 2.0 * columns, 0.9 + 1.3 * lines) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat[count:]:
+            axes.set_visible(False)
+        styles = ((GREY, 3.0, "-"), (BLUE, 1.2, "-"), (RED, 1.2, "--"))
+        for number, axes in enumerate(grid.flat[:count]):
+            for (name, kernels), (colour, width, dashes) in zip(shown.items(), styles, strict=True):
+                axes.plot(kernels[number], dashes, color=colour, linewidth=width, label=name)
+        for axes in grid[-1]:
+            axes.set_xlabel("tap")
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
 
 
 def draw_curves(

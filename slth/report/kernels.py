@@ -14,13 +14,13 @@ from slth.types import AnyArray, Params
 
 
 class Realised(NamedTuple):
-    """Kernels of the first linear layer, one small image for each (output, input channel)."""
+    """Kernels of the first linear layer, one small image, or signal, for each (output, input channel)."""
 
     path: str
-    target: Float[np.ndarray, "cout cin kh kw"]
-    positive: Float[np.ndarray, "cout cin kh kw"]
+    target: Float[np.ndarray, "cout cin *taps"]
+    positive: Float[np.ndarray, "cout cin *taps"]
     """What the ticket's first copy of each output applies to inputs x > 0, to first order in x."""
-    negative: Float[np.ndarray, "cout cin kh kw"]
+    negative: Float[np.ndarray, "cout cin *taps"]
     """The same for x < 0."""
 
 
@@ -32,8 +32,8 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
 
     Args:
       masked: mask * source.
-    Returns: None where the first layer reads no image as the network gets it: a 1-D convolution, a dense
-      layer on flat inputs, or a layer behind others.
+    Returns: None where the first layer reads no image or signal as the network gets it: a dense layer on flat
+      inputs, or a layer behind others.
 
     Example:
       >>> import jax, slth
@@ -49,9 +49,9 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
     target = construction.target.network
     first = sums(target)[0].maps[0]
     flat = flattening(target, first.reads)
-    if len(target.input_shape) != 3 or (first.reads if flat is None else flat.reads) != 0:
+    if len(target.input_shape) == 1 or (first.reads if flat is None else flat.reads) != 0:
         return None
-    taps = target.input_shape[:2] if isinstance(first.layer, Dense) else first.layer.kernel
+    taps = target.input_shape[:-1] if isinstance(first.layer, Dense) else first.layer.kernel
     read = Read(target.input_shape, flat and flat.layer)
     layers, source = by_layer(construction.params), construction.source
     solved, front = linear_maps(source.network), source.layout_for(target).univariate[0]

@@ -35,12 +35,19 @@ def activation(network: Network) -> str | None:
     return next((act.kind for act in activations(network)), None)
 
 
-def target_metrics(name: str, network: Network, params: Params, accuracy: float | None) -> dict[str, Any]:
+def target_metrics(
+    name: str,
+    network: Network,
+    params: Params,
+    accuracy: float | None,
+    errors: Comparison | None = None,
+) -> dict[str, Any]:
     """Section ``target``; parameters are those after batch norm was folded.
 
     Args:
       name: what the run calls the target.
       accuracy: on test images, or None.
+      errors: of its outputs against labels that are numbers (`slth.evaluate.compare`), or None.
 
     Example:
       >>> import jax
@@ -52,11 +59,20 @@ def target_metrics(name: str, network: Network, params: Params, accuracy: float 
     """
     return {
         "name": name,
-        "accuracy": accuracy,
+        **_against_labels(accuracy, errors),
         "parameters": nn.count(params),
         "nonzero": _nonzero(params),
         "activation": activation(network),
         "depth": depth(network),
+    }
+
+
+def _against_labels(accuracy: float | None, errors: Comparison | None) -> dict[str, float | None]:
+    """How outputs compare with the labels: as classes, or as numbers."""
+    return {
+        "accuracy": accuracy,
+        "rmse": None if errors is None else errors.rmse,
+        "r2": None if errors is None else errors.r2,
     }
 
 
@@ -107,6 +123,7 @@ def ticket_metrics(
     comparison: Comparison | None,
     size: int,
     target: Params | None = None,
+    errors: Comparison | None = None,
 ) -> dict[str, Any]:
     """Section ``ticket``; ``bytes`` is the size of its file, the interval of the agreement is at 95 %.
 
@@ -119,6 +136,7 @@ def ticket_metrics(
       comparison: of the outputs on test images (`slth.evaluate.compare`), or None.
       size: of the ticket's file, in bytes.
       target: the target's parameters, batch norm folded; without them bits for each weight are None.
+      errors: of its outputs against labels that are numbers, or None.
 
     Example:
       >>> import jax, slth
@@ -135,11 +153,11 @@ def ticket_metrics(
     weights = None if target is None else _nonzero(target)
     channels = count_channels(ticket.source.network, ticket.mask)
     agreement = interval = None
-    if comparison is not None:
+    if comparison is not None and comparison.agreement is not None:
         agreement, images = comparison.agreement, comparison.examples
         interval = list(clopper_pearson(round(agreement * images), images))
     return {
-        "accuracy": accuracy,
+        **_against_labels(accuracy, errors),
         "nonzero": ticket.nonzero,
         "density": ticket.density,
         "channels": channels.channels,

@@ -111,11 +111,10 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
     images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
     rows = {
         "target": f"{target['name']}, {target['nonzero']:,} of {target['parameters']:,} weights, "
-        f"accuracy {_percent(target['accuracy'])}{images}",
+        f"{_against_labels(target)}{images}",
         "source": f"seed {source['seed']}, {source['init']}, {_width(source)}, "
         f"{source['parameters']:,} parameters",
-        "ticket": f"accuracy {_percent(ticket['accuracy'])}, agreement {_percent(ticket['agreement'])}"
-        f"{_interval(ticket['agreement_interval'])}, "
+        "ticket": f"{_against_labels(ticket)}, {_against_target(ticket, error)}, "
         f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept)",
         "size": f"{ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
         "subset sums": f"{sums['problems']:,} ({how}), {sums['unsolved']:,} unsolved, "
@@ -126,6 +125,24 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
         "seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None),
     }
     return _table(rows)
+
+
+def _against_labels(section: Mapping[str, Any]) -> str:
+    """How far outputs are right: as classes, or as numbers where the labels are these."""
+    if section["rmse"] is None:
+        return f"accuracy {_percent(section['accuracy'])}"
+    return f"RMSE {_number(section['rmse'])}, R² {_r2(section['r2'])}"
+
+
+def _against_target(ticket: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    """How far ticket and target say the same."""
+    if ticket["agreement"] is None and error["rmse"] is not None:
+        return f"against the target RMSE {_number(error['rmse'])}, R² {_r2(error['r2'])}"
+    return f"agreement {_percent(ticket['agreement'])}{_interval(ticket['agreement_interval'])}"
+
+
+def _r2(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.6f}"
 
 
 def _table(rows: Mapping[str, str]) -> Table:
@@ -158,11 +175,15 @@ def _proved(metrics: Mapping[str, Any]) -> dict[str, str]:
     """A line for each certificate, and one for Theorem 2; none where nothing was certified."""
     lines = {}
     for one in metrics.get("certificates", ()):
-        agree = f"{_percent(one['certified_fraction'])} of the images certified"
+        share = one["certified_fraction"]
+        agree = "vacuous: no image certified"
+        if share is None:
+            agree = "of outputs that are no classes"
+        elif share:
+            agree = f"{_percent(share)} of the images certified"
         lines[f"proved, {one['name']}"] = (
             f"error at most {_number(one['bound'])} on {one['domain']} ({one['method']}; found"
-            f" {_number(one['error'])} on {one['tried']:,} inputs), "
-            + (agree if one["certified_fraction"] else "vacuous: no image certified")
+            f" {_number(one['error'])} on {one['tried']:,} inputs), {agree}"
             + ("" if one["holds"] else ": BROKEN")
         )
     theorem = metrics["theorem"]
@@ -197,8 +218,8 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
         f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
         "channels": f"{ticket['channels_kept']:,} of {ticket['channels']:,} kept, "
         f"{ticket['constants_kept']:,} of them constant",
-        "accuracy": _percent(ticket["accuracy"]),
-        "against the target": f"agreement {_percent(ticket['agreement'])}, output error max "
+        "against the labels": _against_labels(ticket),
+        "against the target": f"{_against_target(ticket, error)}, output error max "
         f"{_number(error['max'])}, mean {_number(error['mean'])}",
     }
     if (small := metrics["compact"]) is not None:

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent on the cross-entropy: the loop, its step, the augmentation, the accuracy."""
+"""Stochastic gradient descent on the cross-entropy or the squared error: loop, step, augmentation."""
 
 import math
 import time
@@ -21,7 +21,7 @@ from slth.precision import in_32_bits
 from slth.train.progress import Epoch, reporter
 from slth.train.settings import SETTINGS, Settings
 from slth.train.state import State, identity_of, keep, resume
-from slth.types import Batch, Params
+from slth.types import Batch, Params, Task
 
 STATE = "training.safetensors"
 """File of a training that is under way, in its folder."""
@@ -57,13 +57,14 @@ def train(
     folder: str | Path | None = None,
     report: Callable[[Epoch], None] | None = None,
 ) -> Trained:
-    r"""Parameters that approximately minimise the mean of :math:`-\log \mathrm{softmax}(f(x))_y`.
+    r"""Parameters that approximately minimise the mean of :math:`-\log \mathrm{softmax}(f(x))_y`; of
+    :math:`(f(x) - y)^2` where labels are numbers.
 
     Nesterov's momentum with weight decay on kernels, a cosine schedule with warm-up; batch norm by the
     batch's statistics while its running ones are gathered. Random choices depend on (seed, epoch, step).
 
     Args:
-      network: the spec; its outputs are logits, one for each class.
+      network: the spec; its outputs are logits, one for each class, or the labels' numbers.
       data: the training part is used, the test part never.
       settings: the default is that of ``data.name`` in `SETTINGS`.
       folder: keeps the state after each epoch (`STATE`) and the result (`TARGET`). Called again with the same
@@ -98,7 +99,7 @@ def train(
         folder, identity = Path(folder), identity_of(network, data, settings)
         folder.mkdir(parents=True, exist_ok=True)
         state, history = resume(folder / STATE, state, identity)
-    step = jax.jit(partial(_step, network, optimiser, settings), donate_argnums=0)
+    step = jax.jit(partial(_step, network, data.task, optimiser, settings), donate_argnums=0)
     images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
     with reporter(settings.epochs, len(history), report) as tell:
         for epoch in range(len(history), settings.epochs):
@@ -110,12 +111,14 @@ def train(
                 state, sums = step(state, sums, images, labels, index, epoch_key)
             loss, right = np.asarray(sums) / steps
             if not math.isfinite(loss):
+                scale = ", or scale the labels" if data.task == "regression" else ""
                 raise ValueError(
                     f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower train.rate "
-                    f"(now {settings.rate:g})"
+                    f"(now {settings.rate:g}){scale}"
                 )
             seconds = time.perf_counter() - start
-            history.append(Epoch(epoch + 1, settings.epochs, float(loss), float(right), seconds))
+            share = float(right) if data.task == "classes" else None
+            history.append(Epoch(epoch + 1, settings.epochs, float(loss), share, seconds))
             if folder is not None:
                 keep(folder / STATE, state, history, identity)
             tell(history[-1])
@@ -130,9 +133,10 @@ def _check(network: Network, data: Data) -> None:
         raise ValueError(
             f"data {data.name} has no training part: name a checkpoint of the target, or data with one"
         )
-    if data.shape != network.input_shape or network.output_shape != (data.classes,):
+    if data.shape != network.input_shape or network.output_shape != data.outputs:
+        labels = f"labels of shape {data.outputs}" if data.classes is None else f"{data.classes} classes"
         raise ValueError(
-            f"data {data.name} have images {data.shape} and {data.classes} classes; the network reads "
+            f"data {data.name} have images {data.shape} and {labels}; the network reads "
             f"{network.input_shape} and gives {network.output_shape}"
         )
 
@@ -151,12 +155,13 @@ def _optimiser(settings: Settings, steps: int) -> optax.GradientTransformation:
 
 def _step(
     network: Network,
+    task: Task,
     optimiser: optax.GradientTransformation,
     settings: Settings,
     state: State,
     sums: Float[Array, "2"],
     images: Batch,
-    labels: Int[Array, " n"],
+    labels: Int[Array, " n"] | Float[Array, "n *outputs"],
     index: Int[Array, " batch"],
     key: Key[Array, ""],
 ) -> tuple[State, Float[Array, "2"]]:
@@ -166,17 +171,19 @@ def _step(
 
     def loss(params: Params) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Params]]:
         logits, moved = apply_train(network, params, x)
+        if task == "regression":
+            return ((logits - y) ** 2).mean(), (jnp.float32(0), moved)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
         return entropy, ((logits.argmax(-1) == y).mean(), moved)
 
-    (entropy, (right, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    (mean, (right, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
     updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
     params = jax.tree_util.tree_map_with_path(
         lambda path, new, running: running if path[-1].key in RUNNING else new,
         optax.apply_updates(state.params, updates),
         moved,
     )
-    return State(params, optimiser_state, state.steps + 1), sums + jnp.stack([entropy, right])
+    return State(params, optimiser_state, state.steps + 1), sums + jnp.stack([mean, right])
 
 
 def augment(

@@ -23,9 +23,9 @@ class Epoch(NamedTuple):
     """Passes done, from 1."""
     epochs: int
     loss: float
-    """Mean cross-entropy of the pass, in nats."""
-    accuracy: float
-    """Share of training images with the right top-1, in training mode."""
+    """Mean cross-entropy of the pass, in nats, or mean squared error."""
+    accuracy: float | None
+    """Share of training images with the right top-1, in training mode; None where labels are no classes."""
     seconds: float
 
 
@@ -41,10 +41,8 @@ def reporter(
     with bar(epochs, done) as advance:
 
         def tell(one: Epoch) -> None:
-            line = (
-                f"epoch {one.epoch}/{epochs}: loss {one.loss:.4f}, training accuracy "
-                f"{100 * one.accuracy:.1f} %, {one.seconds:.1f} s"
-            )
+            right = "" if one.accuracy is None else f"training accuracy {100 * one.accuracy:.1f} %, "
+            line = f"epoch {one.epoch}/{epochs}: loss {one.loss:.4f}, {right}{one.seconds:.1f} s"
             if advance is not None:
                 advance(line)
             elif one.epoch % every == 0 or one.epoch == epochs:

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from experiments.targets import loaded, spec_of
-from slth.interop import read_arrays
+from experiments.targets import loaded, spec_of, target_of
+from slth import nn
+from slth.interop import read_arrays, save_checkpoint
+from slth.nn.zoo import build
 from tests.experiments.commands import command
 from tests.experiments.test_compose import composed
 from tests.interop.onnx_nets import Net
@@ -147,3 +150,103 @@ def test_the_network_of_a_file_fits_the_data_or_is_refused(digits_onnx: Path, tm
         composed("target=file", f"target.checkpoint={digits_onnx}", "target.key=ema")
     with pytest.raises(ValueError, match=r"target.checkpoint: checkpoint none.onnx is not there"):
         composed("target=file", "target.checkpoint=none.onnx")
+
+
+def written(folder: Path, shape: tuple[int, ...], labels: np.ndarray) -> str:
+    """A file of images of this shape, as a setting."""
+    path = folder / "images.npz"
+    np.savez(path, images=np.random.default_rng(0).random((len(labels), *shape)), labels=labels)
+    return f"data.dir={path}"
+
+
+M5 = ("target=m5", "target.width=2", "target.taps=8", "target.stride=2")
+MISFITS = {  # name: (target, images that it was trained on, images of the data, what is said)
+    "a coloured net, grey data": (
+        *(("target=lenet",), (32, 32, 3), (32, 32)),
+        "reads pictures of 32 x 32 pixels, RGB, and data=npz are pictures of 32 x 32 pixels, grey: convert",
+    ),
+    "a grey net, coloured data": (
+        *(("target=lenet",), (28, 28, 1), (28, 28, 3)),
+        "reads pictures of 28 x 28 pixels, grey, and data=npz are pictures of 28 x 28 pixels, RGB: convert",
+    ),
+    "28 pixels for 32": (
+        *(("target=lenet",), (28, 28, 1), (32, 32)),
+        "reads pictures of 28 x 28 pixels, grey, and data=npz are pictures of 32 x 32 pixels, grey: convert",
+    ),
+    "pictures for a net of signals": (
+        *(M5, (1000, 1), (28, 28)),
+        r"1-D convolution cannot read .* \(data=npz are pictures of 28 x 28 pixels, grey\)",
+    ),
+    "signals for a net of pictures": (
+        *(("target=lenet",), (28, 28, 1), (1, 1000)),
+        r"2-D convolution cannot read .* \(data=npz are signals of 1000 numbers, channels: 1\)",
+    ),
+    "rows for a net of signals": (
+        *(M5, (1000, 1), (1000,)),
+        r"data=npz are rows of 1000 numbers: signals of one channel need data\.layout=grey",
+    ),
+}
+
+
+@pytest.mark.parametrize("target, own, given, said", MISFITS.values(), ids=MISFITS.keys())
+def test_images_of_another_kind_are_told_in_one_line(tmp_path: Path, target, own, given, said):
+    options = dict(one.removeprefix("target.").split("=") for one in target[1:])
+    spec = build(target[0].removeprefix("target="), own, 4, **{k: int(v) for k, v in options.items()})
+    save_checkpoint(path := tmp_path / "net.safetensors", nn.init(spec, jax.random.key(0)))
+
+    def read() -> None:
+        given_as = written(tmp_path, given, np.arange(8) % 4)
+        cfg, spec, _ = composed(*target, "data=npz", given_as, f"target.checkpoint={path}")
+        loaded(cfg, spec)
+
+    with pytest.raises(ValueError, match=said) as raised:
+        read()
+    assert "\n" not in str(raised.value)
+
+
+def test_signals_need_no_layout(tmp_path: Path):
+    for shape in ((1, 1000), (1000, 1)):
+        _, spec, data = composed(*M5, "data=npz", written(tmp_path, shape, np.arange(8) % 4))
+        assert (spec.input_shape, spec.output_shape, data.low) == ((1000, 1), (4,), -1.0)
+
+
+def test_numbers_as_labels_ask_for_as_many_outputs(tmp_path: Path, digits_onnx: Path):
+    numbers = np.random.default_rng(0).random((8, 3))
+    cfg, spec, data = composed("data=npz", written(tmp_path, (4,), numbers))
+    assert (spec.output_shape, data.task) == ((3,), "regression")
+    _, spec, _ = composed("data=npz", written(tmp_path, (4,), numbers[:, 0]))
+    assert spec.output_shape == (1,)
+    with pytest.raises(
+        ValueError, match=r"target: mlp computes a vector, and the labels .* shape \(3, 5, 1\)"
+    ):
+        composed("data=npz", written(tmp_path, (4,), np.random.default_rng(0).random((8, 3, 5))))
+    with pytest.raises(
+        ValueError, match=r"data: all labels of npz are 0, one class: say data\.classes=N, or"
+    ):
+        composed("data=npz", written(tmp_path, (4,), np.zeros(8, int)))
+    with pytest.raises(
+        ValueError, match=r"ends in a softmax: its outputs are classes, and the labels .* numbers"
+    ):
+        composed(
+            *("target=file", f"target.checkpoint={digits_onnx}", "data=npz"),
+            written(tmp_path, (8, 8), np.random.default_rng(0).random((8, 10))),
+        )
+    save_checkpoint(path := tmp_path / "net.safetensors", nn.init(spec, jax.random.key(0)))
+    cfg, _, data = composed(
+        "data=npz",
+        written(tmp_path, (4,), numbers[:, 0]),
+        f"target.checkpoint={path}",
+        "target.widths=[64,64]",
+    )
+    assert target_of(cfg, data, tmp_path).target.task == "regression"
+
+
+def test_pictures_without_mean_and_deviation_are_told(tmp_path: Path, digits_onnx: Path, caplog):
+    given = ("target=file", f"target.checkpoint={digits_onnx}", "data=npz")
+    images = written(tmp_path, (8, 8), np.arange(10))
+    composed(*given, images)
+    assert "data.mean, data.std: nothing says them" in caplog.text
+    caplog.clear()
+    composed(*given, images, "data.mean=[0]", "data.std=[1]")
+    composed("data=npz", images)  # trained here: as it is read
+    assert "data.mean" not in caplog.text

@@ -12,10 +12,11 @@ import pytest
 from slth import Best, Source, Target, construct, nn, report
 from slth.construction import LayerRecord, Node, Stats
 from slth.construction.state import Solved
-from slth.evaluate import LayerError
-from slth.report.bounds import LAYER_BOUNDS
+from slth.evaluate import LayerError, compare
+from slth.report.bounds import LAYER_BOUNDS, comparison_metrics
 from slth.report.metrics import activation, depth
 from slth.report.progress import LayerProgress
+from slth.report.tables import verify_table
 from slth.source import source_network
 
 LAYER_COLUMNS = (
@@ -148,3 +149,38 @@ def node(path: str, stats: Stats, *, resumed: bool = False) -> Node:
     """A node of which only its record matters."""
     solved = Solved((), np.zeros(0), np.zeros((1, 1)), np.ones((1, 1), bool), stats)
     return Node(0, LayerRecord(path, stats, 1, 2, 0.5), {}, np.zeros((1, 1), int), solved, resumed)
+
+
+def test_tables_tell_numbers_by_their_errors():
+    goal = np.array([[1.0], [2.0], [4.0]])
+    errors = compare(goal, goal + 0.5)
+    made, _ = built("relu")
+    of_target = report.target_metrics("net", made.target.network, made.target.params, None, errors)
+    of_ticket = report.ticket_metrics(made.ticket, None, errors, 1000, made.target.params, errors)
+    assert (of_target["accuracy"], of_target["rmse"], of_target["r2"]) == (None, 0.5, errors.r2)
+    assert of_ticket["agreement"] is of_ticket["agreement_interval"] is of_ticket["accuracy"] is None
+    assert of_ticket["r2"] == errors.r2
+    metrics = {
+        "source": report.source_metrics(made.ticket),
+        "ticket": of_ticket,
+        "error": comparison_metrics(errors),
+        "compact": None,
+    }
+    said = [str(cell) for column in verify_table(metrics).columns for cell in column.cells]
+    assert "RMSE 0.5, R² 0.839286" in said  # 1 - 0.75 / (14 / 3)
+    assert any(one.startswith("against the target RMSE 0.5") for one in said)
+    assert not any("agreement" in one for one in said)
+
+
+def test_kernels_of_signals_are_curves(tmp_path: Path):
+    layers = (nn.Conv("c", 3, (5,)), nn.Activation("relu"), nn.GlobalMean(), nn.Dense("d", 2))
+    network = nn.Network((12, 2), layers)
+    target = Target(network, nn.init(network, jax.random.key(0)))
+    made = construct(target, Source.of(target, copies=12), Best())
+    found = report.realised_kernels(made, made.ticket.params)
+    assert found is not None
+    np.testing.assert_allclose(found.target, np.asarray(made.params["c"]["kernel"]).transpose(2, 1, 0))
+    for kernels in (found.positive, found.negative):
+        np.testing.assert_allclose(kernels, found.target, atol=0.1)
+    report.draw_kernels(tmp_path / "kernels.png", found)
+    assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")

@@ -29,16 +29,19 @@ def load_onnx(path: Path) -> Target:
     Args:
       path: the file; tensors in other files must lie in its folder.
     Returns: the target, whose images have their channels last whatever the file's layout is. A softmax at
-      the end is left out, and a warning says so.
+      the end is left out, a warning says so, and its outputs are classes.
     Raises: ValueError, in one line, for a damaged file and for whatever is no layer of slth.
     """
     try:
         model = model_of(path, OPERATORS, COMPUTED)
-        end = _without_softmax(_output(model), path)
+        said = _output(model).value
+        end = _without_softmax(said, path)
         nesting = Nesting(end)
         start = next(value for value in nesting.depth if not value.reads)
         layers, params = sequence_of(nesting.items(end, start))
-        target = Target.of(*without_selections(Network(start.shape, layers), params))
+        target = Target.of(
+            *without_selections(Network(start.shape, layers), params), None if end is said else "classes"
+        )
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"checkpoint {path}: {' '.join(str(error).split())}") from error
     return target
@@ -139,9 +142,8 @@ def _check_output(model: Model, view: View) -> None:
         )
 
 
-def _without_softmax(view: View, path: Path) -> Value:
+def _without_softmax(end: Value, path: Path) -> Value:
     """The value of the output; softmax, which changes no order of the classes, goes."""
-    end = view.value
     if not isinstance(end.operation, Softmax):
         return end
     LOG.warning("%s: %s at the end is left out: outputs are those before it", path, end.node)
