@@ -140,7 +140,8 @@ def layout_of(shape: tuple[int, ...]) -> str | None:
     """The layout of images of this shape, None where it may be either.
 
     Two axes are a grey picture, or a signal of one channel where one has a single entry. Of three, the one
-    with 1, 3 or 4 entries is the channels; where that says nothing, height and width are equal.
+    with 1, 3 or 4 entries is the channels; where that says nothing, height and width are the two that are
+    equal.
     """
     if len(shape) == 2 and 1 in shape:
         return "channels_last" if shape[-1] == 1 else "channels_first"

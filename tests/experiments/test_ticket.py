@@ -23,19 +23,29 @@ SMALL = (
     "source.multiplicity=10",
 )
 CONTRACT = {
-    "target": {"name", "accuracy", "parameters", "nonzero", "activation", "depth"},
+    "target": {"task", "name", "accuracy", "rmse", "r2", "parameters", "nonzero", "activation", "depth"},
     "source": {
         *("parameters", "depth", "multiplicity", "init", "scale", "knows_target", "seed", "sha256"),
         *("scales", "presence", "present", "biases"),
     },
     "ticket": {
-        *("accuracy", "nonzero", "density", "agreement", "channels", "channels_kept", "constants_kept"),
+        *(
+            "accuracy",
+            "rmse",
+            "r2",
+            "nonzero",
+            "density",
+            "agreement",
+            "channels",
+            "channels_kept",
+            "constants_kept",
+        ),
     },
     "subset_sum": {
         *("method", "objective", "tolerance", "calibration", "problems", "unsolved", "deviating"),
         *("mean_size", "mean_error", "max_error"),
     },
-    "error": {"max", "mean", "relative", "examples"},
+    "error": {"max", "mean", "relative", "rmse", "r2", "examples"},
     "certificate": {"bound", "holds", "domain", "certified_fraction"},
     "theorem": {"epsilon", "delta", "required_multiplicity", "C", "satisfied"},
     "seconds": {"train", "construct", "certify", "evaluate", "total"},

@@ -114,17 +114,21 @@ def test_a_net_of_numbers_is_told_by_its_errors(outputs: int | None, tmp_path: P
 
 def test_sweeps_of_a_net_of_numbers_draw_errors(tmp_path: Path):
     given = ("data=npz", f"data.dir={rows(tmp_path / 'rows.npz', None)}", *MLP)
-    short = ("multiplicities=[5,8]", "seeds=[0]")
-    folder, metrics = ran("width", width, tmp_path, *given, *short, "solvers={best: {objective: best}}")
+    short = ("multiplicities=[5,12]", "seeds=[0]")
+    best = ("~solvers.smallest", "~solvers.robust")
+    folder, metrics = ran("width", width, tmp_path, *given, *short, *best, "~solvers.compensated")
     assert metrics["target_accuracy"] is None
     errors = [point["relative_error"] for point in metrics["points"]]
     assert errors[0] > errors[1] > 0
     assert (folder / "width.png").read_bytes().startswith(b"\x89PNG")
-    folder, metrics = ran("bounds", bounds, tmp_path, *given, *short, "solvers={best: {objective: best}}")
+    folder, metrics = ran("bounds", bounds, tmp_path, *given, *short, *best)
     assert all(point["holds"] and point["data_certified"] is None for point in metrics["points"])
     assert (folder / "bounds.png").read_bytes().startswith(b"\x89PNG")
-    only = "constructions={own: {name: burkholz2022, widths: [6]}}"
-    _, metrics = ran("compare_constructions", compare_constructions, tmp_path, *given, "seeds=[0]", only)
+    others = [
+        f"~constructions.{name}" for name in ("malach2020", "pensia2020", "dacunha2021", "burkholz2022_fc")
+    ]
+    only = ("seeds=[0]", "constructions.burkholz2022.widths=[6]", *others)
+    _, metrics = ran("compare_constructions", compare_constructions, tmp_path, *given, *only)
     assert metrics["constructions"][0]["agreement"] is None
 
 
