@@ -23,6 +23,7 @@ from slth.nn.zoo import BUILDERS, build
 from slth.source import Source, parameter, parameters, sha256, source_network
 from slth.ticket import Ticket, TicketError
 from tests.coding.rounded_case import chosen
+from tests.nn.nets import SIZES
 
 
 @pytest.fixture(scope="module")
@@ -482,8 +483,7 @@ def test_a_mask_that_does_not_fit_the_source_is_refused(made: Ticket):
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_every_named_spec_survives_json(name: str):
-    shape = (32, 32, 3) if "resnet" in name else (28, 28, 1)
-    network = build(name, shape, 10)
+    network = build(name, SIZES[name], 10)
     assert decode(json.loads(json.dumps(encode(network)))) == network
     target, _ = nn.fold_batch_norm(network, nn.init(network, jax.random.key(0)))
     wide = source_network(target, 3, copies_per_sign=3, constants=3).network

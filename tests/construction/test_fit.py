@@ -55,7 +55,7 @@ def test_nothing_is_predicted_where_nothing_can_be():
     target, x, _ = deep()
     source = Source.of(target, copies=6)
     assert plan_of(target, source, Best()).fit == UNPREDICTED
-    assert plan_of(target, source, Robust(), x, fit=2.0).fit == (2.0, None)
+    assert plan_of(target, source, Robust(), x, fit=2.0).fit == (2.0, None, False)
     shallow = Target(
         *target_of(nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2))))
     )

@@ -50,6 +50,12 @@ BLOCKS = {
     ),
 }
 
+SIZES = {
+    name: (28, 28, 1) if name in ("lenet", "conv_mnist") else (8, 8, 1) if "digits" in name else (32, 32, 3)
+    for name in zoo.BUILDERS
+} | {"m5": (8000, 1)}
+"""A shape of inputs that each named target reads."""
+
 ZOO = {
     "mlp": zoo.build("mlp", (3, 3, 1), 4, widths=(5, 6)),
     "lenet": zoo.build("lenet", (12, 12, 1), 3),

@@ -6,6 +6,7 @@ import pytest
 
 from slth import nn
 from slth.nn import zoo
+from tests.nn.nets import SIZES
 
 # Learnable parameters, as the authors of the programs count them: He et al. 2016 give 0.27 to 1.7 million for
 # CIFAR; the ImageNet numbers are torchvision's, the MNIST one is 32 (9 + 1) + 32 (288 + 1) + 10 (25088 + 1).
@@ -66,12 +67,6 @@ def test_a_depth_is_the_number_of_linear_layers(name: str):
     number = int(name.rpartition("resnet")[2])
     net = zoo.build(name, (64, 64, 3) if number in (18, 34, 50) else (32, 32, 3), 10)
     assert depth(net.layers) == {22: 20}.get(number, number)  # 22 counts its two projections
-
-
-SIZES = {
-    name: (28, 28, 1) if name in ("lenet", "conv_mnist") else (8, 8, 1) if "digits" in name else (32, 32, 3)
-    for name in zoo.BUILDERS
-} | {"m5": (8000, 1)}
 
 
 @pytest.mark.parametrize("name", zoo.BUILDERS)

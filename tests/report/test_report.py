@@ -21,7 +21,7 @@ from slth.source import source_network
 
 LAYER_COLUMNS = (
     *("layer", "problems", "unsolved", "deviating", "mean_size", "mean_error", "max_error"),
-    *("gain", "kept", "parameters", "density", "unread", "seconds"),
+    *("gain", "weights_lost", "biases_lost", "kept", "parameters", "density", "unread", "seconds"),
     *("copy_error_calibration", "mean_error_calibration", "copy_error_test", "mean_error_test"),
     *LAYER_BOUNDS,
 )
