@@ -89,9 +89,11 @@ class Certificate(NamedTuple):
 
         Args:
           logits: the target's, for images of the domain; image i belongs to set i, or all to the only one.
-        Raises: ValueError for another number of images or outputs.
+        Raises: ValueError for another number of images or outputs, or for a single output, which is no class.
         """
         bound, y = self.bound, np.asarray(logits, np.float64)
+        if y.shape[1:] == (1,):
+            raise ValueError("certified: a single output is no class: read Certificate.bound")
         if y.ndim != 2 or y.shape[1:] != bound.shape[1:] or len(bound) not in (1, len(y)):
             raise ValueError(f"certified: logits of shape {y.shape} do not fit bounds of shape {bound.shape}")
         top = y.argmax(1, keepdims=True)

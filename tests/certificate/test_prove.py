@@ -186,6 +186,8 @@ def test_certified_images_lead_by_more_than_both_bounds():
     assert each.certified(logits[:2]).tolist() == [False, True]
     with pytest.raises(ValueError, match=r"shape \(5, 3\) do not fit"):
         each.certified(logits)
+    with pytest.raises(ValueError, match=r"^certified: a single output is no class"):
+        each.certified(logits[:2, :1])
 
 
 @pytest.mark.usefixtures("unchecked")
