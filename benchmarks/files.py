@@ -63,7 +63,7 @@ class Recipe:
     maker: str
     door: str
     target: Callable[[Path], slth.Target]
-    inputs: Callable[[], Inputs] | None = None
+    inputs: Callable[[Path], Inputs] | None = None
     outputs: Callable[[Path, np.ndarray], np.ndarray] | None = None
     labelled: bool = False
     copies: int = 6
@@ -118,7 +118,7 @@ def row(recipe: Recipe, folder: Path) -> tuple[str, ...]:
     path = folder / recipe.file
     target = recipe.target(path)
     assert recipe.inputs is not None
-    inputs = recipe.inputs()
+    inputs = recipe.inputs(path)
     outputs = np.asarray(target(inputs.unseen))
     checks = []
     if recipe.outputs is not None:

