@@ -193,7 +193,13 @@ class Walk:
         """Add one linear map to a node: the sums of its copies, and the constants' share."""
         kernel, keep = kept["kernel"], np.asarray(mask["kernel"])
         weight = np.asarray(values["kernel"], np.float64)
-        scale = self.scale_of(path, kernel)
+        beside = wide.beside[0] if isinstance(wide, Conv) else 0
+        scale = self.scale_of(path, kernel[..., beside:, :])
+        node.kept, node.parameters = node.kept + int(keep.sum()), node.parameters + keep.size
+        if isinstance(layer, Conv) and layer.groups > 1:  # the same sums, with zeros between the groups
+            weight = layer.whole(weight, x.shape[-1])
+            kernel, keep = (wide.whole(a, ticket.shape[-1]) for a in (kernel, keep))
+            layer, wide = replace(layer, groups=1), replace(wide, groups=1, beside=(0, 0))
         if "/skip/" not in path:
             node.scale, columns = scale, self.columns[path]
             node.columns = columns
@@ -216,8 +222,6 @@ class Walk:
             node.realised.append(sums / scale)
             node.sizes.append(sizes)
         node.target_power += float((weight**2).sum()) * copies
-        node.kept += int(keep.sum())
-        node.parameters += keep.size
         # Constants: what all channels that carry nothing add, the same everywhere.
         rest = where.owner < 0
         share = linear(wide, kernel[..., rest, :], ticket[..., rest])[..., columns]

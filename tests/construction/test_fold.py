@@ -20,7 +20,7 @@ SOLVERS = {
     # What means add to constants differs from tap to tap; tests/construction/test_means.py looks at it.
     "robust": Robust(means=False),
     "robust, measured": Robust(noise="measured", means=False),
-    "robust, fixed": Robust(noise="fixed"),
+    "robust, fixed": Robust(noise="fixed", means=False),
     "compensated": Compensated(sweeps=2),
 }
 M, COUNT = 5, 6

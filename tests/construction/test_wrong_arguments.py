@@ -394,9 +394,11 @@ PAIRS = {
             IMAGES, Source.of(image_target(((1, 1), (1, 1)), Pool("max", (2, 2)), Flatten()), 5), Best()
         ),
         "source: layer a is Conv(name='a', features=39, kernel=(3, 3), stride=(1, 1), padding=((1, "
-        "1), (1, 1)), dilation=(1, 1), use_bias=False), and for this target should be Conv(name='a', "
+        "1), (1, 1)), dilation=(1, 1), use_bias=False, groups=1, beside=(0, 0)), and for this target "
+        "should be Conv(name='a', "
         "features=39, kernel=(3, 3), stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), "
-        "use_bias=False): make the source of this target and multiplicity with slth.Source.of(target, "
+        "use_bias=False, groups=1, beside=(0, 0)): make the source of this target and multiplicity with "
+        "slth.Source.of(target, "
         "copies=...)",
     ),
     "another order": (
