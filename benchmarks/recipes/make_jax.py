@@ -1,7 +1,7 @@
 """Small networks of the digits, trained and saved with flax (linen and nnx), equinox and haiku.
 
 ``python benchmarks/recipes/make_jax.py FOLDER`` needs jax, flax, orbax, equinox, dm-haiku, optax and
-scikit-learn, and nothing of slth; the networks are in `jax_nets.py`. Beside each file stands NAME.outputs.npz.
+scikit-learn, and nothing of slth; the networks are in `jax_nets.py`. NAME.outputs.npz stands beside.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """Small networks of the digits, trained and saved by Keras on TensorFlow, and exported to ONNX by tf2onnx.
 
-``python benchmarks/recipes/make_keras.py FOLDER [NAME ...]`` needs tensorflow, tf2onnx and scikit-learn, and nothing of
-slth. Beside each file NAME.ext stands NAME.outputs.npz, what Keras computes from the images in it.
+``python benchmarks/recipes/make_keras.py FOLDER [NAME ...]`` needs tensorflow, tf2onnx and scikit-learn,
+and nothing of slth. Beside each file NAME.ext stands NAME.outputs.npz, what Keras computes from the images
+in it.
 """
 
 import sys
@@ -35,7 +36,9 @@ def dense_block(x):
             y = layers.Conv2D(8, 3, padding="same")(layers.ReLU()(layers.BatchNormalization()(x)))
             x = layers.Concatenate()([x, y])
         if block == 0:
-            x = layers.AveragePooling2D(2)(layers.Conv2D(18, 1)(layers.ReLU()(layers.BatchNormalization()(x))))
+            x = layers.AveragePooling2D(2)(
+                layers.Conv2D(18, 1)(layers.ReLU()(layers.BatchNormalization()(x)))
+            )
     return layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
 
 
@@ -45,8 +48,12 @@ def inception(x):
     for width in (6, 8):
         sides = [
             layers.Conv2D(width, 1, activation="relu")(x),
-            layers.Conv2D(width, 3, padding="same", activation="relu")(layers.Conv2D(width, 1, activation="relu")(x)),
-            layers.Conv2D(width, 5, padding="same", activation="relu")(layers.Conv2D(width, 1, activation="relu")(x)),
+            layers.Conv2D(width, 3, padding="same", activation="relu")(
+                layers.Conv2D(width, 1, activation="relu")(x)
+            ),
+            layers.Conv2D(width, 5, padding="same", activation="relu")(
+                layers.Conv2D(width, 1, activation="relu")(x)
+            ),
             layers.Conv2D(width, 1, activation="relu")(layers.AveragePooling2D(3, 1, "same")(x)),
         ]
         x = layers.MaxPooling2D(2)(layers.Concatenate()(sides))

@@ -1,7 +1,8 @@
 """Small networks of the digits from MLX, scikit-learn and Paddle, each saved in its own way.
 
-``python benchmarks/recipes/make_others.py FOLDER NAME ...`` makes those that are named, and needs the library of
-each (skl2onnx too for scikit-learn, paddle2onnx for Paddle), scikit-learn for the images, and nothing of slth.
+``python benchmarks/recipes/make_others.py FOLDER NAME ...`` makes those that are named. It needs the
+library of each (skl2onnx too for scikit-learn, paddle2onnx for Paddle), scikit-learn for the images,
+nothing of slth.
 """
 
 import sys
@@ -86,7 +87,9 @@ def paddle(folder: Path, x, y, x_test):
     )
     optimiser = paddle.optimizer.Adam(RATE, parameters=net.parameters())
     for a, b in rows(np.moveaxis(x, -1, 1), y):
-        loss = nn.functional.cross_entropy(net(paddle.to_tensor(np.ascontiguousarray(a))), paddle.to_tensor(b))
+        loss = nn.functional.cross_entropy(
+            net(paddle.to_tensor(np.ascontiguousarray(a))), paddle.to_tensor(b)
+        )
         loss.backward()
         optimiser.step()
         optimiser.clear_grad()
