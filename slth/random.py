@@ -115,12 +115,12 @@ def bernoulli(key: Key, probability: float, shape: Sequence[int], start: int = 0
     return _draw(key, _words(shape, start), tuple(shape), _as_bits) <= np.uint32(below - 1)
 
 
-def snap(x: Float32[AnyArray, "*shape"]) -> Float32[Array, "*shape"]:
+def snap(x: Float32[AnyArray, "*shape"]) -> Float32[AnyArray, "*shape"]:
     """The nearest multiple of 2^-24, ties to even: what a draw times a scale needs.
 
     Exact, and the same on every device: float32 values of 1 and more are multiples already.
     """
-    return jnp.round(x.astype(jnp.float32) * np.float32(1 / GRID)) * np.float32(GRID)
+    return (x.astype(np.float32) * np.float32(1 / GRID)).round() * np.float32(GRID)
 
 
 @partial(jax.jit, static_argnames=("shape", "convert"))

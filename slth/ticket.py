@@ -163,8 +163,10 @@ class Ticket:
     @cached_property
     def params(self) -> Params:
         """mask * source, the parameters for `slth.nn.apply` of ``source.network``."""
-        kept = self.arrays.items()
-        values = {path: jnp.where(keep, parameter(self.source, path), 0) for path, keep in kept}
+        values = {
+            path: jnp.asarray(np.where(keep, parameter(self.source, path), np.float32(0)))
+            for path, keep in self.arrays.items()
+        }
         return unflatten_dict(values, sep="/")
 
     @cached_property

@@ -10,7 +10,7 @@ import jax
 import jaxtyping
 import pytest
 
-from tests.heavy import HEAVY
+from tests.heavy import HEAVY, QUICK
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,13 +42,15 @@ def seed_of(name: str) -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of tests/heavy.py as slow, and refuse entries of it that name no test."""
-    unknown = set(HEAVY)
+    unknown = {*HEAVY, *(f"{test}[{case}" for test, cases in QUICK.items() for case in cases)}
     for item in items:
         name = item.nodeid.removeprefix("tests/")
+        test = name.partition("[")[0]
+        quick = [f"{test}[{case}" for case in QUICK.get(test, ()) if name.startswith(f"{test}[{case}")]
         matched = [entry for entry in HEAVY if name.startswith(entry)]
-        if matched:
+        if matched or (test in QUICK and not quick):
             item.add_marker(pytest.mark.slow)
-            unknown -= set(matched)
+        unknown -= {*matched, *quick}
     files = {item.nodeid.removeprefix("tests/").partition("::")[0] for item in items if "[" in item.nodeid}
     whole = not any("::" in argument for argument in items[0].config.args) if items else False
     missing = sorted(entry for entry in unknown if whole and entry.partition("::")[0] in files)

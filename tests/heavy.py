@@ -1,8 +1,64 @@
 """Quick tests that became slow ones: what takes more than some seconds, most of it to compile.
 
-Each entry is the beginning of a test's name below tests/. What stays in the quick suite tests the same code
-on fewer networks, activations or seeds. `make slow` runs these.
+What stays in the quick suite tests the same code on fewer networks, activations or seeds. `make slow` runs
+the others.
 """
+
+QUICK = {
+    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold": (
+        "pooled",
+        "activation first-2L",
+    ),
+    "certificate/test_prove.py::test_no_input_exceeds_the_bound": ("3-kinds5", "6-kinds0-L+1"),
+    "certificate/test_theorem.py::test_a_ticket_within_its_budgets_is_within_epsilon": (
+        "vectors",
+        "dense block",
+    ),
+    "certificate/test_theorem.py::test_offsets_and_means_that_constants_carry_are_counted": ("leaky", "relu"),
+    "coding/test_reader.py::test_a_reader_of_the_page_computes_the_same": ("clipped", "conv", "groups, 2L"),
+    "construction/test_blocks_of_published_networks.py::test_tickets_compute_their_targets": (
+        *("ends in a pool", "ends in an activation-2L-random", "max pool"),
+    ),
+    "construction/test_clipped.py::test_tickets_clip_where_their_targets_do": ("hard_sigmoid",),
+    "construction/test_groups_and_joins.py::test_the_ticket_is_the_masked_source_and_near_its_target": (
+        *("groups last", "fire", "vectors", "depthwise-2L"),
+    ),
+    "construction/test_means.py::test_copies_have_the_means_of_their_channels": ("leaky_relu",),
+    "construction/test_mixed_activations.py::test_compact_tickets_of_mixtures_are_the_tickets": (
+        *("inside a block, ReLU-L+1", "inside a block, tanh-2L"),
+    ),
+    "construction/test_pools_of_published_networks.py::test_tickets_compute_their_targets": (
+        *("upsampled sides", "global max-2L"),
+    ),
+    "construction/test_resume.py::test_a_broken_construction_goes_on_with_the_same_bits": (
+        "measured",
+        "best-pooled",
+    ),
+    "construction/test_rounded.py::test_every_mask_is_one_of_whole_numbers": (
+        *("one layer", "projection, random", "flat images"),
+    ),
+    "construction/test_rounded.py::test_more_bits_are_nearer_whatever_the_activation": ("identity", "relu"),
+    "construction/test_two_layers.py::test_a_layer_is_within_the_bound_of_what_its_sums_miss": (
+        *("relu", "silu", "hard_tanh"),
+    ),
+    "construction/test_two_layers.py::test_tickets_compute_their_targets": (
+        "flat images",
+        "vectors",
+        "one layer",
+    ),
+    "construction/test_univariate.py::test_a_ticket_of_every_smooth_activation_computes_its_target": (
+        *("tanh-plain", "silu-residual", "relu6-residual", "hard_swish-residual"),
+    ),
+    "interop/test_files.py::test_published_networks": ("mlperf", "sigmoid"),
+    "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs": (
+        "dense block",
+        "blocks on one axis",
+    ),
+    "test_ticket.py::test_every_named_spec_survives_json": (
+        *("digits", "resnet20", "squeezenet", "mobilenet", "m5"),
+    ),
+}
+"""Cases, by how their names begin, that the quick suite keeps of tests below tests/. The others are slow."""
 
 HEAVY = (
     # Every fixture; the quick suite keeps those that no other program wrote, and each kind elsewhere.
@@ -29,18 +85,10 @@ HEAVY = (
     "construction/test_other_sources.py::test_no_mask_keeps_a_weight_that_is_absent",
     "construction/test_solvers.py::test_each_weight_has_exactly_so_many_and_the_best_of_them",
     "construction/test_compensated.py::test_compensation_beats_independent_choices",
-    *(
-        f"construction/test_univariate.py::test_a_ticket_of_every_smooth_activation_computes_its_target[{name}"
-        for name in ("elu", "gelu", "softplus", "sigmoid-residual", "tanh-residual")
-    ),
-    "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs[strided]",
-    "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs[option A]",
     "interop/test_files.py::test_the_published_mnist_network_with_leaky_relu",
     "interop/test_from_jax_groups.py::test_a_net_of_linen",
     "subset_sum/test_large.py::test_finds_a_planted_subset[32]",
     "subset_sum/test_solve.py::test_one_problem_eager_jit_and_vmap_agree_with_the_batch[quadratic-7]",
-    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold[another in the block",
-    "certificate/test_prove.py::test_no_input_exceeds_the_bound[5",
     "experiments/test_sweeps.py::test_depth_has_the_errors_of_every_layer",
     *(
         f"export/test_export.py::test_a_ticket_as_{form}[{name}"
@@ -50,18 +98,6 @@ HEAVY = (
     "nn/test_fold.py::test_folding_changes_no_output[projection]",
     "construction/test_fold.py::test_compensated_tickets_of_residual_networks_are_near",
     "construction/test_fold.py::test_many_copies_leave_a_small_error[strided]",
-    *(
-        f"construction/test_two_layers.py::test_tickets_compute_their_targets[{name}"
-        for name in (
-            "option A",
-            "projection",
-            "weights",
-            "pre-activation",
-            "dense block,",
-            "strided",
-            "pooled",
-        )
-    ),
     "construction/test_two_layers.py::test_one_variable_a_weight_needs_many",
     "construction/test_two_layers.py::test_other_ways_to_choose",
     "construction/test_univariate.py::test_rows_compensate_about_means_with_biases_of_every_layer",
@@ -73,10 +109,6 @@ HEAVY = (
         f"construction/test_stored_tickets.py::test_the_bits_of_a_ticket_do_not_change[{name}"
         for name in ("flattened, robust", "carried", "dense, 2L")
     ),
-    "certificate/test_prove.py::test_no_input_exceeds_the_bound[15",
-    "certificate/test_prove.py::test_no_input_exceeds_the_bound[9",
-    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold[two layers",
-    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold[the other order",
     "experiments/test_certificates.py::test_bounds_by_width_and_objective",
     "experiments/test_certificates.py::test_a_bound_that_an_error_exceeds_fails_the_run_and_leaves_its_files",
     "experiments/test_sweeps.py::test_width_has_a_point_for_each_solver_and_multiplicity",
@@ -93,4 +125,44 @@ HEAVY = (
     "test_train.py::test_the_embedded_targets_are_good",
     "test_train.py::test_a_seed_gives_the_same_parameters_and_another_seed_others",
     "test_train.py::test_predictions_do_not_depend_on_the_batch",
+    "certificate/test_groups.py::test_an_exact_output_layer_of_groups",
+    "construction/test_blocks_of_published_networks.py::test_constants_that_differ_from_place_to_place",
+    "construction/test_fit.py::test_equal_arguments_have_equal_fits[2L",
+    "construction/test_fit.py::test_the_fit_that_is_predicted_best_is_better",
+    *(
+        f"construction/test_fold.py::test_the_ticket_computes_the_sum_that_it_claims[{name}"
+        for name in ("one axis-smallest", "blocks on one axis-compensated", "vectors-compensated")
+    ),
+    "construction/test_fold.py::test_two_runs_are_identical_and_two_seeds_are_not[compensated",
+    "construction/test_groups_and_joins.py::test_groups_are_rounded_too",
+    "construction/test_independent.py::test_a_copy_set_aside_is_read_among_more_than_prices_allow_for",
+    "construction/test_misfit.py::test_a_bias_is_lost_where_it_exceeds_all_constants",
+    "construction/test_mixed_activations.py::test_a_ticket_of_every_pair_computes_its_target_on_other_inputs[relu-",
+    "construction/test_other_sources.py::test_a_skip_past_a_flattened_value_is_solved[L+1",
+    "construction/test_other_sources.py::test_tickets_of_such_sources_compute_their_target[options0",
+    "construction/test_rounded.py::test_as_many_bits_as_were_asked_for",
+    "construction/test_rounded.py::test_offsets_stay_within_the_reach_of_few_constants",
+    "construction/test_stored_tickets.py::test_the_bits_of_a_ticket_do_not_change[strided, smallest",
+    "construction/test_two_layers.py::test_positive_weights_leave_no_channel_dead_behind_a_relu[pooled",
+    "experiments/test_bits.py::test_every_point_is_a_ticket_run_or_a_rounded_target",
+    "experiments/test_command_line.py::test_settings_of_jax_change_no_bit[JAX_DISABLE_JIT",
+    "experiments/test_subset_sum.py::test_bad_settings_give_one_line[problems",
+    "experiments/test_subset_sum.py::test_bad_settings_give_one_line[targets",
+    "experiments/test_subset_sum.py::test_bad_settings_give_one_line[distribution",
+    *(f"export/test_export.py::test_a_ticket_as_{form}[gelu" for form in ("onnx", "a_module_of_pytorch")),
+    "interop/test_foreign.py::test_dicts_that_hold_each_other_end",
+    "interop/test_from_jax.py::test_a_network_of_slth_is_read_back[option A",
+    "interop/test_from_jax.py::test_a_residual_net_of_linen_with_batch_norm",
+    "interop/test_from_jax.py::test_a_ticket_of_a_function",
+    "interop/test_from_jax_groups.py::test_a_net_of_nnx",
+    "nn/test_fold.py::test_folding_changes_no_output[scaled",
+    "subset_sum/test_large.py::test_equals_enumeration_where_both_can[False",
+    "subset_sum/test_solve.py::test_masks_equal_brute_force[smallest-12",
+    "subset_sum/test_solve.py::test_one_problem_eager_jit_and_vmap_agree_with_the_batch[best-7",
+    "subset_sum/test_solve.py::test_quadratic_equals_brute_force[12",
+    "test_compact.py::test_a_compact_ticket_of_two_layers_for_each_holds_no_dead_univariate_channel[pooled",
+    "test_front_door.py::test_the_program_needs_no_number[relu+tanh",
+    "test_refinement.py::test_the_given_mask_stays_where_no_step_helps",
+    "test_train.py::test_a_broken_run_goes_on_to_the_same_parameters[1",
 )
+"""Beginnings of names of tests below tests/."""

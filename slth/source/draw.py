@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,11 @@ from slth import random
 from slth.nn import nested, parameter_shapes
 from slth.source.source import Source, bias_scale, layer_scale
 from slth.types import Params
+
+BLOCK = 2**22
+"""Most values that one program draws. Blocks have few sizes, so that few programs are compiled."""
+LEAST = 2**10
+"""Least size of a block."""
 
 
 def parameter(source: Source, path: str) -> Float32[Array, "..."]:
@@ -32,18 +38,37 @@ def parameter(source: Source, path: str) -> Float32[Array, "..."]:
     if leaf == "bias" and source.biases == "zero":
         return jnp.zeros(shape, jnp.float32)
     if leaf == "bias":
-        return random.snap(np.float32(bias_scale(source, layer)) * random.uniform(key, shape))
+        return jnp.asarray(_scaled(partial(random.uniform, key), shape, bias_scale(source, layer)))
     draw = random.normal if source.init.endswith("normal") else random.uniform
-    values = random.snap(np.float32(layer_scale(source, layer)) * draw(key, shape))
-    values = jnp.abs(values) if layer in source.positive else values
-    return values if source.presence == 1 else jnp.where(_edges(source, path), values, 0)
+    values = _scaled(partial(draw, key), shape, layer_scale(source, layer))
+    values = np.abs(values) if layer in source.positive else values
+    return jnp.asarray(
+        values if source.presence == 1 else np.where(_edges(source, path), values, np.float32(0))
+    )
 
 
-def _edges(source: Source, path: str) -> Bool[Array, "..."]:
+def _scaled(draw: Callable[..., Array], shape: tuple[int, ...], scale: float) -> Float32[np.ndarray, "..."]:
+    """scale times a draw, on the grid."""
+    return np.asarray(random.snap(np.float32(scale) * _drawn(draw, shape)))
+
+
+def _drawn(draw: Callable[..., Array], shape: tuple[int, ...]) -> np.ndarray:
+    """Random values of a shape, row-major. A block may be longer than what is left to draw: a value depends
+    on its own place alone."""
+    size = math.prod(shape)
+    parts = []
+    for start in range(0, size, BLOCK):
+        count = min(BLOCK, size - start)
+        block = max(LEAST, 2 ** (count - 1).bit_length())
+        parts.append(np.asarray(draw((block,), start=start))[:count])
+    return np.concatenate(parts).reshape(shape)
+
+
+def _edges(source: Source, path: str) -> Bool[np.ndarray, "..."]:
     """Which weights of a kernel are there: a stream of its own, so that p changes no value."""
     layer, _, leaf = path.rpartition("/")
     key = random.key(source.seed, layer, leaf, "presence")
-    return random.bernoulli(key, source.presence, parameter_shapes(source.network)[path])
+    return _drawn(partial(random.bernoulli, key, source.presence), parameter_shapes(source.network)[path])
 
 
 def parameters(source: Source) -> Params:
@@ -100,7 +125,7 @@ def present(source: Source) -> int:
     if source.presence == 1:
         return sum(math.prod(shape) for shape in parameter_shapes(source.network).values())
     return sum(
-        int(np.asarray(_edges(source, path)).sum()) if path.endswith("/kernel") else math.prod(shape)
+        int(_edges(source, path).sum()) if path.endswith("/kernel") else math.prod(shape)
         for path, shape in parameter_shapes(source.network).items()
     )
 

@@ -52,10 +52,15 @@ def test_every_mask_is_one_of_whole_numbers(name: str):
     network, skip = RESIDUAL[name] if name in RESIDUAL else (PLAIN[name], "carried")
     target, x, _ = prepared(network, 16)
     made = construct(target, Source.of(target, images=x, skip=skip, **WIDE), Rounded(bits=4), x)
+    # Groups are solved one by one, and their masks written bit by bit.
+    one_group = [
+        path for path, map in linear_maps(target.network).items() if getattr(map.layer, "groups", 1) == 1
+    ]
     assert [path for path, _ in made.steps] == [
         path
         for path in nn.parameter_shapes(made.source.network)
         if path.endswith("/kernel") and not path.endswith(".univariate/kernel")
+        if path.removesuffix("/kernel") in one_group or "/skip/" in path
     ]
     coded = ticket.to_bytes(made.ticket)
     assert ticket.from_bytes(coded) == made.ticket
