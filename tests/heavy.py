@@ -5,10 +5,7 @@ the others.
 """
 
 QUICK = {
-    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold": (
-        "pooled",
-        "activation first-2L",
-    ),
+    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold": ("pooled",),
     "certificate/test_prove.py::test_no_input_exceeds_the_bound": ("3-kinds5", "6-kinds0-L+1"),
     "certificate/test_theorem.py::test_a_ticket_within_its_budgets_is_within_epsilon": (
         "vectors",
@@ -17,7 +14,7 @@ QUICK = {
     "certificate/test_theorem.py::test_offsets_and_means_that_constants_carry_are_counted": ("leaky", "relu"),
     "coding/test_reader.py::test_a_reader_of_the_page_computes_the_same": ("clipped", "conv", "groups, 2L"),
     "construction/test_blocks_of_published_networks.py::test_tickets_compute_their_targets": (
-        *("ends in a pool", "ends in an activation-2L-random", "max pool"),
+        *("ends in a pool", "ends in an activation-2L-random"),
     ),
     "construction/test_clipped.py::test_tickets_clip_where_their_targets_do": ("hard_sigmoid",),
     "construction/test_groups_and_joins.py::test_the_ticket_is_the_masked_source_and_near_its_target": (
@@ -34,10 +31,8 @@ QUICK = {
         "measured",
         "best-pooled",
     ),
-    "construction/test_rounded.py::test_every_mask_is_one_of_whole_numbers": (
-        *("one layer", "projection, random", "flat images"),
-    ),
-    "construction/test_rounded.py::test_more_bits_are_nearer_whatever_the_activation": ("identity", "relu"),
+    "construction/test_rounded.py::test_every_mask_is_one_of_whole_numbers": (*("one layer", "flat images"),),
+    "construction/test_rounded.py::test_more_bits_are_nearer_whatever_the_activation": ("identity",),
     "construction/test_two_layers.py::test_a_layer_is_within_the_bound_of_what_its_sums_miss": (
         *("relu", "silu", "hard_tanh"),
     ),
@@ -137,11 +132,15 @@ HEAVY = (
     "construction/test_groups_and_joins.py::test_groups_are_rounded_too",
     "construction/test_independent.py::test_a_copy_set_aside_is_read_among_more_than_prices_allow_for",
     "construction/test_misfit.py::test_a_bias_is_lost_where_it_exceeds_all_constants",
+    "construction/test_misfit.py::test_a_middle_layer_that_is_out_of_reach_is_warned_of_and_named[Comp",
     "construction/test_mixed_activations.py::test_a_ticket_of_every_pair_computes_its_target_on_other_inputs[relu-",
-    "construction/test_other_sources.py::test_a_skip_past_a_flattened_value_is_solved[L+1",
+    "construction/test_other_sources.py::test_a_skip_past_a_flattened_value_is_solved",
     "construction/test_other_sources.py::test_tickets_of_such_sources_compute_their_target[options0",
+    "construction/test_rounded.py::test_a_refined_mask_is_rounded_no_more",
     "construction/test_rounded.py::test_as_many_bits_as_were_asked_for",
     "construction/test_rounded.py::test_offsets_stay_within_the_reach_of_few_constants",
+    "construction/test_solvers.py::test_a_weight_of_zero_still_has_none",
+    "construction/test_solvers.py::test_the_tolerance_is_in_units_of_the_source_s_scale[0.01-smallest",
     "construction/test_stored_tickets.py::test_the_bits_of_a_ticket_do_not_change[strided, smallest",
     "construction/test_two_layers.py::test_positive_weights_leave_no_channel_dead_behind_a_relu[pooled",
     "experiments/test_bits.py::test_every_point_is_a_ticket_run_or_a_rounded_target",
@@ -155,11 +154,14 @@ HEAVY = (
     "interop/test_from_jax.py::test_a_residual_net_of_linen_with_batch_norm",
     "interop/test_from_jax.py::test_a_ticket_of_a_function",
     "interop/test_from_jax_groups.py::test_a_net_of_nnx",
+    "nn/test_fold.py::test_a_scaled_skip_stays_a_scale",
     "nn/test_fold.py::test_folding_changes_no_output[scaled",
-    "subset_sum/test_large.py::test_equals_enumeration_where_both_can[False",
+    "nn/test_fold.py::test_folding_changes_no_output[pre-activation",
+    "subset_sum/test_large.py::test_equals_enumeration_where_both_can[True",
     "subset_sum/test_solve.py::test_masks_equal_brute_force[smallest-12",
     "subset_sum/test_solve.py::test_one_problem_eager_jit_and_vmap_agree_with_the_batch[best-7",
     "subset_sum/test_solve.py::test_quadratic_equals_brute_force[12",
+    "test_compact.py::test_a_compact_ticket_of_a_smooth_target_with_biases_everywhere",
     "test_compact.py::test_a_compact_ticket_of_two_layers_for_each_holds_no_dead_univariate_channel[pooled",
     "test_front_door.py::test_the_program_needs_no_number[relu+tanh",
     "test_refinement.py::test_the_given_mask_stays_where_no_step_helps",

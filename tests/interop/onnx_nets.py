@@ -96,6 +96,15 @@ def option_a() -> onnx.ModelProto:
     return net.model(net.dense(net.add("Flatten", net.add("GlobalAveragePool", x)), 8, 3), (3,))
 
 
+def upsampled(opset: int, *inputs, op: str = "Resize", **attributes) -> onnx.ModelProto:
+    """A decoder: rows twice, columns three times as many, after a convolution and before one."""
+    net = Net((3, 4, 5), opset)
+    x = net.add("Relu", net.conv("x", 3, 4, 3, 3, pads=[1] * 4, strides=[2, 1]))
+    held = [one if isinstance(one, str) else net.constant(one) for one in inputs]
+    x = net.conv(net.add(op, x, *held, **attributes), 4, 3, 3, 3, pads=[1] * 4)
+    return net.model(net.dense(net.add("Flatten", net.add("Relu", x)), 180, 4), (4,))
+
+
 def pre_activation() -> onnx.ModelProto:
     """Batch norm before convolutions that pad, and a sum of three."""
     net = Net((3, 6, 6))
@@ -310,6 +319,18 @@ NETS: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {  # name: (layout 
     "grey images": ("grey", mlp),
     "fixed batch": ("first", fixed_batch),
     "squeezed": ("first", squeezed),
+    "upsampled": (
+        "first",
+        lambda: upsampled(
+            *(13, "", np.float32([1, 1, 2, 3])),
+            **{"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"},
+        ),
+    ),
+    "upsampled, default rules": ("first", lambda: upsampled(13, "", np.float32([1, 1, 2, 3]))),
+    "upsampled to sizes": ("first", lambda: upsampled(18, "", "", np.int64([4, 15]), axes=[2, 3])),
+    "upsampled, opset 10": ("first", lambda: upsampled(10, np.float32([1, 1, 2, 3]))),
+    "upsampled, opset 9": ("first", lambda: upsampled(9, np.float32([1, 1, 2, 3]), op="Upsample")),
+    "upsampled, opset 7": ("first", lambda: upsampled(7, op="Upsample", scales=[1.0, 1.0, 2.0, 3.0])),
     "max, ceil": ("first", lambda: pools("MaxPool", 12, ceil_mode=1, pads=[1, 0, 1, 1])),
     "max, same": ("first", lambda: pools("MaxPool", 12, auto_pad="SAME_UPPER")),
     "mean": ("first", lambda: pools("AveragePool", 11, pads=[1, 0, 1, 1])),

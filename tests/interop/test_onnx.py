@@ -270,6 +270,26 @@ REFUSED = {  # what: (network, what is said)
         bad(lambda n: n.add("DepthToSpace", "x", blocksize=1)),
         r"DepthToSpace '/DepthToSpace_0': slth has no layer for it; it reads Abs, Add, AveragePool, ",
     ),
+    "interpolation": (
+        bad(lambda n: n.add("Resize", "x", "", n.constant(np.float32([1, 1, 2, 2])), mode="linear")),
+        r"Resize '/Resize_0': mode 'linear': it interpolates",
+    ),
+    "resized by a fraction": (
+        bad(lambda n: n.add("Resize", "x", "", n.constant(np.float32([1, 1, 1.5, 2])))),
+        "it resizes by 1, 1, 1.5, 2: whole factors from 1 to 64 are read",
+    ),
+    "more channels": (
+        bad(lambda n: n.add("Resize", "x", "", n.constant(np.float32([1, 2, 1, 1])))),
+        "it makes the batch or the channels 2 times as many",
+    ),
+    "resized otherwise": (
+        bad(lambda n: n.add("Resize", "x", "", n.constant(np.float32([1, 1, 3, 3])), nearest_mode="floor")),
+        "'half_pixel' with nearest_mode 'floor' and factor 3 is not every position so many times",
+    ),
+    "factors without axes": (
+        bad(lambda n: n.add("Resize", "x", "", n.constant(np.float32([2, 2])))),
+        r"it has 2 factors for the axes \[0, 1, 2, 3\] of 4",
+    ),
     "foreign operator": (foreign_operator, r"com.example::Conv '/Conv_0': slth has no layer for it"),
     "two inputs": (two_inputs, r"it has 2 inputs \(x, y\), and networks of one input are read"),
     "two outputs": (two_outputs, r"it has 2 outputs \(v\d+, v1\), and networks of one output are read"),

@@ -25,6 +25,7 @@ from slth.source import (
     sha256,
     source_network,
 )
+from slth.source import draw as drawing
 
 PAD = same_padding((3, 3))
 BLOCK = Residual(
@@ -158,6 +159,17 @@ def test_any_order_and_any_slice_have_the_same_bits(init):
         assert np.array_equal(random.snap(np.float32(scale) * tail), alone.reshape(-1)[-count:])
     for path, values in layers(source):
         assert np.array_equal(values, parameter(source, path))
+
+
+@pytest.mark.parametrize("presence", [1.0, 0.5])
+def test_blocks_of_any_size_have_the_same_bits(monkeypatch, presence):
+    network = Network((40,), (Dense("a", 130), Dense("b", 1)))
+    source = Source(network, seed=7, multiplicity=3, presence=presence)
+    whole = {path: np.asarray(parameter(source, path)) for path in parameter_shapes(network)}
+    monkeypatch.setattr(drawing, "BLOCK", 1024)
+    monkeypatch.setattr(drawing, "LEAST", 16)
+    for path, values in whole.items():
+        assert np.array_equal(parameter(source, path), values)
 
 
 def test_seeds_layers_and_leaves_differ():

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from slth.interop.onnx import channels, elementwise, linear, shapes, windows
+from slth.interop.onnx import channels, elementwise, linear, resizing, shapes, windows
 from slth.interop.onnx.constants import FOLDED
 from slth.interop.onnx.model import Node
 from slth.interop.onnx.values import Tensor, View
@@ -38,6 +38,14 @@ OPERATORS: dict[str, Operator] = {
     "GlobalAveragePool": _row(windows.global_mean, 1, 1),
     "GlobalMaxPool": _row(windows.global_max, 1, 1),
     "ReduceMean": _row(windows.mean, 1, 2, "axes keepdims noop_with_empty_axes"),
+    "Resize": _row(
+        resizing.upsample,
+        2,
+        4,
+        "mode nearest_mode coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value "
+        "antialias axes keep_aspect_ratio_policy",
+    ),
+    "Upsample": _row(resizing.upsample, 1, 2, "mode scales"),
     "Flatten": _row(shapes.flatten, 1, 1, "axis"),
     "Reshape": _row(shapes.reshape, 2, 2, "allowzero"),
     "Squeeze": _row(shapes.squeeze, 1, 2, "axes"),

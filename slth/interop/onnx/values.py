@@ -14,7 +14,7 @@ import numpy as np
 
 from slth.interop.onnx.model import Node, Refused
 from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample
+from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.types import Pairs, Shape
 
 MOST_NUMBERS = 2**28
@@ -69,6 +69,7 @@ Operation: TypeAlias = (
     | GlobalMax
     | Flatten
     | Subsample
+    | Upsample
     | Affine
     | Padding
     | Elementwise
