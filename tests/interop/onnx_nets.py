@@ -105,6 +105,20 @@ def upsampled(opset: int, *inputs, op: str = "Resize", **attributes) -> onnx.Mod
     return net.model(net.dense(net.add("Flatten", net.add("Relu", x)), 180, 4), (4,))
 
 
+def sloped_by_two(op: str) -> onnx.ModelProto:
+    """PReLU by channel as tf2onnx writes it: the sum of two ReLUs, of which one reads the negated value."""
+    net = Net((3, 6, 5), opset=9)
+    x = net.norm(net.conv("x", 3, 4, 3, 3, pads=[1] * 4), 4)
+    y = net.add("Relu", net.add("Neg", x))
+    y = (
+        net.add("Mul", y, net.weights(4, 1, 1))
+        if op == "Sub"
+        else net.add("Mul", net.add("Neg", y), net.weights(4, 1, 1))
+    )
+    x = net.conv(net.add(op, net.add("Relu", x), y), 4, 3, 3, 3)
+    return net.model(net.dense(net.add("Flatten", net.add("Relu", x)), 36, 4), (4,))
+
+
 def pre_activation() -> onnx.ModelProto:
     """Batch norm before convolutions that pad, and a sum of three."""
     net = Net((3, 6, 6))
@@ -319,6 +333,8 @@ NETS: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {  # name: (layout 
     "grey images": ("grey", mlp),
     "fixed batch": ("first", fixed_batch),
     "squeezed": ("first", squeezed),
+    "slopes by two": ("first", lambda: sloped_by_two("Add")),
+    "slopes by two, subtracted": ("first", lambda: sloped_by_two("Sub")),
     "upsampled": (
         "first",
         lambda: upsampled(

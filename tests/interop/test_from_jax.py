@@ -171,6 +171,18 @@ LAYERS = {
         (8, 7, 2),
         ["Conv"],
     ),
+    "slopes by channel": (
+        lambda p, x: sloped(conv(x, p[0]), p[1]),
+        [(3, 3, 2, 5), (5,)],
+        (8, 7, 2),
+        ["Conv", "Residual"],
+    ),
+    "slopes by channel, behind an affine map, turned": (
+        lambda p, x: jnp.where((y := conv(x, p[0]) * p[1] + p[2]) < 0, y * p[3], y) @ p[4],
+        [(3, 3, 2, 5), (5,), (5,), (5,), (5, 3)],
+        (8, 7, 2),
+        ["Conv", "Residual", "Conv"],
+    ),
     "zeros in front of a convolution": (
         lambda p, x: conv(jnp.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0))), p[0], padding="VALID"),
         [(3, 3, 2, 5)],
@@ -358,6 +370,11 @@ def test_an_activation_of_one_s_own_is_read_once_it_is_known():
     assert equal(apply, params, (6,)).network.layers[1] == Activation("bent")
 
 
+def sloped(x, slopes):
+    """PReLU as libraries write it."""
+    return jnp.where(x >= 0, x, slopes * x)
+
+
 REFUSED = {  # behaviour: (function, shapes of weights, shape, message)
     "transposed": (
         lambda p, x: conv(x, p[0], padding=((1, 1), (1, 1)), lhs_dilation=(2, 2)),
@@ -370,6 +387,18 @@ REFUSED = {  # behaviour: (function, shapes of weights, shape, message)
         [(4, 4)],
         (4,),
         "mul at .*combines two values otherwise",
+    ),
+    "slopes that turn at 1": (
+        lambda p, x: jnp.where((y := x @ p[0]) >= 1, y, p[1] * y),
+        [(4, 4), (4,)],
+        (4,),
+        "select_n at .*combines two values otherwise",
+    ),
+    "a choice between two values": (
+        lambda p, x: jnp.where((y := x @ p[0]) >= 0, y, x @ p[1]),
+        [(4, 4), (4, 4)],
+        (4,),
+        "select_n at .*combines two values otherwise",
     ),
     "attention": (lambda p, x: x @ (x @ p[0]).T, [(4, 4)], (4,), "dot_general.*product of two values"),
     "softmax": (lambda p, x: jax.nn.softmax(x @ p[0]), [(4, 4)], (4,), "reduce_max.*reduces other axes"),

@@ -110,6 +110,20 @@ class Chart:
         layer = BatchNorm(self.named(None, "scale"), epsilon=0.0)
         return self.apply(layer, value, scale=scale, bias=shift, mean=0 * scale, var=0 * scale + 1)
 
+    def ratio(self, value: int, other: int) -> np.ndarray | None:
+        """What each channel of another value is multiplied with to be this one; None where nothing is."""
+        a, b = self.nodes[value], self.nodes[other]
+        if not isinstance(a.layer, BatchNorm):
+            return None
+        if a.reads[0] == other:
+            return a.params["scale"] if not a.params["bias"].any() else None
+        if not isinstance(b.layer, BatchNorm) or a.reads != b.reads or not b.params["scale"].all():
+            return None
+        found = a.params["scale"] / b.params["scale"]
+        return (
+            found if np.allclose(found * b.params["bias"], a.params["bias"], rtol=1e-5, atol=1e-7) else None
+        )
+
     def _is_linear(self, value: int) -> bool:
         return isinstance(self.nodes[value].layer, Conv | Dense)
 

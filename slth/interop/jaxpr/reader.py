@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from slth.interop.jaxpr.elementwise import PRIMITIVES, combined, recognised
+from slth.interop.jaxpr.elementwise import GRID, PRIMITIVES, SAME_LINE, combined, recognised
 from slth.interop.jaxpr.rules import RULES
 from slth.interop.jaxpr.steps import BATCH, NUMBER, Constant, Steps, Unread, Value
-from slth.nn.layers import BatchNorm
+from slth.nn.layers import Activation, BatchNorm
 from slth.nn.pooling import Pool
 
 SUPPORTED = (
@@ -78,6 +78,8 @@ class Reader(Steps):
             if isinstance(term, Value)
         ]
         several = any(value.node != first.node for value in values)
+        if several and name == "select_n" and (found := self._parametric(terms)) is not None:
+            return found
         if several and (name not in ("add", "add_any", "sub") or len(values) != 2):
             raise Unread(
                 "combines two values otherwise than by adding them, as gates, squeeze-and-excitation and "
@@ -100,6 +102,31 @@ class Reader(Steps):
         constant = next(term for term in terms if isinstance(term, Constant))
         array = np.asarray(constant.value, np.float64)
         return self.by_channel(name, first, array, shape, terms[0] is first)
+
+    def _parametric(self, terms: list[Any]) -> Value | None:
+        """``where(x >= 0, x, a * x)`` with a slope for each channel, as a x + (1 - a) relu(x)."""
+        if len(terms) != 3 or not all(isinstance(term, Value) for term in terms):
+            return None
+        which, *sides = terms
+        if len({term.axes for term in terms}) > 1 or which.expression is NUMBER:
+            return None
+        chosen = np.asarray(which.expression.values(GRID))
+        if chosen.dtype != bool:
+            return None
+        negative = GRID < 0
+        if (chosen[GRID != 0] == negative[GRID != 0]).all():
+            x, sloped = sides
+        elif (chosen[GRID != 0] != negative[GRID != 0]).all():
+            sloped, x = sides
+        else:
+            return None
+        plain = all(term.expression.line == SAME_LINE for term in sides)
+        slopes = self.chart.ratio(sloped.node, node := x.node) if plain and which.node == x.node else None
+        if slopes is None:
+            return None
+        positive = self.chart.affine(self.chart.apply(Activation("relu"), node), 1 - slopes, 0.0)
+        parts = (self.chart.affine(node, slopes, 0.0), positive)
+        return Value(self.chart.add(parts, self.chart.nodes[node].shape), x.axes)
 
     def by_channel(self, name: str, value: Value, array: np.ndarray, shape: tuple, left: bool) -> Value:
         """A constant array added to a value or multiplied with it."""
