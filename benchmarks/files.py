@@ -11,6 +11,7 @@ printed as they are made.
 import argparse
 import importlib
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -161,7 +162,10 @@ def main() -> None:
         _line(("---",) * len(HEAD))
         for recipe in wanted:
             if recipe.inputs is not None:
-                _line(row(recipe, given.folder))
+                try:
+                    _line(row(recipe, given.folder))
+                except (ValueError, TypeError, OSError, KeyError) as error:  # one file's fault ends no table
+                    print(f"{recipe.file}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     _line(("file", "what it is", "maker", "refused, since"))
     _line(("---",) * 4)
     for recipe in wanted:

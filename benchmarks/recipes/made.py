@@ -9,6 +9,7 @@ from pathlib import Path
 
 import equinox as eqx
 import flax.serialization
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,15 +36,15 @@ def digits(path: Path) -> Inputs:
     return Inputs("digits", held["known"], held["images"], held["labels"])
 
 
+def signals(path: Path, shape: tuple[int, ...] = (64, 1)) -> Inputs:
+    """The digits as rows of 64 numbers."""
+    held = digits(path)
+    return Inputs("digits", held.known.reshape(-1, *shape), held.unseen.reshape(-1, *shape), held.labels)
+
+
 def stored(path: Path, x: np.ndarray) -> np.ndarray:
     """What the program computed."""
     return beside(path)["outputs"][: len(x)]
-
-
-def probabilities(path: Path, x: np.ndarray) -> np.ndarray:
-    """Logarithms of the program's probabilities, of which the logits' differ by a number for each image."""
-    y = np.log(beside(path)["outputs"][: len(x)])
-    return y - y.mean(-1, keepdims=True)
 
 
 def spec_of(*layers: nn.Layer) -> Callable[[Path], slth.Target]:
@@ -60,7 +61,8 @@ def linen(path: Path) -> slth.Target:
 def fire(path: Path) -> slth.Target:
     """nnx: arrays of the folder by their paths, put into the state of the class."""
     state, apply, _ = jax_nets.nnx_fire(np.zeros((2, 8, 8, 1), np.float32))
-    arrays = interop.read_arrays(path)
+    read = flax.traverse_util.flatten_dict(interop.read_arrays(path))
+    arrays = {".".join(map(str, keys)): array for keys, array in read.items()}
     pure = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_dotted(keys)], nnx.to_pure_dict(state))
     nnx.replace_by_pure_dict(state, pure)
     return slth.from_jax(apply, state, ONE)
@@ -113,9 +115,16 @@ def plain() -> Callable[[Path], slth.Target]:
     )
 
 
-def of(name: str, what: str, maker: str, door: str, target: Callable[[Path], slth.Target], **more) -> Recipe:
+def of(
+    name: str,
+    what: str,
+    maker: str,
+    door: str,
+    target: Callable[[Path], slth.Target],
+    inputs: Callable[[Path], Inputs] = digits,
+) -> Recipe:
     """A recipe whose inputs and outputs stand beside the file."""
-    return Recipe(name, what, maker, door, target, digits, stored, labelled=True, copies=8, **more)
+    return Recipe(name, what, maker, door, target, inputs, stored, labelled=True, copies=8)
 
 
 KERAS, TF = "Keras 3.15 (TensorFlow 2.21)", "Keras 3.15, tf2onnx 1.17"
@@ -168,7 +177,14 @@ FILES = (
         ),
     ),
     of("nnx_fire", "SqueezeNet-like: fire modules; a folder of orbax", f"{FLAX}, nnx", "`from_jax`", fire),
-    of("equinox_sound.eqx", "M5-like, 1-D, channels first, PReLU", "equinox 0.13", "`from_jax`", equinox),
+    of(
+        "equinox_sound.eqx",
+        "M5-like, 1-D, channels first, PReLU",
+        "equinox 0.13",
+        "`from_jax`",
+        equinox,
+        signals,
+    ),
     of("haiku_grouped.npz", "ResNeXt-like: grouped convolutions", "dm-haiku 0.0.17", "`from_jax`", haiku),
     of("mlx.safetensors", "3 convolutions with ELU", "MLX 0.32", "`from_jax`, arrays of the file", mlx),
     of(
@@ -178,14 +194,15 @@ FILES = (
         "`load`",
         graph,
     ),
-    of(
-        *(
-            "sklearn.onnx",
-            "multilayer perceptron, tanh",
-            "scikit-learn, skl2onnx 1.20",
-            "`load`, one of two outputs",
-        ),
+    Recipe(
+        "sklearn.onnx",
+        "multilayer perceptron, tanh",
+        "scikit-learn, skl2onnx 1.20",
+        "`load`, one of two outputs",
         partial(graph, output="probabilities"),
+        partial(signals, shape=(64,)),
+        labelled=True,
+        copies=8,
     ),
     of(
         "torch_residuals.onnx",

@@ -64,7 +64,7 @@ class Sound(nn.Module):
 
     def forward(self, x):
         """Logits."""
-        return self.fc(self.body(x.flatten(1).unsqueeze(1)).mean(-1))
+        return self.fc(self.body(x).mean(-1))
 
 
 def plain(*changes) -> nn.Sequential:
@@ -152,6 +152,8 @@ def main() -> None:
             functional.interpolate(part, size=32, mode="bilinear").repeat(1, 3, 1, 1) if large else part
             for part in (x, x_test)
         )
+        if name == "torch_sound":
+            known, held = known.reshape(-1, 1, 64), held.reshape(-1, 1, 64)
         net = fitted(make(), known, y, steps, rate)
         with torch.no_grad():
             outputs = net(held)
