@@ -264,7 +264,6 @@ FILES = (
         ),
         *("cifar-10-model, Keras 2", "`from_jax`, Keras on JAX", keras_target),
         *(given(pictures, "cifar10", [0.4734], [0.2516]), keras_outputs),
-        labelled=True,
         copies=4,
     ),
     Recipe(
