@@ -108,15 +108,15 @@ class Reader(Steps):
         if len(terms) != 3 or not all(isinstance(term, Value) for term in terms):
             return None
         which, *sides = terms
-        if len({term.axes for term in terms}) > 1 or which.expression is NUMBER:
+        if len({term.axes for term in terms}) > 1:
             return None
         chosen = np.asarray(which.expression.values(GRID))
         if chosen.dtype != bool:
             return None
-        negative = GRID < 0
-        if (chosen[GRID != 0] == negative[GRID != 0]).all():
+        negative = (chosen == (GRID < 0))[GRID != 0]
+        if negative.all():
             x, sloped = sides
-        elif (chosen[GRID != 0] != negative[GRID != 0]).all():
+        elif not negative.any():
             sloped, x = sides
         else:
             return None

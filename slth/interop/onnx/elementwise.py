@@ -211,52 +211,8 @@ def _of_two(node: Node, one: View, other: View, function: Function) -> View:
             raise node.refused(PRODUCT)
         sizes = sizes_of([one, other])
         raise node.refused(f"it reads tensors of the shapes {sizes}, expected equal ones of one layout")
-    sloped = _slopes_of(one.value, other.value, function)
-    if sloped is not None:
-        base, slopes = sloped
-        return same(node, View(base, one.axes), Slopes(slopes))
     value = Value(str(node), one.value.shape, Elementwise(function), (one.value, other.value))
     return View(value, one.axes)
-
-
-PLACES = np.array([-1e3, -7.0, -1.0, -0.125, 0.0, 0.125, 1.0, 7.0, 1e3])
-DEPTH = 6
-"""Most operations of one number between a value and a sum that may be a PReLU of it."""
-
-
-def _slopes_of(one: Value, other: Value, function: Function) -> tuple[Value, np.ndarray] | None:
-    """The value and the slopes where two functions of it make a PReLU, as ReLU(x) - a ReLU(-x) does."""
-    of_one, of_other = _origins(one), _origins(other)
-    base = next((value for value in of_one if any(value is found for found in of_other)), None)
-    if base is None or base is one or base is other:
-        return None
-    x = np.repeat(PLACES[:, None], base.shape[-1], 1)
-    y = function(_values(one, base, x), _values(other, base, x))
-    slopes = -y[PLACES == -1].ravel()
-    if (slopes == slopes[:1]).all():
-        return None
-    near = np.abs(y - np.where(x >= 0, x, slopes * x)) <= 1e-9 * np.maximum(1, np.abs(x))
-    return (base, slopes) if near.all() else None
-
-
-def _origins(value: Value) -> list[Value]:
-    """A value, and what it is made of by operations of one number, the nearest first."""
-    found = [value]
-    while len(found) <= DEPTH and len(value.reads) == 1 and isinstance(value.operation, Elementwise | Affine):
-        (value,) = value.reads
-        found.append(value)
-    return found
-
-
-def _values(value: Value, base: Value, x: np.ndarray) -> np.ndarray:
-    """What a value is where what it is made of has the values x."""
-    if value is base:
-        return x
-    inner = _values(value.reads[0], base, x)
-    if isinstance(value.operation, Affine):
-        return value.operation.factor * inner + value.operation.shift
-    assert isinstance(value.operation, Elementwise)
-    return np.asarray(value.operation.function(inner))
 
 
 def total(node: Node, tensors: Tensors) -> View:

@@ -1,6 +1,7 @@
 """From values that read each other to slth's layers: one sequence, with blocks where two branches meet."""
 
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +15,8 @@ from slth.types import Shape
 
 DEEPEST = 16
 """Blocks within blocks."""
+PLACES = np.array([-1e3, -7.0, -1.0, -0.125, 0.0, 0.125, 1.0, 7.0, 1e3])
+"""Where functions that differ from channel to channel are compared."""
 
 
 class Item(NamedTuple):
@@ -135,14 +138,15 @@ class Nesting:
                 root = self.above[end]
                 return Parts(tuple(self.items(one, root, level + 1) for one in self.joins[end])), root
             case Slopes(slopes):
-                return _with_slopes(slopes, end), end.reads[0]
+                return _with_slopes(slopes, end.node, end.shape), end.reads[0]
             case Affine() as affine:
                 return Scaling(affine, end.node, end.reads[0].shape), end.reads[0]
             case operation:
                 return Item(operation, end.params, end.node, end.reads[0].shape), end.reads[0]
 
-    def _activation(self, end: Value, start: Value) -> tuple[Item | Scaling, Value] | None:
-        """The activation that a group of elementwise nodes is, the largest group first."""
+    def _activation(self, end: Value, start: Value) -> tuple[Item | Scaling | Block, Value] | None:
+        """The activation that a group of elementwise nodes is, the largest group first; one with factors for
+        each channel may be a PReLU, as ReLU(x) - a ReLU(-x) is."""
         roots, root = [], end
         while root is not start and len(roots) < MOST:
             root = self.above[root]
@@ -151,7 +155,13 @@ class Nesting:
                 break
             roots.append((root, group))
         for root, group in reversed(roots):
-            found = recognised(lambda x, root=root, group=group: _evaluated(x, root, group))
+            function = partial(_evaluated, root=root, group=group)
+            if any(isinstance(value.operation, Affine) for value in group):
+                slopes = _slopes_of(function, root.shape[-1])
+                if slopes is not None:
+                    return _with_slopes(slopes, end.node, end.shape), root
+                continue
+            found = recognised(function)
             if isinstance(found, Affine):
                 return Scaling(found, end.node, root.shape), root
             if found is not None:
@@ -164,7 +174,8 @@ class Nesting:
         waiting = [end]
         while waiting:
             value = waiting[-1]
-            if (not isinstance(value.operation, Elementwise) and value is not root) or len(done) > MOST:
+            inside = value is root or isinstance(value.operation, Elementwise | Affine)
+            if not inside or len(done) > MOST:
                 return None
             missing = [one for one in value.reads if one not in done] if value not in done else []
             if missing:
@@ -199,9 +210,8 @@ def _weight(items: Items) -> int:
     return count
 
 
-def _with_slopes(slopes: np.ndarray, end: Value) -> Block:
+def _with_slopes(slopes: np.ndarray, node: str, shape: Shape) -> Block:
     """PReLU by channel as a block, a x + (1 - a) relu(x), of one weight for each channel and side."""
-    node, shape = end.node, end.reads[0].shape
     relu = Item(Activation("relu"), {}, node, shape)
     rest, skip = Scaling(Affine(1 - slopes, np.zeros_like(slopes)), node, shape), None
     if len(shape) > 1:  # a depthwise convolution, of which a source has the groups
@@ -211,9 +221,22 @@ def _with_slopes(slopes: np.ndarray, end: Value) -> Block:
     return Block([relu, rest], [skip or Scaling(Affine(slopes, np.zeros_like(slopes)), node, shape)])
 
 
+def _slopes_of(function: Callable[[np.ndarray], np.ndarray], channels: int) -> np.ndarray | None:
+    """The slopes of a PReLU by channel; None where a function is none, or has one slope for all channels."""
+    x = np.repeat(PLACES[:, None], channels, 1)
+    y = function(x)
+    slopes = -y[PLACES == -1].ravel()
+    near = np.abs(y - np.where(x >= 0, x, slopes * x)) <= 1e-9 * np.maximum(1, np.abs(x))
+    return slopes if near.all() and (slopes != slopes[0]).any() else None
+
+
 def _evaluated(x: np.ndarray, root: Value, group: list[Value]) -> np.ndarray:
     values = {root: x}
     for value in group:
-        assert isinstance(value.operation, Elementwise)
-        values[value] = value.operation.function(*(values[one] for one in value.reads))
+        read = [values[one] for one in value.reads]
+        match value.operation:
+            case Elementwise(function):
+                values[value] = function(*read)
+            case Affine(factor, shift):
+                values[value] = factor * read[0] + shift
     return values[group[-1]]

@@ -28,11 +28,11 @@ Coordinates = Float[np.ndarray, " p"]
 MOST = 64
 """Largest factor."""
 
+HALF = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
+"""Rules that are the same where an axis grows by a whole factor."""
 COORDINATES: dict[str, Callable[[Coordinates, int], Coordinates]] = {
     "asymmetric": lambda p, factor: p / factor,
-    "half_pixel": lambda p, factor: (p + 0.5) / factor - 0.5,
-    "half_pixel_symmetric": lambda p, factor: (p + 0.5) / factor - 0.5,
-    "pytorch_half_pixel": lambda p, factor: (p + 0.5) / factor - 0.5,
+    **dict.fromkeys(HALF, lambda p, factor: (p + 0.5) / factor - 0.5),
     "tf_half_pixel_for_nn": lambda p, factor: (p + 0.5) / factor,
 }
 ROUNDINGS: dict[str, Callable[[Coordinates], Coordinates]] = {
