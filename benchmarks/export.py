@@ -1,42 +1,34 @@
 """Sizes and speed of exported networks: ``python -m benchmarks.export [torch=FOLDER] [SETTING=VALUE ...]``.
 
-Settings are those of `experiments.ticket`. Three networks are written as ONNX and run by onnxruntime on one
-thread of a CPU: the target, the whole masked source (the wide ticket) and the compact ticket. A line says
-what each holds; ratios are to the target. Milliseconds are those of one image alone, and those for each
-image of a batch of 64: medians of the runs that go into two seconds. In FOLDER the target and the compact
-ticket are written as PyTorch's arrays and modules too, with images and outputs: ``python
-benchmarks/export_torch.py FOLDER``, which needs PyTorch and not slth, runs them.
+Settings are those of `experiments.ticket`. Three networks are written as ONNX and run by onnxruntime on
+one thread of a CPU: the target, the whole masked source (the wide ticket) and the compact ticket. A line
+says what each holds; ratios are to the target. Milliseconds are those of one image alone, and those for
+each image of a batch of 64: medians of the runs that go into two seconds. In FOLDER the target and the
+compact ticket are written as PyTorch's arrays and modules too, with images and outputs: ``python -m
+benchmarks.export_torch FOLDER``, which needs PyTorch and not slth, runs them.
 """
 
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
+from benchmarks import clock
 from benchmarks.built import built
 from slth.construction import Construction
 from slth.export import export_network
 
 BATCH = 64
-SECONDS = 2.0
 
 
 def milliseconds(file: Path, images: np.ndarray) -> float:
-    """Median time of a run on one thread, divided by the number of images."""
+    """Median time of an image, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    session.run(None, {"images": images})
-    seconds = []
-    while sum(seconds) < SECONDS or len(seconds) < 5:
-        begun = time.perf_counter()
-        session.run(None, {"images": images})
-        seconds.append(time.perf_counter() - begun)
-    return 1e3 * statistics.median(seconds) / len(images)
+    return clock.milliseconds(lambda: session.run(None, {"images": images}), len(images))
 
 
 def for_torch(folder: Path, made: Construction, x: np.ndarray) -> None:

@@ -1,31 +1,21 @@
-"""Exported networks in PyTorch: ``python benchmarks/export_torch.py FOLDER`` (see `benchmarks.export`).
+"""Exported networks in PyTorch: ``python -m benchmarks.export_torch FOLDER`` (see `benchmarks.export`).
 
 Needs torch and safetensors, and nothing of slth. For the target and the compact ticket: the largest
-difference between PyTorch's outputs and slth's, divided by the largest output, and the milliseconds of one
-image alone and of each image of the batch, on one thread: medians of the runs that go into two seconds.
+difference between PyTorch's outputs and slth's, divided by the largest output, and the milliseconds of
+one image alone and of each image of the batch, on one thread: medians of the runs that go into two
+seconds.
 """
 
 import importlib
-import statistics
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
-SECONDS = 2.0
-
-
-def milliseconds(net: torch.nn.Module, x: torch.Tensor) -> float:
-    """Median time of a run, divided by the number of images."""
-    seconds = []
-    while sum(seconds) < SECONDS or len(seconds) < 5:
-        begun = time.perf_counter()
-        net(x)
-        seconds.append(time.perf_counter() - begun)
-    return 1e3 * statistics.median(seconds) / len(x)
+from benchmarks.clock import milliseconds
 
 
 def main() -> None:
@@ -42,7 +32,7 @@ def main() -> None:
         with torch.no_grad():
             y = net(x).numpy()
             error = np.abs(y - held[name]).max() / np.abs(held[name]).max()
-            one, many = milliseconds(net, x[:1]), milliseconds(net, x)
+            one, many = (milliseconds(partial(net, part), len(part)) for part in (x[:1], x))
         print(f"{name:<8} largest difference {error:.1e}, {one:.3f} ms alone, {many:.4f} ms of {len(x)}")
 
 

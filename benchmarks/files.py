@@ -57,7 +57,7 @@ class Recipe:
       inputs: what goes into the network; None for a file that is refused.
       outputs: what the file's own program computes from inputs; None where it is not at hand.
       labelled: whether the labels of the data are the classes of the network.
-      copies, scale: of the source.
+      copies: of the source.
     """
 
     file: str
@@ -69,7 +69,6 @@ class Recipe:
     outputs: Callable[[Path, np.ndarray], np.ndarray] | None = None
     labelled: bool = False
     copies: int = 6
-    scale: float | None = None
 
 
 SOLVER: Solver = slth.Compensated(sweeps=4)
@@ -105,13 +104,9 @@ def _set(name: str) -> slth.data.Data:
     return slth.data.load(name, where[name], mean=[0.0], std=[1.0])
 
 
-def random(shape: tuple[int, ...], count: int = 256, smooth: bool = False) -> Inputs:
-    """Normal numbers of mean 0 and deviation 1; as sums along the first axis if they shall be `smooth`."""
+def random(shape: tuple[int, ...], count: int = 256) -> Inputs:
+    """Normal numbers of mean 0 and deviation 1."""
     x = np.random.default_rng(0).standard_normal((2 * count, *shape)).astype(np.float32)
-    if smooth:
-        x = np.cumsum(x, 1) / np.sqrt(np.arange(1, shape[0] + 1, dtype=np.float32)).reshape(
-            -1, *(1,) * (len(shape) - 1)
-        )
     return Inputs("random", x[:count], x[count:])
 
 
@@ -134,7 +129,7 @@ def row(recipe: Recipe, folder: Path) -> tuple[str, ...]:
         checks.append(f"{difference(outputs, theirs.reshape(outputs.shape)):.0e}")
     if inputs.labels is not None and recipe.labelled:
         checks.append(f"{100 * np.mean(outputs.argmax(-1) == inputs.labels):.1f} %")
-    source = slth.Source.of(target, copies=recipe.copies, scale=recipe.scale)
+    source = slth.Source.of(target, copies=recipe.copies)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the row says how far the ticket is
         made = slth.construct(target, source, SOLVER, inputs.known)

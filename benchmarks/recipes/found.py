@@ -63,30 +63,22 @@ def graph(path: Path, shape: tuple[int, ...] | None = None, output: str | None =
     return slth.load(part(path, shape, output) if shape or output else path)
 
 
-def run(
-    path: Path, x: np.ndarray, shape=None, output=None, first: bool = False, logits: bool = False
-) -> np.ndarray:
-    """onnxruntime's outputs; channels go `first` where the file has them so. `logits`: before its softmax."""
+def run(path: Path, x: np.ndarray, shape=None, output=None) -> np.ndarray:
+    """onnxruntime's outputs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(part(path, shape, output), providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    x = np.moveaxis(x, -1, 1) if first else x
     x = x.reshape(len(x), *given.shape[1:]) if all(isinstance(n, int) for n in given.shape[1:]) else x
     rows = [x] if not isinstance(given.shape[0], int) else x[:, None]
-    y = np.concatenate([session.run(None, {given.name: row})[0] for row in rows])
-    y = np.moveaxis(y, 1, -1) if first else y
-    return np.log(y) if logits else y
+    return np.concatenate([session.run(None, {given.name: row})[0] for row in rows])
 
 
 def conv(p: Params, name: str, x, stride: int = 1, padding="VALID"):
     """PyTorch's convolution, on channels last."""
-    kernel = jnp.asarray(p[f"{name}.weight"])
-    if x.ndim == 3 and kernel.ndim == 4:
-        kernel = kernel[..., 0]
-    words = ("NHWC", "OIHW", "NHWC") if x.ndim == 4 else ("NWC", "OIW", "NWC")
-    strides = (stride,) * (x.ndim - 2)
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=words) + p[f"{name}.bias"]
+    kernel, words = jnp.asarray(p[f"{name}.weight"]), ("NHWC", "OIHW", "NHWC")
+    y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=words)
+    return y + p[f"{name}.bias"]
 
 
 def dense(p: Params, name: str, x):

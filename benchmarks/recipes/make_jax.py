@@ -1,6 +1,6 @@
 """Small networks of the digits, trained and saved with flax (linen and nnx), equinox and haiku.
 
-``python benchmarks/recipes/make_jax.py FOLDER`` needs jax, flax, orbax, equinox, dm-haiku, optax and
+``python -m benchmarks.recipes.make_jax FOLDER`` needs jax, flax, orbax, equinox, dm-haiku, optax and
 scikit-learn, and nothing of slth; the networks are in `jax_nets.py`. NAME.outputs.npz stands beside.
 """
 
@@ -11,11 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.recipes import jax_nets
+from benchmarks.recipes import digits, jax_nets
 
 STEPS, BATCH = 600, 64
 
@@ -24,18 +21,13 @@ def main() -> None:
     """Train and write all of them."""
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(exist_ok=True)
-    digits = load_digits()
-    images = ((digits.images[..., None] / 16 - 0.3053) / 0.3761).astype(np.float32)
-    x, x_test, y, y_test = train_test_split(
-        images, digits.target, test_size=360, random_state=0, stratify=digits.target
-    )
+    x, x_test, y, y_test = digits.split()
     for name, net in jax_nets.NETS.items():
         params, apply, save = net(x)
         trained = fitted(apply, params, x, y)
         save(folder, name, trained)
         outputs = np.asarray(apply(trained, x_test))
-        np.savez(folder / f"{name}.outputs.npz", images=x_test, outputs=outputs, known=x[:256], labels=y_test)
-        print(name, f"{(outputs.argmax(-1) == y_test).mean():.4f}", flush=True)
+        digits.store(folder, name, x, x_test, outputs, y_test)
 
 
 def fitted(apply, params, x, y):

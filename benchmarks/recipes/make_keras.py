@@ -1,20 +1,19 @@
 """Small networks of the digits, trained and saved by Keras on TensorFlow, and exported to ONNX by tf2onnx.
 
-``python benchmarks/recipes/make_keras.py FOLDER [NAME ...]`` needs tensorflow, tf2onnx and scikit-learn,
-and nothing of slth. Beside each file NAME.ext stands NAME.outputs.npz, what Keras computes from the images
-in it.
+``python -m benchmarks.recipes.make_keras FOLDER [NAME ...]`` needs tensorflow, tf2onnx and scikit-learn,
+and nothing of slth. Beside each file NAME.ext stands NAME.outputs.npz, what Keras computes from the
+images in it.
 """
 
 import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tf2onnx
 from keras import layers
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+
+from benchmarks.recipes import digits
 
 
 def separable(x):
@@ -121,11 +120,7 @@ def main() -> None:
     """Train and write all of them."""
     folder = Path(sys.argv[1])
     folder.mkdir(exist_ok=True)
-    digits = load_digits()
-    images = ((digits.images[..., None] / 16 - 0.3053) / 0.3761).astype(np.float32)
-    x, x_test, y, y_test = train_test_split(
-        images, digits.target, test_size=360, random_state=0, stratify=digits.target
-    )
+    x, x_test, y, y_test = digits.split()
     for name, (body, last, files) in NETS.items():
         if sys.argv[2:] and name not in sys.argv[2:]:
             continue
@@ -138,7 +133,7 @@ def main() -> None:
         model.compile("adam", loss)
         model.fit(x, y, 32, 25, verbose=0)
         outputs = model(x_test, training=False).numpy()
-        np.savez(folder / f"{name}.outputs.npz", images=x_test, outputs=outputs, known=x[:256], labels=y_test)
+        digits.store(folder, name, x, x_test, outputs, y_test)
         for kind in files:
             if kind.startswith("onnx"):
                 opset = int(kind[4:])
@@ -149,7 +144,6 @@ def main() -> None:
                 )
             else:
                 model.save(folder / f"{name}.{kind}")
-        print(name, f"{(outputs.argmax(-1) == y_test).mean():.4f}", model.count_params(), flush=True)
 
 
 if __name__ == "__main__":

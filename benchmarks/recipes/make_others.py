@@ -1,6 +1,6 @@
 """Small networks of the digits from MLX, scikit-learn and Paddle, each saved in its own way.
 
-``python benchmarks/recipes/make_others.py FOLDER NAME ...`` makes those that are named. It needs the
+``python -m benchmarks.recipes.make_others FOLDER NAME ...`` makes those that are named. It needs the
 library of each (skl2onnx too for scikit-learn, paddle2onnx for Paddle), scikit-learn for the images,
 nothing of slth.
 """
@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+
+from benchmarks.recipes import digits
 
 STEPS, BATCH, RATE = 500, 64, 3e-3
 
@@ -104,15 +104,10 @@ def main() -> None:
     """Train and write those that are named."""
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(exist_ok=True)
-    digits = load_digits()
-    images = ((digits.images[..., None] / 16 - 0.3053) / 0.3761).astype(np.float32)
-    x, x_test, y, y_test = train_test_split(
-        images, digits.target, test_size=360, random_state=0, stratify=digits.target
-    )
+    x, x_test, y, y_test = digits.split()
     for name in sys.argv[2:]:
         outputs = {"mlx": mlx, "sklearn": sklearn, "paddle": paddle}[name](folder, x, y, x_test)
-        np.savez(folder / f"{name}.outputs.npz", images=x_test, outputs=outputs, known=x[:256], labels=y_test)
-        print(name, f"{(outputs.argmax(-1) == y_test).mean():.4f}", flush=True)
+        digits.store(folder, name, x, x_test, outputs, y_test)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Networks of the digits in PyTorch and torchvision, trained, and saved as state dicts and ONNX.
 
-``python benchmarks/recipes/make_torch.py FOLDER [NAME ...]`` needs torch, torchvision and scikit-learn, and
-nothing of slth. The networks of torchvision see the digits enlarged to 32x32 and three channels. Beside
-each file NAME.ext stands NAME.outputs.npz: images, channels last, and what PyTorch computes from them.
+``python -m benchmarks.recipes.make_torch FOLDER [NAME ...]`` needs torch, torchvision and scikit-learn,
+and nothing of slth. The networks of torchvision see the digits enlarged to 32x32 and three channels.
+Beside each file NAME.ext stands NAME.outputs.npz: images, channels last, and what PyTorch computes from
+them.
 """
 
 import sys
@@ -11,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune, weight_norm
+
+from benchmarks.recipes import digits
 
 STEPS, BATCH, RATE = 400, 64, 2e-3
 
@@ -140,9 +141,7 @@ def main() -> None:
     """Train and write all that are named, or all."""
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(exist_ok=True)
-    digits = load_digits()
-    images = ((digits.images[..., None] / 16 - 0.3053) / 0.3761).astype(np.float32)
-    split = train_test_split(images, digits.target, test_size=360, random_state=0, stratify=digits.target)
+    split = digits.split()
     x, x_test = (torch.from_numpy(np.moveaxis(part, -1, 1)).contiguous() for part in split[:2])
     y, y_test = (torch.from_numpy(part) for part in split[2:])
     for name in sys.argv[2:] or NETS:
@@ -164,14 +163,8 @@ def main() -> None:
             opset = ONNX.get(name, 16)
             torch.onnx.export(net, held[:1], str(folder / f"{name}.onnx"), opset_version=opset)
         torch.save(net.state_dict(), folder / f"{name}.pth")
-        arrays = {"images": held, "known": known[:256]}
-        np.savez(
-            folder / f"{name}.outputs.npz",
-            **{key: np.moveaxis(part.numpy(), 1, -1) for key, part in arrays.items()},
-            outputs=outputs.numpy(),
-            labels=y_test.numpy(),
-        )
-        print(name, f"{(outputs.argmax(-1) == y_test).float().mean():.4f}", flush=True)
+        known, held = (np.moveaxis(part.numpy(), 1, -1) for part in (known, held))
+        digits.store(folder, name, known, held, outputs.numpy(), y_test.numpy())
 
 
 if __name__ == "__main__":
