@@ -120,7 +120,7 @@ def snap(x: Float32[AnyArray, "*shape"]) -> Float32[AnyArray, "*shape"]:
 
     Exact, and the same on every device: float32 values of 1 and more are multiples already.
     """
-    return (x.astype(np.float32) * np.float32(1 / GRID)).round() * np.float32(GRID)
+    return (x.astype(np.float32, copy=False) * np.float32(1 / GRID)).round() * np.float32(GRID)
 
 
 @partial(jax.jit, static_argnames=("shape", "convert"))

@@ -14,27 +14,38 @@ QUICK = {
     "certificate/test_theorem.py::test_offsets_and_means_that_constants_carry_are_counted": ("leaky", "relu"),
     "coding/test_reader.py::test_a_reader_of_the_page_computes_the_same": ("clipped", "conv", "groups, 2L"),
     "construction/test_blocks_of_published_networks.py::test_tickets_compute_their_targets": (
-        *("ends in a pool", "ends in an activation-2L-random"),
+        "ends in a pool",
+        "ends in an activation-2L-random",
     ),
     "construction/test_clipped.py::test_tickets_clip_where_their_targets_do": ("hard_sigmoid",),
     "construction/test_groups_and_joins.py::test_the_ticket_is_the_masked_source_and_near_its_target": (
-        *("groups last", "fire", "vectors", "depthwise-2L"),
+        "groups last",
+        "fire",
+        "vectors",
+        "depthwise-2L",
     ),
     "construction/test_means.py::test_copies_have_the_means_of_their_channels": ("leaky_relu",),
     "construction/test_mixed_activations.py::test_compact_tickets_of_mixtures_are_the_tickets": (
-        *("inside a block, ReLU-L+1", "inside a block, tanh-2L"),
+        "inside a block, ReLU-L+1",
+        "inside a block, tanh-2L",
     ),
     "construction/test_pools_of_published_networks.py::test_tickets_compute_their_targets": (
-        *("upsampled sides", "global max-2L"),
+        "upsampled sides",
+        "global max-2L",
     ),
     "construction/test_resume.py::test_a_broken_construction_goes_on_with_the_same_bits": (
         "measured",
         "best-pooled",
     ),
-    "construction/test_rounded.py::test_every_mask_is_one_of_whole_numbers": (*("one layer", "flat images"),),
+    "construction/test_rounded.py::test_every_mask_is_one_of_whole_numbers": (
+        "one layer",
+        "flat images",
+    ),
     "construction/test_rounded.py::test_more_bits_are_nearer_whatever_the_activation": ("identity",),
     "construction/test_two_layers.py::test_a_layer_is_within_the_bound_of_what_its_sums_miss": (
-        *("relu", "silu", "hard_tanh"),
+        "relu",
+        "silu",
+        "hard_tanh",
     ),
     "construction/test_two_layers.py::test_tickets_compute_their_targets": (
         "flat images",
@@ -42,7 +53,10 @@ QUICK = {
         "one layer",
     ),
     "construction/test_univariate.py::test_a_ticket_of_every_smooth_activation_computes_its_target": (
-        *("tanh-plain", "silu-residual", "relu6-residual", "hard_swish-residual"),
+        "tanh-plain",
+        "silu-residual",
+        "relu6-residual",
+        "hard_swish-residual",
     ),
     "interop/test_files.py::test_published_networks": ("mlperf", "sigmoid"),
     "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs": (
@@ -50,7 +64,11 @@ QUICK = {
         "blocks on one axis",
     ),
     "test_ticket.py::test_every_named_spec_survives_json": (
-        *("digits", "resnet20", "squeezenet", "mobilenet", "m5"),
+        "digits",
+        "resnet20",
+        "squeezenet",
+        "mobilenet",
+        "m5",
     ),
 }
 """Cases, by how their names begin, that the quick suite keeps of tests below tests/. The others are slow."""
