@@ -1,0 +1,380 @@
+"""What methods of pruning have in common: which weights may go, masks from scores, density by layer.
+
+Prunable are the kernels of convolutions and dense layers; biases, batch norm and factors of channels stay. A
+layer's *density* is the share of its kernel that is kept, and the density of a mask that of all kernels
+together. A mask is a tree of boolean NumPy arrays of the structure of the parameters, as a ticket's is.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+from slth.nn.forward import parameter_shapes
+from slth.nn.graph import by_layer, linear_maps, nested
+from slth.nn.network import Network
+from slth.types import AnyArray, Mask, Params, Shape
+from slth.types import Batch as Images
+
+Densities = Mapping[str, float]
+"""Kept / total of each kernel, by the path of its layer."""
+Scores = Mapping[str, Shaped[AnyArray, "..."]]
+"""A number for each weight, larger = rather kept; arrays of the kernels' shapes by the path of the layer."""
+Kept = dict[str, Bool[np.ndarray, "..."]]
+"""Which weights of each kernel are kept, by the path of its layer."""
+
+
+class Batch(NamedTuple):
+    """Labelled inputs of a method that looks at data.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import pruning
+      >>> pruning.Batch(np.ones((2, 4), np.float32), np.array([0, 1])).labels.shape
+      (2,)
+    """
+
+    images: Images
+    labels: Int[AnyArray, " n"] | Float[AnyArray, "n *out"]
+    """Classes, or numbers for regression."""
+
+
+class Pruned(NamedTuple):
+    """What a method found: ``nn.apply(network, masked(params, mask), x)`` is the pruned network.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+      >>> found = pruning.Magnitude().prune(network, nn.init(network, jax.random.key(0)), 0.5)
+      >>> sorted(found.densities), found.density
+      (['a', 'b'], 0.5)
+    """
+
+    mask: Mask
+    params: Params
+    """The parameters that belong to the mask, dense: those given, or what a method that trains made."""
+    densities: dict[str, float]
+    """Kept / total of each kernel, by the path of its layer."""
+    record: tuple[Any, ...] = ()
+    """One entry for each round of a method that has rounds."""
+
+    @property
+    def density(self) -> float:
+        """Kept / total over all kernels."""
+        layers = by_layer(self.mask)
+        kept = [layers[path]["kernel"] for path in self.densities]
+        return sum(int(own.sum()) for own in kept) / sum(own.size for own in kept)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A method of pruning: a frozen dataclass that owns and checks its options.
+
+    Example:
+      >>> from slth import pruning
+      >>> [isinstance(method, pruning.Method) for method in (pruning.Magnitude(), "magnitude")]
+      [True, False]
+    """
+
+    @property
+    def needs_batch(self) -> bool:
+        """Whether it looks at labelled data."""
+        ...
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether it draws random numbers."""
+        ...
+
+    def prune(
+        self,
+        network: Network,
+        params: Params,
+        density: float,
+        *,
+        key: Key[Array, ""] | None = None,
+        batch: Batch | None = None,
+    ) -> Pruned:
+        """A mask that keeps round(density * weights) weights of the kernels, all random choices from the key.
+
+        Raises: ValueError, before any work, for what `check` refuses; for a layer that would be emptied.
+        """
+        ...
+
+
+def prunable(network: Network) -> dict[str, Shape]:
+    """Shapes of the kernels by the path of their layer, in the order of computation.
+
+    Example:
+      >>> from slth import nn, pruning
+      >>> pruning.prunable(nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2))))
+      {'a': (4, 3), 'b': (3, 2)}
+    """
+    shapes = parameter_shapes(network)
+    return {path: shapes[f"{path}/kernel"] for path in linear_maps(network)}
+
+
+def kernels(network: Network, params: Params) -> dict[str, AnyArray]:
+    """The prunable arrays of the parameters, by the path of their layer."""
+    layers = by_layer(params)
+    return {path: layers[path]["kernel"] for path in linear_maps(network)}
+
+
+def with_kernels(params: Params, kernels: Mapping[str, AnyArray]) -> Params:
+    """The parameters with other kernels, by the path of their layer."""
+    layers = by_layer(params)
+    return nested(layers | {path: layers[path] | {"kernel": kernel} for path, kernel in kernels.items()})
+
+
+def masked(params: Params, mask: Mask) -> Params:
+    """mask * params, for `slth.nn.apply`; differentiable in the parameters.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import pruning
+      >>> pruning.masked({"a": {"kernel": np.ones(2)}}, {"a": {"kernel": np.array([True, False])}})
+      {'a': {'kernel': Array([1., 0.], dtype=float32)}}
+    """
+    return jax.tree.map(lambda values, kept: jnp.where(kept, values, 0), params, mask)
+
+
+def mask_of(network: Network, kept: Kept) -> Mask:
+    """The mask that keeps these weights of each kernel and every other parameter."""
+    layers: dict[str, dict] = {}
+    for path, shape in parameter_shapes(network).items():
+        layer, _, name = path.rpartition("/")
+        layers.setdefault(layer, {})[name] = kept[layer] if name == "kernel" else np.ones(shape, bool)
+    return nested(layers)
+
+
+def kept_weights(network: Network, mask: Mask) -> Kept:
+    """Which weights of each kernel a mask keeps; the inverse of `mask_of`."""
+    return {path: np.asarray(kernel) for path, kernel in kernels(network, mask).items()}
+
+
+def densities(network: Network, mask: Mask) -> dict[str, float]:
+    """Kept / total of each kernel, by the path of its layer in the order of computation.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 3), nn.Dense("b", 1)))
+      >>> mask = pruning.mask_of(network, {"a": np.eye(2, 3, dtype=bool), "b": np.ones((3, 1), bool)})
+      >>> pruning.densities(network, mask)
+      {'a': 0.333, 'b': 1.0}
+    """
+    return {path: float(kept.mean()) for path, kept in kept_weights(network, mask).items()}
+
+
+def found(network: Network, params: Params, mask: Mask, record: tuple[Any, ...] = ()) -> Pruned:
+    """The result of a method, with the mask's densities."""
+    return Pruned(mask, params, densities(network, mask), record)
+
+
+def check(
+    method: Method,
+    network: Network,
+    params: Params,
+    density: float,
+    key: Key[Array, ""] | None,
+    batch: Batch | None,
+) -> None:
+    """Refuse what no method can prune.
+
+    Raises: ValueError for a density that is not in (0, 1]; parameters that are not those of the network or
+      not finite; a key or a batch that the method needs and does not get; a batch that does not fit the
+      network, or holds numbers that are not finite.
+    """
+    name = type(method).__name__
+    check_density(density)
+    wanted, flat = parameter_shapes(network), flatten_dict(params, sep="/")
+    for path in [*wanted, *flat]:
+        shape, got = wanted.get(path), np.shape(flat[path]) if path in flat else None
+        if got != shape:
+            raise ValueError(
+                f"params: {path}: expected shape {shape}, got {got}: take those of the network, as nn.init"
+            )
+        if not np.isfinite(np.asarray(flat[path])).all():
+            raise ValueError(f"params: {path}: holds numbers that are not finite: train or draw it again")
+    if method.needs_key and key is None:
+        raise ValueError(f"key: {name} draws random numbers and got none: give jax.random.key(seed)")
+    if not method.needs_batch:
+        return
+    if batch is None:
+        raise ValueError(f"batch: {name} looks at data and got none: give a Batch(images, labels)")
+    images, labels = np.shape(batch.images), np.shape(batch.labels)
+    if not images or images[1:] != network.input_shape or images[0] == 0:
+        raise ValueError(f"batch: images: expected (n, *{network.input_shape}) with n > 0, got {images}")
+    if not (np.isfinite(batch.images).all() and np.isfinite(batch.labels).all()):
+        raise ValueError("batch: holds numbers that are not finite: leave these examples out")
+    classes = np.issubdtype(np.asarray(batch.labels).dtype, np.integer)
+    expected = images[:1] if classes else (images[0], *network.output_shape)
+    if labels != expected:
+        kind = "classes" if classes else "numbers"
+        raise ValueError(f"batch: labels: expected {kind} of shape {expected}, got {labels}")
+    least, most, count = np.min(batch.labels), np.max(batch.labels), network.output_shape[-1]
+    if classes and not 0 <= least <= most < count:
+        raise ValueError(f"batch: labels: expected classes from 0 to {count - 1}, got {least} to {most}")
+
+
+def check_density(density: float) -> None:
+    """Refuse a density that is not in (0, 1]."""
+    if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
+        raise ValueError(f"density: expected a number above 0 and of at most 1, got {density!r}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse an option that is no whole number, or too small."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+def keep(
+    network: Network,
+    scores: Scores,
+    density: float,
+    densities: Densities | None = None,
+    *,
+    floor: int = 0,
+    within: Mask | None = None,
+) -> Mask:
+    r"""The mask of the round(density * weights) largest scores, of equals the first in the network.
+
+    Args:
+      scores: one for each weight, larger = rather kept; arrays of the kernels' shapes by layer.
+      density: kept / total over all kernels, in (0, 1].
+      densities: the share of each layer, which together keep as many; the largest scores of each layer are
+        then kept, and their numbers rounded so that the total is exact. None: the largest of all layers.
+      floor: least number of weights that each layer keeps (all of a layer that has fewer).
+      within: keep only what this mask keeps; the default is everything.
+    Returns: a mask that keeps the same number of weights on every machine, and every bias.
+    Raises: ValueError for scores of another shape or not finite, naming the layer; for a layer that would
+      be emptied; for densities that are not in [0, 1] or keep another total; where more is to be kept than
+      there is, or than the floor asks for.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 2), nn.Dense("b", 2)))
+      >>> scores = {"a": np.array([[4.0, 3.0], [2.0, 1.0]]), "b": np.array([[9.0, 8.0], [7.0, 6.0]])}
+      >>> mask = pruning.keep(network, scores, 0.5, {"a": 0.5, "b": 0.5})
+      >>> mask["a"]["kernel"].tolist(), mask["b"]["kernel"].tolist()
+      ([[True, True], [False, False]], [[True, True], [False, False]])
+      >>> pruning.keep(network, scores, 0.5)
+      Traceback (most recent call last):
+      ValueError: a: none of its 4 weights is kept at density 0.5 (density by layer: a 0, b 1): give densities
+      by layer (Uniform, ErdosRenyiKernel, Balanced), a floor, or a larger density
+    """
+    check_density(density)
+    check_whole("floor", floor, 0)
+    shapes = prunable(network)
+    values = {path: _checked(path, scores, shape) for path, shape in shapes.items()}
+    allowed = {path: np.ones(math.prod(shape), bool) for path, shape in shapes.items()}
+    if within is not None:
+        allowed = {path: kept.reshape(-1) for path, kept in kept_weights(network, within).items()}
+    sizes = {path: own.size for path, own in allowed.items()}
+    most = {path: int(own.sum()) for path, own in allowed.items()}
+    least = {path: min(floor, count) for path, count in most.items()}
+    total = kept_count(network, density)
+    needed, there = sum(least.values()), sum(most.values())
+    if not needed <= total <= there:
+        raise ValueError(
+            f"density: {density:g} keeps {total} weights; the floor of {floor} asks for {needed} and {there} are "
+            "there: choose a density, or a floor, between"
+        )
+    if densities is None:
+        first = {path: _top(values[path], allowed[path], least[path]) for path in shapes}
+        rest = np.concatenate([allowed[path] & ~first[path] for path in shapes])
+        top = _top(np.concatenate(list(values.values())), rest, total - sum(least.values()))
+        parts = np.split(top, np.cumsum(list(sizes.values()))[:-1])
+        flat = {path: first[path] | part for path, part in zip(shapes, parts, strict=True)}
+    else:
+        counts = _counts(sizes, densities, total, least, most)
+        flat = {path: _top(values[path], allowed[path], counts[path]) for path in shapes}
+    kept = {path: flat[path].reshape(shape) for path, shape in shapes.items()}
+    check_layers(kept, density)
+    return mask_of(network, kept)
+
+
+def kept_count(network: Network, density: float) -> int:
+    """How many weights a mask of this density keeps, round(density * weights)."""
+    return round(density * sum(math.prod(shape) for shape in prunable(network).values()))
+
+
+def check_layers(kept: Kept, density: float) -> None:
+    """Refuse a mask that empties a layer.
+
+    Raises: ValueError that names the first such layer, the density of each, and what to do.
+    """
+    empty = [path for path, own in kept.items() if not own.any()]
+    if empty:
+        shares = ", ".join(f"{path} {own.mean():.3g}" for path, own in kept.items())
+        raise ValueError(
+            f"{empty[0]}: none of its {kept[empty[0]].size} weights is kept at density {density:g} "
+            f"(density by layer: {shares}): give densities by layer (Uniform, ErdosRenyiKernel, Balanced), a "
+            "floor, or a larger density"
+        )
+
+
+def _checked(path: str, scores: Scores, shape: Shape) -> Float[np.ndarray, " weights"]:
+    """The scores of a layer in float64, one after the other."""
+    got = np.asarray(scores[path], np.float64) if path in scores else None
+    if got is None or got.shape != shape:
+        raise ValueError(
+            f"scores: {path}: expected an array of the kernel's shape {shape}, got "
+            f"{None if got is None else got.shape}"
+        )
+    if not np.isfinite(got).all():
+        bad = int((~np.isfinite(got)).sum())
+        raise ValueError(
+            f"scores: {path}: {bad} of {got.size} are not finite: look at the parameters and the batch"
+        )
+    return got.reshape(-1)
+
+
+def _top(
+    scores: Float[np.ndarray, " weights"], allowed: Bool[np.ndarray, " weights"], count: int
+) -> Bool[np.ndarray, " weights"]:
+    """Which are the ``count`` largest of the allowed scores, of equals the first."""
+    top = np.zeros(allowed.size, bool)
+    places = np.flatnonzero(allowed)
+    if count == 0:
+        return top
+    values = scores[places]
+    last = np.partition(values, -count)[-count]
+    above = places[values > last]
+    top[above] = True
+    top[places[values == last][: count - above.size]] = True
+    return top
+
+
+def _counts(
+    sizes: dict[str, int], densities: Densities, total: int, least: dict[str, int], most: dict[str, int]
+) -> dict[str, int]:
+    """Numbers of kept weights by layer: densities times sizes, within the bounds, rounded to the total.
+
+    The largest remainders are rounded up; of equals the first layer's.
+    """
+    if set(densities) != set(sizes) or not all(0 <= share <= 1 for share in densities.values()):
+        raise ValueError(
+            f"densities: expected a number from 0 to 1 for each of {list(sizes)}, got {densities}"
+        )
+    wanted = {path: densities[path] * size for path, size in sizes.items()}
+    if abs(sum(wanted.values()) - total) > max(1.0, 1e-6 * total):
+        raise ValueError(
+            f"densities: keep {sum(wanted.values()):.0f} weights, and the density asks for {total}: give "
+            "densities that fit (slth.pruning.Given scales them)"
+        )
+    counts = {path: min(max(math.floor(value), least[path]), most[path]) for path, value in wanted.items()}
+    while (spare := total - sum(counts.values())) != 0:
+        step, bound = (1, most) if spare > 0 else (-1, least)
+        free = [path for path in sizes if counts[path] != bound[path]]
+        path = max(free, key=lambda one: step * (wanted[one] - counts[one]))
+        counts[path] += step
+    return counts
