@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from slth import random
-from slth.nn.graph import Apply, Join, Skip, Sum, graph, sums, value_shapes
-from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
+from slth.nn.graph import Apply, Join, Sum, graph, value_shapes
+from slth.nn.layers import BatchNorm, ChannelScale, Conv, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
 from slth.nn.rewrite import Place, Sides, rewrite
@@ -59,7 +59,7 @@ def widened(network: Network, ratio: float, seed: int) -> Widened:
         raise ValueError(f"ratio: expected 1 or more, as a wider network has, got {ratio!r}")
     _check(network)
     groups = _groups(network)
-    last = len(graph(network))
+    last = max(value for value, _ in _numbered_sums(network))
     widths, chosen = {}, {}
     for value, shape in enumerate(value_shapes(network)):
         group = groups[value]
@@ -70,7 +70,9 @@ def widened(network: Network, ratio: float, seed: int) -> Widened:
         drawn = np.asarray(random.uniform(random.key(seed, "places", str(group)), (widths[group],)))
         chosen[group] = np.arange(shape[-1]) if kept else np.sort(np.argsort(drawn)[: shape[-1]])
     joints = _joints(network, groups, chosen, widths)
-    width_of = {entry.path: widths[groups[value]] for value, step in _numbered_sums(network) for entry in step.maps}
+    width_of = {
+        entry.path: widths[groups[value]] for value, step in _numbered_sums(network) for entry in step.maps
+    }
 
     def rule(place: Place, before: tuple[Layer, ...]) -> tuple[Layer, ...]:
         layer = place.layer
@@ -83,15 +85,18 @@ def widened(network: Network, ratio: float, seed: int) -> Widened:
 
     wide = rewrite(network, rule, joined)
     places: list[Places] = []
-    for value, shape in enumerate(value_shapes(network)):
-        step = graph(network)[value - 1] if value else None
+    for step in (None, *graph(network)):
         if isinstance(step, Apply) and isinstance(step.layer, Flatten):
             before = places[step.value]
-            places.append(_flattened(step.layer, value_shapes(network)[step.value], value_shapes(wide)[step.value], before))
+            places.append(
+                _flattened(
+                    step.layer, value_shapes(network)[step.value], value_shapes(wide)[step.value], before
+                )
+            )
         elif isinstance(step, Apply):
             places.append(places[step.value])
         else:
-            places.append(chosen[groups[value]])
+            places.append(chosen[groups[len(places)]])
     return Widened(wide, tuple(places))
 
 
@@ -111,8 +116,8 @@ def _check(network: Network) -> None:
                 problem = "is a concatenation"
             case Apply(layer=BatchNorm()):
                 problem = "is a batch norm: fold it with slth.Target.of"
-            case Apply(layer=ChannelScale()) | Apply(layer=Subsample(channels=tuple())):
-                problem = f"is a {type(step.layer).__name__} outside of a skip"
+            case Apply(layer=ChannelScale() | Subsample() as layer):
+                problem = f"is a {type(layer).__name__} outside of a skip"
             case Sum(maps=maps, skips=skips):
                 if any(isinstance(entry.layer, Conv) and entry.layer.groups > 1 for entry in maps):
                     problem = "is a grouped convolution"
@@ -136,14 +141,10 @@ def _groups(network: Network) -> tuple[int, ...]:
             group[value] = root(step.value)
         elif isinstance(step, Sum):
             for skip in step.skips:
-                if not _moves(skip):
+                if not isinstance(skip.layer, Subsample):
                     one, other = sorted((root(skip.reads), root(value)))
                     group[other] = one
     return tuple(root(value) for value in range(len(group)))
-
-
-def _moves(skip: Skip) -> bool:
-    return isinstance(skip.layer, Subsample) and skip.layer.channels is not None
 
 
 def _joints(
@@ -154,9 +155,8 @@ def _joints(
     joints: dict[int, dict[str, Subsample]] = {}
     for value, step in _numbered_sums(network):
         for skip in step.skips:
-            if not _moves(skip):
+            if not isinstance(skip.layer, Subsample):
                 continue
-            assert isinstance(skip.layer, Subsample)
             before, behind = groups[skip.reads], groups[value]
             channels = np.full(widths[behind], -1)
             own = np.array(skip.layer.channels)

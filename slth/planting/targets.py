@@ -6,8 +6,8 @@ All are sums of hinges. A function of one variable with the values :math:`f_k` a
 .. math:: f(x) = f_0 + \sum_{k=0}^{n-1} (s_k - s_{k-1}) \, \mathrm{relu}(x - t_k),
           \quad s_k = \frac{f_{k+1} - f_k}{t_{k+1} - t_k}, \quad s_{-1} = 0.
 
-A weight that is 0 is not there. More depth is bought with layers that hand on what is not negative: one weight
-of 1 for each channel.
+A weight that is 0 is not there. More depth is bought with layers that hand on what is not negative: one
+weight of 1 for each channel.
 """
 
 from collections.abc import Callable, Mapping
