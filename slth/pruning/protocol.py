@@ -13,18 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from slth.nn.forward import parameter_shapes
 from slth.nn.graph import by_layer, linear_maps, nested
 from slth.nn.network import Network
+from slth.pruning.largest import Densities, Scores, checked, counts_of, top
 from slth.types import AnyArray, Mask, Params, Shape
 from slth.types import Batch as Images
 
-Densities = Mapping[str, float]
-"""Kept / total of each kernel, by the path of its layer."""
-Scores = Mapping[str, Shaped[AnyArray, "..."]]
-"""A number for each weight, larger = rather kept; arrays of the kernels' shapes by the path of the layer."""
 Kept = dict[str, Bool[np.ndarray, "..."]]
 """Which weights of each kernel are kept, by the path of its layer."""
 
@@ -193,7 +190,8 @@ def check(
     """
     name = type(method).__name__
     check_density(density)
-    wanted, flat = parameter_shapes(network), flatten_dict(params, sep="/")
+    wanted = parameter_shapes(network)
+    flat: dict[str, Any] = flatten_dict(params, sep="/")
     for path in [*wanted, *flat]:
         shape, got = wanted.get(path), np.shape(flat[path]) if path in flat else None
         if got != shape:
@@ -274,7 +272,7 @@ def keep(
     check_density(density)
     check_whole("floor", floor, 0)
     shapes = prunable(network)
-    values = {path: _checked(path, scores, shape) for path, shape in shapes.items()}
+    values = {path: checked(path, scores, shape) for path, shape in shapes.items()}
     allowed = {path: np.ones(math.prod(shape), bool) for path, shape in shapes.items()}
     if within is not None:
         allowed = {path: kept.reshape(-1) for path, kept in kept_weights(network, within).items()}
@@ -285,18 +283,18 @@ def keep(
     needed, there = sum(least.values()), sum(most.values())
     if not needed <= total <= there:
         raise ValueError(
-            f"density: {density:g} keeps {total} weights; the floor of {floor} asks for {needed} and {there} are "
-            "there: choose a density, or a floor, between"
+            f"density: {density:g} keeps {total} weights; the floor of {floor} asks for {needed} and {there} "
+            "are there: choose a density, or a floor, between"
         )
     if densities is None:
-        first = {path: _top(values[path], allowed[path], least[path]) for path in shapes}
+        first = {path: top(values[path], allowed[path], least[path]) for path in shapes}
         rest = np.concatenate([allowed[path] & ~first[path] for path in shapes])
-        top = _top(np.concatenate(list(values.values())), rest, total - sum(least.values()))
-        parts = np.split(top, np.cumsum(list(sizes.values()))[:-1])
+        chosen = top(np.concatenate(list(values.values())), rest, total - sum(least.values()))
+        parts = np.split(chosen, np.cumsum(list(sizes.values()))[:-1])
         flat = {path: first[path] | part for path, part in zip(shapes, parts, strict=True)}
     else:
-        counts = _counts(sizes, densities, total, least, most)
-        flat = {path: _top(values[path], allowed[path], counts[path]) for path in shapes}
+        numbers = counts_of(sizes, densities, total, least, most)
+        flat = {path: top(values[path], allowed[path], numbers[path]) for path in shapes}
     kept = {path: flat[path].reshape(shape) for path, shape in shapes.items()}
     check_layers(kept, density)
     return mask_of(network, kept)
@@ -320,61 +318,3 @@ def check_layers(kept: Kept, density: float) -> None:
             f"(density by layer: {shares}): give densities by layer (Uniform, ErdosRenyiKernel, Balanced), a "
             "floor, or a larger density"
         )
-
-
-def _checked(path: str, scores: Scores, shape: Shape) -> Float[np.ndarray, " weights"]:
-    """The scores of a layer in float64, one after the other."""
-    got = np.asarray(scores[path], np.float64) if path in scores else None
-    if got is None or got.shape != shape:
-        raise ValueError(
-            f"scores: {path}: expected an array of the kernel's shape {shape}, got "
-            f"{None if got is None else got.shape}"
-        )
-    if not np.isfinite(got).all():
-        bad = int((~np.isfinite(got)).sum())
-        raise ValueError(
-            f"scores: {path}: {bad} of {got.size} are not finite: look at the parameters and the batch"
-        )
-    return got.reshape(-1)
-
-
-def _top(
-    scores: Float[np.ndarray, " weights"], allowed: Bool[np.ndarray, " weights"], count: int
-) -> Bool[np.ndarray, " weights"]:
-    """Which are the ``count`` largest of the allowed scores, of equals the first."""
-    top = np.zeros(allowed.size, bool)
-    places = np.flatnonzero(allowed)
-    if count == 0:
-        return top
-    values = scores[places]
-    last = np.partition(values, -count)[-count]
-    above = places[values > last]
-    top[above] = True
-    top[places[values == last][: count - above.size]] = True
-    return top
-
-
-def _counts(
-    sizes: dict[str, int], densities: Densities, total: int, least: dict[str, int], most: dict[str, int]
-) -> dict[str, int]:
-    """Numbers of kept weights by layer: densities times sizes, within the bounds, rounded to the total.
-
-    The largest remainders are rounded up; of equals the first layer's.
-    """
-    if set(densities) != set(sizes) or not all(0 <= share <= 1 for share in densities.values()):
-        raise ValueError(
-            f"densities: expected a number from 0 to 1 for each of {list(sizes)}, got {densities}"
-        )
-    wanted = {path: densities[path] * size for path, size in sizes.items()}
-    if abs(sum(wanted.values()) - total) > max(1.0, 1e-6 * total):
-        raise ValueError(
-            f"densities: keep {sum(wanted.values()):.0f} weights, and the density asks for {total}: give "
-            "densities that fit (slth.pruning.Given scales them)"
-        )
-    counts = {path: min(max(math.floor(value), least[path]), most[path]) for path, value in wanted.items()}
-    while (spare := total - sum(counts.values())) != 0:
-        step, bound = (1, most) if spare > 0 else (-1, least)
-        free = [path for path in sizes if counts[path] != bound[path]]
-        path = max(free, key=lambda one: step * (wanted[one] - counts[one]))
-        counts[path] += step
-    return counts
