@@ -192,9 +192,7 @@ class Supervised(Objective):
     def optimiser(self) -> optax.GradientTransformation:
         """Nesterov's momentum, a rise and a half cosine, weight decay on kernels."""
         settings = self.settings
-        whole = optax.warmup_cosine_decay_schedule(
-            0.0, settings.rate, math.floor(settings.warmup * self.steps), self.steps
-        )
+        whole = schedule(settings, self.steps)
 
         def rate(count: Int[Array, ""]) -> Array:
             return whole(count + self.first)
@@ -212,6 +210,12 @@ class Supervised(Objective):
         outputs, moved = apply_train(self.network, masked(variables, fixed), x)
         value, right = label_loss(outputs, y, self.task)
         return value, (right, moved)
+
+
+def schedule(settings: Settings, steps: int) -> optax.Schedule:
+    """The rate of each of so many steps: a linear rise from 0, then a half cosine to 0."""
+    rise = math.floor(settings.warmup * steps)
+    return optax.warmup_cosine_decay_schedule(0.0, settings.rate, rise, steps)
 
 
 def label_loss(
