@@ -1,0 +1,214 @@
+"""Methods of pruning on networks in which a ticket is known to be: who finds what is there, and at which density.
+
+python -m experiments.when_do_pruners_succeed
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+from experiments import prune
+from experiments.command_line import CONF, main
+from experiments.grounds import check_ground
+from experiments.points import metrics_of
+from experiments.pruners import pruner_of
+from experiments.run_folder import execute
+from slth import report
+from slth.report.tables import show
+
+LOG = logging.getLogger(__name__)
+OWN = ("seeds", "densities", "grounds", "pruners")
+AVERAGED = ("score", "trained", "planted_score", "planted_trained", "gap", "jaccard", "chance", "recall")
+Row = dict[str, Any]
+
+
+def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Runs of `experiments.prune` for each ground, density, method and seed, found again if already done.
+
+    ``points.csv`` has them all, ``means.csv`` their means over the seeds, least and largest; ``scores.png`` and
+    ``overlap.png`` draw these. A method that refuses a point, because a layer would be emptied, has
+    the reason in ``refused`` and no numbers.
+    """
+    points = list(points_of(cfg))
+    rows: list[Row] = []
+    for key, point in points:
+        LOG.info("%s", ", ".join(f"{name} {value}" for name, value in key.items()))
+        rows.append({**key, **_row(point)})
+        report.write_csv(folder / "points.csv", rows)
+    means = means_of(rows)
+    report.write_csv(folder / "means.csv", means)
+    drawn = ("trained", "planted_trained") if cfg.retrain.epochs else ("score", "planted_score")
+    _draw(folder / "scores.png", means, *drawn, f"score on test data{', trained' * bool(cfg.retrain.epochs)}")
+    if any(row["jaccard"] is not None for row in means):
+        _draw(folder / "overlap.png", means, "jaccard", "chance", "Jaccard index with the planted mask")
+    show(_table(means))
+    return {"means": means, "points": rows}
+
+
+def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
+    """What each point is called, and its settings; all checked before the first is run.
+
+    A ground whose ``density`` is not said is planted at every density, and pruned to it. Any other is planted
+    once for each seed, and pruned to every density.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    shared: dict[str, Any] = {str(name): value for name, value in plain.items() if name not in OWN}
+    for name in OWN:
+        if not plain[name]:
+            raise ValueError(f"{name}: expected one or more, got {plain[name]!r}")
+    pruners = {label: pruner_settings(label, given) for label, given in plain["pruners"].items()}
+    points = []
+    for ground, given in plain["grounds"].items():
+        unknown = sorted(set(given) - set(shared["planted"]))
+        if unknown:
+            raise ValueError(f"grounds.{ground}.{unknown[0]}: no such setting of planted")
+        for density in plain["densities"]:
+            for label, pruner in pruners.items():
+                for seed in plain["seeds"]:
+                    planted = shared["planted"] | {"density": density} | given
+                    own = None if "density" not in given else density
+                    point = OmegaConf.create(
+                        shared | {"planted": planted, "pruner": pruner, "density": own, "seed": seed}
+                    )
+                    key = {"ground": ground, "density": density, "pruner": label, "seed": seed}
+                    points.append((key, point))
+    for key, point in points:
+        try:
+            check_ground(point)
+            pruner_of(point, {"any": 1.0})
+        except ValueError as error:
+            raise ValueError(f"grounds.{key['ground']}, pruners.{key['pruner']}: {error}") from error
+    yield from points
+
+
+def pruner_settings(label: str, given: Any) -> dict[str, Any]:
+    """The settings of a method: those of a file in ``conf/pruner``, with changes.
+
+    Raises: ValueError where there is no such file, or a change of what the file has not.
+    """
+    if not isinstance(given, dict) or "file" not in given:
+        raise ValueError(f"pruners.{label}: expected a file of conf/pruner and changes, got {given!r}")
+    path = CONF / "pruner" / f"{given['file']}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
+        raise ValueError(f"pruners.{label}.file: there is no {given['file']!r}: choose one of {known}")
+    settings = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(settings, dict)
+    changes = {name: value for name, value in given.items() if name != "file"}
+    for name, value in changes.items():
+        if name not in settings:
+            raise ValueError(f"pruners.{label}.{name}: {path.name} has no such setting")
+        settings[name] = settings[name] | value if isinstance(settings[name], dict) else value
+    return {str(name): value for name, value in settings.items()}
+
+
+def _row(point: DictConfig) -> Row:
+    """The numbers of one point."""
+    empty = dict.fromkeys(
+        ("planted_density", "weights", "found_density", *AVERAGED, "chance_score", "seconds", "run")
+    )
+    try:
+        folder = execute(prune.run, point, "prune")
+    except ValueError as error:
+        if "none of its" not in str(error):  # `slth.pruning.check_layers`: a layer would be emptied
+            raise
+        LOG.warning("%s", error)
+        return {**empty, "refused": str(error).partition(":")[0].removeprefix("pruner") or "layer"}
+    metrics: Mapping[str, Any] = metrics_of(folder)
+    found, planted, overlap = metrics["found"], metrics["planted"] or {}, metrics["overlap"] or {}
+    score, aim = ("trained", "trained") if planted.get("trained") is not None else ("score", "score")
+    return {
+        "planted_density": planted.get("density"),
+        "weights": metrics["network"]["weights"],
+        "found_density": found["density"],
+        "score": found["score"],
+        "trained": found["trained"],
+        "planted_score": planted.get("score"),
+        "planted_trained": planted.get("trained"),
+        "gap": planted[aim] - found[score] if planted else None,
+        **{name: overlap.get(name) for name in ("jaccard", "chance", "recall")},
+        "chance_score": found["chance"],
+        "seconds": metrics["seconds"]["prune"],
+        "run": folder.name,
+        "refused": "",
+    }
+
+
+def means_of(rows: list[Row]) -> list[Row]:
+    """Means over the seeds, with the least and largest, of each ground, density and method."""
+    keys = dict.fromkeys((row["ground"], row["density"], row["pruner"]) for row in rows)
+    means = []
+    for ground, density, pruner in keys:
+        same = [
+            row for row in rows if (row["ground"], row["density"], row["pruner"]) == (ground, density, pruner)
+        ]
+        done = [row for row in same if not row["refused"]]
+        mean: Row = {"ground": ground, "density": density, "pruner": pruner, "seeds": len(done)}
+        mean["refused"] = len(same) - len(done)
+        for name in ("planted_density", "found_density", *AVERAGED, "seconds"):
+            values = [row[name] for row in done if row[name] is not None]
+            mean[name] = float(np.mean(values)) if values else None
+            if name in AVERAGED:
+                mean[f"{name}_min"] = min(values) if values else None
+                mean[f"{name}_max"] = max(values) if values else None
+        means.append(mean)
+    return means
+
+
+def _draw(path: Path, means: list[Row], name: str, reference: str, y_label: str) -> None:
+    panels = {}
+    for ground in dict.fromkeys(row["ground"] for row in means):
+        own = [row for row in means if row["ground"] == ground]
+        bands = [
+            _band([row for row in own if row["pruner"] == pruner], name, pruner)
+            for pruner in dict.fromkeys(row["pruner"] for row in own)
+        ]
+        label = "chance" if reference == "chance" else "planted ticket"
+        bands.append(_band(own, reference, label)._replace(reference=True))
+        panels[ground] = [band for band in bands if band.x]
+    report.draw_bands(
+        path,
+        panels,
+        title="Who finds what is there?",
+        x_label="density",
+        y_label=y_label,
+        y_range=(-0.05, 1.05),
+    )
+
+
+def _band(rows: list[Row], name: str, label: str) -> report.Band:
+    """A method's means by density; of several methods, such as of chance, the mean of these."""
+    kept = [row for row in rows if row[name] is not None]
+    x = sorted({row["density"] for row in kept})
+    columns = [
+        [
+            float(pick([row[f"{name}{end}"] for row in kept if row["density"] == density]))
+            for density in x
+        ]
+        for end, pick in (("", np.mean), ("_min", np.min), ("_max", np.max))
+    ]
+    return report.Band(label, x, *columns)
+
+
+def _table(means: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    heads = ("ground", "density", "method", "score", "trained", "planted", "Jaccard", "chance", "recall")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number in (0, 2) else "right")
+    for row in means:
+        numbers = ("score", "trained", "planted_score", "jaccard", "chance", "recall")
+        table.add_row(
+            *(row["ground"], f"{row['density']:g}", row["pruner"]),
+            *("" if row[name] is None else f"{row[name]:.3f}" for name in numbers),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main(run, "when_do_pruners_succeed")
