@@ -1,5 +1,6 @@
 """From a composed config to the network that is pruned, and to the ticket that is known to be in it."""
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.compose import ingredients_of
+from experiments.compose import calibration_of, ingredients_of, nonnegative_of, solver_of, source_of
 from experiments.settings import field, plain
 from experiments.targets import data_of, spec_of, target_of
 from slth import construct, nn, planting, pruning
@@ -61,6 +62,11 @@ def check_ground(cfg: DictConfig) -> None:
             f"planted.density: the density of {asked.kind} is what comes of it: leave it null, got"
             f" {asked.density:g}"
         )
+    if asked.of is not None and (asked.kind != "constructed" or asked.of not in HANDMADE):
+        raise ValueError(
+            f"planted.of: expected null, or with planted.kind=constructed one of {', '.join(HANDMADE)}, got"
+            f" {asked.of!r}"
+        )
     if asked.kind == "none" and cfg.density is None:
         raise ValueError("density: nothing is planted that has one: say one, such as 0.1")
 
@@ -70,11 +76,9 @@ def ground_of(cfg: DictConfig, folder: Path) -> Ground:
     check_ground(cfg)
     kind = cfg.planted.kind
     if kind in HANDMADE:
-        with field("samples"):
-            data = planting.samples(kind, **plain(cfg.samples), seed=cfg.seed)
-        with field("planted.options"):
-            target = planting.handmade(kind, **_options(kind, plain(cfg.planted.options)))
-        return _planted(cfg, target, data)
+        return _planted(cfg, _handmade(cfg, kind), _samples(cfg, kind))
+    if kind == "constructed" and cfg.planted.of is not None:
+        return _constructed(cfg, _handmade(cfg, cfg.planted.of), _samples(cfg, cfg.planted.of))
     data = data_of(cfg)
     if kind == "trained":
         return _planted(cfg, sparse_target(cfg, data, folder), data)
@@ -90,12 +94,29 @@ def ground_of(cfg: DictConfig, folder: Path) -> Ground:
         return Ground(network, pruning.random_weights(network, key, **weights), data, None)
 
 
-def _options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
-    known = {"circle": ("pieces", "depth"), "helix": ("pieces", "depth"), "relu": ("depth",)}[kind]
-    unknown = [name for name in given if name not in known]
+def _handmade(cfg: DictConfig, name: str) -> Target:
+    options, known = plain(cfg.planted.options), tuple(inspect.signature(HANDMADE[name]).parameters)
+    unknown = [option for option in options if option not in known]
     if unknown:
-        raise ValueError(f"{unknown[0]}: {kind} has no such option: it has {', '.join(known)}")
-    return given
+        raise ValueError(
+            f"planted.options.{unknown[0]}: {name} has no such option: it has {', '.join(known)}"
+        )
+    with field("planted.options"):
+        return planting.handmade(name, **options)
+
+
+def _samples(cfg: DictConfig, name: str) -> Data:
+    with field("samples"):
+        return planting.samples(name, **plain(cfg.samples), seed=cfg.seed)
+
+
+def _constructed(cfg: DictConfig, target: Target, data: Data) -> Ground:
+    """A written-down target constructed in a source that knows nothing of it."""
+    solver = solver_of(cfg)
+    source, images = source_of(cfg, target, data), calibration_of(cfg, data, solver)
+    made = construct(target, source, solver, images, fit=cfg.solver.fit, nonnegative=nonnegative_of(cfg))
+    planted = Planted.of(made)
+    return Ground(planted.network, planted.params, data, planted)
 
 
 def _planted(cfg: DictConfig, target: Target, data: Data) -> Ground:

@@ -38,7 +38,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     rows: list[Row] = []
     for key, point in points:
         LOG.info("%s", ", ".join(f"{name} {value}" for name, value in key.items()))
-        rows.append({**key, **_row(point)})
+        row = _row(point)
+        density = row["planted_density"] if key["density"] is None else key["density"]
+        rows.append({**key, "density": density, **row})
         report.write_csv(folder / "points.csv", rows)
     means = means_of(rows)
     report.write_csv(folder / "means.csv", means)
@@ -53,8 +55,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     """What each point is called, and its settings; all checked before the first is run.
 
-    A ground whose ``density`` is not said is planted at every density, and pruned to it. Any other is planted
-    once for each seed, and pruned to every density.
+    A ground whose ``density`` is not said is planted at every density, and pruned to it. One with a density is
+    planted at that, and pruned to every density. A constructed one has the density that it has, and is pruned
+    to that. ``config`` of a ground
+    or a method are changes of the config, group by group.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
@@ -65,19 +69,19 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     pruners = {label: pruner_settings(label, given) for label, given in plain["pruners"].items()}
     points = []
     for ground, given in plain["grounds"].items():
-        unknown = sorted(set(given) - set(shared["planted"]))
-        if unknown:
-            raise ValueError(f"grounds.{ground}.{unknown[0]}: no such setting of planted")
-        for density in plain["densities"]:
-            for label, pruner in pruners.items():
+        asked = {name: value for name, value in given.items() if name != "config"}
+        made = asked.get("kind") == "constructed"
+        for density in [None] if made else plain["densities"]:
+            for label, (pruner, changes) in pruners.items():
                 for seed in plain["seeds"]:
-                    planted = shared["planted"] | {"density": density} | given
-                    own = None if "density" not in given else density
-                    point = OmegaConf.create(
-                        shared | {"planted": planted, "pruner": pruner, "density": own, "seed": seed}
-                    )
+                    where = f"grounds.{ground}"
+                    point = _changed(shared, {"planted": {"density": density} | asked}, where)
+                    point = _changed(point, given.get("config", {}), where)
+                    point = _changed(point, changes, f"pruners.{label}")
+                    own = density if asked.get("density") is not None or asked.get("kind") == "none" else None
                     key = {"ground": ground, "density": density, "pruner": label, "seed": seed}
-                    points.append((key, point))
+                    point |= {"pruner": pruner, "density": own, "seed": seed}
+                    points.append((key, OmegaConf.create(point)))
     for key, point in points:
         try:
             check_ground(point)
@@ -87,8 +91,24 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     yield from points
 
 
-def pruner_settings(label: str, given: Any) -> dict[str, Any]:
-    """The settings of a method: those of a file in ``conf/pruner``, with changes.
+def _changed(config: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
+    """A config with other values in some of its groups.
+
+    Raises: ValueError for a setting that is not there.
+    """
+    config = dict(config)
+    for group, values in changes.items():
+        if not isinstance(config.get(group), dict) or not isinstance(values, dict):
+            raise ValueError(f"{where}: {group}: expected a group of settings, got {values!r}")
+        for name in values:
+            if name not in config[group]:
+                raise ValueError(f"{where}: {group}.{name}: there is no such setting")
+        config[group] = config[group] | values
+    return config
+
+
+def pruner_settings(label: str, given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a method, those of a file in ``conf/pruner`` with changes, and changes of other groups.
 
     Raises: ValueError where there is no such file, or a change of what the file has not.
     """
@@ -100,12 +120,12 @@ def pruner_settings(label: str, given: Any) -> dict[str, Any]:
         raise ValueError(f"pruners.{label}.file: there is no {given['file']!r}: choose one of {known}")
     settings = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(settings, dict)
-    changes = {name: value for name, value in given.items() if name != "file"}
+    changes = {name: value for name, value in given.items() if name not in ("file", "config")}
     for name, value in changes.items():
         if name not in settings:
             raise ValueError(f"pruners.{label}.{name}: {path.name} has no such setting")
         settings[name] = settings[name] | value if isinstance(settings[name], dict) else value
-    return {str(name): value for name, value in settings.items()}
+    return {str(name): value for name, value in settings.items()}, given.get("config") or {}
 
 
 def _row(point: DictConfig) -> Row:

@@ -183,8 +183,8 @@ def recovery(
 def score(outputs: Float[np.ndarray, "n *out"], labels: np.ndarray) -> float:
     r"""How right outputs are, 1 at best, whatever their scale: a ticket has a free factor.
 
-    Of classes the share that is right. Of numbers :math:`R^2 = 1 - \min_\lambda \|y - \lambda \hat y\|^2 /
-    \|y - \bar y\|^2` with the best factor, above 0 or 0.
+    Of classes the share that is right. Of numbers :math:`1 - \min_\lambda \|y - \lambda \hat y\|^2 / \|y\|^2`
+    with the best factor :math:`\lambda \ge 0`: the square of the cosine between them, or 0.
 
     Raises: ValueError for labels of another shape.
 
@@ -201,6 +201,5 @@ def score(outputs: Float[np.ndarray, "n *out"], labels: np.ndarray) -> float:
     if outputs.shape != labels.shape:
         raise ValueError(f"score: expected labels of shape {outputs.shape}, got {labels.shape}")
     y, x = np.asarray(labels, np.float64), np.asarray(outputs, np.float64)
-    power = (x**2).sum()
-    factor = max((x * y).sum() / power, 0.0) if power else 0.0
-    return float(1 - ((y - factor * x) ** 2).sum() / ((y - y.mean(0)) ** 2).sum())
+    product, powers = max((x * y).sum(), 0.0), (x**2).sum() * (y**2).sum()
+    return float(product**2 / powers) if powers else 0.0
