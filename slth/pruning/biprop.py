@@ -24,13 +24,13 @@ class Biprop(EdgePopup):
     \mathrm{sign}(s)`. The parameters of the result are :math:`\alpha\,\mathrm{sign}(w)`.
 
     Args:
-      settings, loss, scope, floor, absolute, scale: as of `slth.pruning.EdgePopup`. The original's rates on
-        CIFAR-10 are those of edge-popup, with 250 epochs.
+      settings, loss, densities, floor, absolute, scale: as of `slth.pruning.EdgePopup`. The original has
+        250 epochs on CIFAR-10.
 
     Example:
       >>> from slth import pruning
-      >>> pruning.Biprop().scope
-      'layer'
+      >>> pruning.Biprop().densities
+      Uniform()
 
     Source: Diffenderfer & Kailkhura, "Multi-prize lottery ticket hypothesis", ICLR 2021 (arXiv:2103.09377).
       Activations stay real numbers: MPT-1/32.

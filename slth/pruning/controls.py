@@ -51,6 +51,8 @@ def reinitialised(network: Network, params: Params, key: Key[Array, ""]) -> Para
 def _dealt(arrays: dict[str, np.ndarray], key: Key[Array, ""]) -> dict[str, np.ndarray]:
     """Each array with its entries in another order."""
     return {
-        path: own.reshape(-1)[np.asarray(jax.random.permutation(layer_key(key, path), own.size))].reshape(own.shape)
+        path: own.reshape(-1)[np.asarray(jax.random.permutation(layer_key(key, path), own.size))].reshape(
+            own.shape
+        )
         for path, own in arrays.items()
     }

@@ -18,16 +18,18 @@ class EdgePopup(Search):
     r"""Weights :math:`w \odot m` with m = 1 at the largest :math:`|s|`; the gradient of m is taken as that
     of :math:`|s|`:
 
-    .. math:: \frac{\partial L}{\partial s} = \frac{\partial L}{\partial (w \odot m)} \odot w \odot \mathrm{sign}(s).
+    .. math:: \frac{\partial L}{\partial s} = \frac{\partial L}{\partial (w \odot m)} \odot w \odot
+        \mathrm{sign}(s).
 
-    Scores start at :math:`U[-c, c]` with :math:`c = \mathrm{scale} / \sqrt n`, n the fan-in. A larger scale is
-    a slower search: without weight decay, scale c at rate r finds what scale 1 finds at rate r / c.
+    Scores start at :math:`U[-c, c]` with :math:`c = \mathrm{scale} / \sqrt n`, n the fan-in. A larger scale
+    is a slower search: without weight decay, scale c at rate r finds what scale 1 finds at rate r / c.
 
     Args:
       settings: of the descent on scores; the default is the original's on CIFAR-10: 100 epochs of batches of
         128, rate 0.1 on a half cosine, momentum 0.9 (not Nesterov's), weight decay 1e-4 on scores.
       loss: `slth.pruning.Labels` or `slth.pruning.Distilled`.
-      scope: "layer", the original's, keeps the density in every layer; "global" the largest of all layers.
+      densities: the rule that gives each layer its density; the default is the original's, the same for all.
+        None: the largest of all layers are kept.
       floor: least number of weights that each layer keeps.
       absolute: whether :math:`|s|` is ranked, as in the original's program, or s itself, as in the paper's
         text (then without sign(s)).
@@ -35,8 +37,8 @@ class EdgePopup(Search):
 
     Example:
       >>> from slth import pruning
-      >>> pruning.EdgePopup().settings.rate, pruning.EdgePopup(scope="global").scope
-      (0.1, 'global')
+      >>> pruning.EdgePopup().settings.rate, pruning.EdgePopup(densities=None).densities
+      (0.1, None)
 
     Source: Ramanujan et al., "What's hidden in a randomly weighted neural network?", CVPR 2020
       (arXiv:1911.13299). Here all kernels have scores, the last layer's too, as there.

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
+from slth.pruning.layer_densities import LayerDensities
 from slth.pruning.protocol import check_whole, prunable
-from slth.pruning.search import Kernels, Scope, Search, Searching, schedule, straight_through
+from slth.pruning.search import Kernels, Search, Searching, schedule, straight_through
 from slth.pruning.weights import layer_key
 from slth.train import Settings
 
@@ -31,14 +32,15 @@ class GemMiner(Search):
         scores that are not frozen. The default is the original's on CIFAR-10 in kind: rate 0.1 on a half
         cosine, momentum 0.9, 150 epochs.
       loss: `slth.pruning.Labels` or `slth.pruning.Distilled`.
-      scope: "global", the original's, freezes the smallest of all layers; "layer" the same share in each.
+      densities: the rule that gives each layer its density, after each round too; the default None is the
+        original's, the smallest of all layers are frozen.
       floor: least number of weights that each layer keeps.
       rounds: R, how often scores are frozen.
 
     Example:
       >>> from slth import pruning
-      >>> pruning.GemMiner(rounds=10).scope
-      'global'
+      >>> pruning.GemMiner(rounds=10).settings.weight_decay
+      0.0002
 
     Source: Sreenivasan et al., "Rare gems: finding lottery tickets at initialization", NeurIPS 2022
       (arXiv:2202.12002), algorithm 1.
@@ -47,7 +49,7 @@ class GemMiner(Search):
     settings: Settings = field(
         default_factory=lambda: Settings(epochs=150, batch=128, rate=0.1, warmup=0.0, weight_decay=2e-4)
     )
-    scope: Scope = "global"
+    densities: LayerDensities | None = None
     rounds: int = 30
 
     def __post_init__(self) -> None:
@@ -83,9 +85,7 @@ class GemMiner(Search):
 
     def settle(self, task: Searching, scores: Kernels, steps: Array) -> Kernels:
         """Projected, and frozen where a round ends."""
-        inside = {
-            path: jnp.where(own > FROZEN, jnp.clip(own, 0, 1), FROZEN) for path, own in scores.items()
-        }
+        inside = {path: jnp.where(own > FROZEN, jnp.clip(own, 0, 1), FROZEN) for path, own in scores.items()}
         ends = jnp.asarray(np.round(task.steps * np.arange(1, self.rounds + 1) / self.rounds), jnp.int32)
         round_ = jnp.searchsorted(ends, steps)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from slth.nn.network import Network
 from slth.precision import in_64_bits
 from slth.pruning.largest import Scores
-from slth.pruning.loss import Kernels, double, loss_of_kernels
+from slth.pruning.loss import Kernels, double, in_order, loss_of_kernels
 from slth.pruning.protocol import Batch, kernels
 from slth.pruning.scored import Scored
 from slth.types import Params
@@ -49,10 +49,10 @@ def grasp_scores(network: Network, params: Params, batch: Batch, temperature: fl
       >>> scores["a"].tolist()        # f = 1, g = 2 f x = (2, 4), H = 2 x x', H g = (20, 40)
       [[60.0], [-40.0]]
 
-    Source: Wang, Zhang and Grosse, ICLR 2020 (arXiv:2002.07376), equation 8.
+    Source: Wang, Zhang and Grosse, ICLR 2020 (arXiv:2002.07376).
     """
     own = double((params, batch))
-    return jax.tree.map(np.asarray, _scores(network, *own, np.float64(temperature)))
+    return in_order(network, _scores(network, *own, np.float64(temperature)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -79,7 +79,7 @@ class Grasp(Scored):
       >>> pruning.Grasp()
       Grasp(densities=None, floor=0, temperature=200.0)
 
-    Source: Wang, Zhang and Grosse, ICLR 2020 (arXiv:2002.07376), algorithm 1.
+    Source: Wang, Zhang and Grosse, ICLR 2020 (arXiv:2002.07376).
     """
 
     temperature: float = TEMPERATURE

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import safetensors.numpy
@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 from slth.data import Data
 from slth.interop.files import write_whole
 from slth.nn.network import Network
-from slth.precision import in_32_bits
+from slth.pruning.layer_densities import LayerDensities
 from slth.pruning.magnitude import magnitude_scores
 from slth.pruning.protocol import (
     Batch,
@@ -24,10 +24,10 @@ from slth.pruning.protocol import (
     check_whole,
     found,
     keep,
+    mask_of,
     prunable,
-    whole,
 )
-from slth.pruning.search import Scope, data_of, seeded
+from slth.pruning.search import check_densities, data_of, seeded
 from slth.target import checked_word, kind_of
 from slth.train import Epoch, Settings, train
 from slth.train.loop import check_fit, steps_of
@@ -68,7 +68,8 @@ class IMP:
       rewind: k; 0 is the original weights, of Frankle & Carbin.
       rewinds: "weights" as above; "rate": weights stay as they are trained, and only the learning rate goes
         back to iteration k (Renda et al.).
-      scope: "global" ranks the weights of all layers together; "layer" prunes the same share in each.
+      densities: the rule that gives each layer its density, in every level; None: the largest of all layers
+        are kept.
       floor: least number of weights that each layer keeps.
     Raises: ValueError for options out of range.
 
@@ -87,11 +88,11 @@ class IMP:
     rate: float = 0.2
     rewind: int = 0
     rewinds: Rewinds = "weights"
-    scope: Scope = "global"
+    densities: LayerDensities | None = None
     floor: int = 0
 
-    needs_batch: ClassVar[bool] = True
-    needs_key: ClassVar[bool] = True
+    needs_batch = True
+    needs_key = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Settings):
@@ -100,7 +101,7 @@ class IMP:
             raise ValueError(f"rate: expected a number between 0 and 1, got {self.rate!r}")
         check_whole("rewind", self.rewind, 0)
         checked_word("rewinds", self.rewinds, get_args(Rewinds))
-        checked_word("scope", self.scope, get_args(Scope))
+        check_densities(self.densities)
         check_whole("floor", self.floor, 0)
 
     def schedule(self, density: float) -> tuple[float, ...]:
@@ -156,7 +157,8 @@ class IMP:
           finite.
         """
         check(self, network, params, density, key, batch)
-        assert key is not None and batch is not None
+        assert key is not None
+        assert batch is not None
         data = data_of(network, batch)
         check_fit(network, data)
         settings = seeded(self.settings, key)
@@ -185,10 +187,10 @@ class IMP:
         early = train(
             network, data, settings, start=params, last=self.rewind, folder=part("early"), report=report
         ).params
-        start, trained, mask = early, early, whole(network)
+        start, trained, mask = early, early, _everything(network)
         for number, density in enumerate(plan):
             if number:
-                shares = dict.fromkeys(prunable(network), density) if self.scope == "layer" else None
+                shares = self.densities.of(network, density) if self.densities else None
                 scores = magnitude_scores(network, trained)
                 mask = keep(network, scores, density, shares, floor=self.floor, within=mask)
                 start = trained if self.rewinds == "rate" else early
@@ -209,3 +211,8 @@ class IMP:
             trained = one.params
             result = found(network, trained, mask)
             yield Level(number, result.density, result.densities, mask, start, trained, one.history)
+
+
+def _everything(network: Network) -> Mask:
+    """The mask that keeps all."""
+    return mask_of(network, {path: np.ones(shape, bool) for path, shape in prunable(network).items()})

@@ -84,7 +84,7 @@ class ErdosRenyiKernel:
       >>> from slth import nn, pruning
       >>> network = nn.Network((8, 8, 4), (nn.Conv("a", 16, (3, 3)), nn.Conv("b", 16, (1, 1))))
       >>> pruning.ErdosRenyiKernel().of(network, 0.6)     # "b" is full; "a" has what is left
-      {'a': 0.378, 'b': 1.0}
+      {'a': 0.422, 'b': 1.0}
 
     Source: Evci et al., ICML 2020 (arXiv:1911.11134).
     """

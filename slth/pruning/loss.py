@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from slth.nn.forward import apply_train
 from slth.nn.network import Network
-from slth.pruning.protocol import Batch, with_kernels
+from slth.pruning.protocol import Batch, prunable, with_kernels
 from slth.types import AnyArray, Params
 
 Kernels = dict[str, AnyArray]
@@ -38,6 +38,11 @@ def loss_of_kernels(
         return -jnp.take_along_axis(logs, jnp.asarray(batch.labels)[:, None], axis=1).mean()
 
     return loss
+
+
+def in_order(network: Network, values: Kernels) -> dict[str, np.ndarray]:
+    """Arrays of the kernels' shapes in NumPy, in the order of the network."""
+    return {path: np.asarray(values[path]) for path in prunable(network)}
 
 
 def double(tree: Any) -> Any:

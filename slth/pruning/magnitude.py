@@ -40,7 +40,7 @@ def lamp_scores(network: Network, params: Params) -> Scores:
       >>> pruning.lamp_scores(network, {"a": {"kernel": np.array([[3.0], [-4.0]])}})["a"].tolist()   # 9/25
       [[0.36], [1.0]]
 
-    Source: Lee et al., ICLR 2021 (arXiv:2010.07611), equation 4.
+    Source: Lee et al., ICLR 2021 (arXiv:2010.07611).
     """
     return {path: _lamp(kernel) for path, kernel in kernels(network, params).items()}
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from slth.nn.forward import parameter_shapes
 from slth.nn.graph import by_layer, linear_maps, nested
 from slth.nn.network import Network
+from slth.nn.prune import prune
 from slth.pruning.largest import Densities, Scores, checked, counts_of, top
 from slth.types import AnyArray, Mask, Params, Shape
 from slth.types import Batch as Images
@@ -169,6 +170,25 @@ def densities(network: Network, mask: Mask) -> dict[str, float]:
     return {path: float(kept.mean()) for path, kept in kept_weights(network, mask).items()}
 
 
+def live_densities(network: Network, mask: Mask) -> dict[str, float]:
+    """The densities of those kept weights that stand on some path from the input to the outputs.
+
+    Biases are no inputs here: a channel that only its bias feeds counts as silent.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 2), nn.Dense("b", 1)))
+      >>> kept = {"a": np.eye(2, dtype=bool), "b": np.array([[True], [False]])}     # nothing reads channel 1
+      >>> pruning.live_densities(network, pruning.mask_of(network, kept))
+      {'a': 0.25, 'b': 0.5}
+
+    Source: Vysogorets and Kempe, JMLR 2023 (arXiv:2107.02306), effective sparsity.
+    """
+    kept = kept_weights(network, mask)
+    return densities(network, prune(network, nested({path: {"kernel": own} for path, own in kept.items()})))
+
+
 def found(network: Network, params: Params, mask: Mask, record: tuple[Any, ...] = ()) -> Pruned:
     """The result of a method, with the mask's densities."""
     return Pruned(mask, params, densities(network, mask), record)
@@ -266,8 +286,8 @@ def keep(
       ([[True, True], [False, False]], [[True, True], [False, False]])
       >>> pruning.keep(network, scores, 0.5)
       Traceback (most recent call last):
-      ValueError: a: none of its 4 weights is kept at density 0.5 (density by layer: a 0, b 1): give densities
-      by layer (Uniform, ErdosRenyiKernel, Balanced), a floor, or a larger density
+      ValueError: a: has density 0, none of its 4 weights, at density 0.5 (empty: 1 of 2 layers): give a
+      floor, densities by layer such as Uniform(), or a larger density
     """
     check_density(density)
     check_whole("floor", floor, 0)
@@ -308,13 +328,12 @@ def kept_count(network: Network, density: float) -> int:
 def check_layers(kept: Kept, density: float) -> None:
     """Refuse a mask that empties a layer.
 
-    Raises: ValueError that names the first such layer, the density of each, and what to do.
+    Raises: ValueError that names the first such layer, how many there are, and what to do.
     """
     empty = [path for path, own in kept.items() if not own.any()]
     if empty:
-        shares = ", ".join(f"{path} {own.mean():.3g}" for path, own in kept.items())
+        others = f" (empty: {len(empty)} of {len(kept)} layers)" if len(kept) > 1 else ""
         raise ValueError(
-            f"{empty[0]}: none of its {kept[empty[0]].size} weights is kept at density {density:g} "
-            f"(density by layer: {shares}): give densities by layer (Uniform, ErdosRenyiKernel, Balanced), a "
-            "floor, or a larger density"
+            f"{empty[0]}: has density 0, none of its {kept[empty[0]].size:,} weights, at density {density:g}"
+            f"{others}: give a floor, densities by layer such as Uniform(), or a larger density"
         )

@@ -1,4 +1,4 @@
-r"""Relaxed masks: gates between 0 and 1 with derivatives of their own, no gradient straight through a choice."""
+r"""Relaxed masks: gates between 0 and 1 with derivatives of their own, no gradient looks through a choice."""
 
 import math
 from dataclasses import dataclass, field
@@ -36,9 +36,11 @@ class Relaxed(Search):
 
     Args:
       settings: of the descent, here Adam's on a half cosine, without decay of scores; ``momentum`` is that of
-        its first moments.
+        its first moments. A score moves by the rate in a step, and "concrete" gates are quiet only where s is
+        some units from -b: few steps need a larger rate there.
       loss: `slth.pruning.Labels` or `slth.pruning.Distilled`.
-      scope: "layer": the mean of each layer's gates is held, and d kept in each; "global": that of all.
+      densities: the rule that gives each layer its density; each layer's mean gate is held at
+        its own. None: the mean of all gates is held, and the largest of all layers are kept.
       floor: least number of weights that each layer keeps.
       gates: "sigmoid" or "concrete".
       steepness: last beta of "sigmoid"; 200 is the original's.
@@ -57,7 +59,7 @@ class Relaxed(Search):
     """
 
     settings: Settings = field(
-        default_factory=lambda: Settings(epochs=100, batch=128, rate=0.02, warmup=0.0, weight_decay=0.0)
+        default_factory=lambda: Settings(epochs=100, batch=128, rate=0.1, warmup=0.0, weight_decay=0.0)
     )
     gates: Gates = "sigmoid"
     steepness: float = 200.0
@@ -94,12 +96,13 @@ class Relaxed(Search):
     def penalty(self, task: Searching, scores: Kernels, step: Array) -> Float[Array, ""]:
         """How far the mean gate is from the density."""
         open_ = {path: self._open(task, own, step) for path, own in scores.items()}
-        if self.scope == "global":
-            sizes = sum(own.size for own in open_.values())
-            means = jnp.stack([own.sum() / sizes for own in open_.values()]).sum()
-        else:
-            means = jnp.stack([own.mean() for own in open_.values()])
-        return self.hold * ((means / task.density - 1) ** 2).mean()
+        sizes = {path: own.size for path, own in open_.items()}
+        if self.densities is None:
+            mean = jnp.stack([own.sum() for own in open_.values()]).sum() / sum(sizes.values())
+            return self.hold * (mean / task.density - 1) ** 2
+        shares = [n / sizes[path] for path, n in zip(task.paths, task.counts, strict=True)]
+        means = jnp.stack([open_[path].mean() for path in task.paths])
+        return self.hold * ((means / jnp.asarray(shares, means.dtype) - 1) ** 2).mean()
 
     def optimiser(self, steps: int) -> optax.GradientTransformation:
         """Adam."""

@@ -1,8 +1,8 @@
 r"""Masks found by gradient descent on a score for each weight, of weights that never move.
 
-Every search minimises a loss of the network with kernels :math:`w \odot g(s)`. Searches differ in g, the gates
-of the scores s, and in what else is done to scores. In the end the largest are kept. Batch norm learns
-nothing: its scale and bias stay, its running statistics follow the images, in the end those of the final mask.
+Every search minimises a loss of the network with kernels :math:`w \odot g(s)`. Searches differ in g, the
+gates of the scores s, and in what else is done to scores. In the end the largest are kept. Batch norm learns
+nothing: its scale and bias stay, its running statistics follow the images, in the end under the final mask.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ from slth.nn.forward import apply_train
 from slth.nn.graph import by_layer, nested
 from slth.nn.network import Network
 from slth.precision import in_32_bits
-from slth.pruning.losses import Labels, Loss, Rule
+from slth.pruning.layer_densities import LayerDensities, Uniform
+from slth.pruning.objectives import Labels, Loss, Rule
 from slth.pruning.protocol import (
     Batch,
     Pruned,
@@ -39,18 +40,18 @@ from slth.pruning.protocol import (
     with_kernels,
 )
 from slth.pruning.topk import Kept, top_by_layer, top_with_floor
-from slth.target import checked_word, kind_of
+from slth.target import kind_of
 from slth.train import Epoch, Settings
 from slth.train.descent import RUNNING, Objective, descend
 from slth.train.descent import Labels as LabelArray
 from slth.train.descent import Loss as LossValue
 from slth.train.loop import schedule, steps_of
-from slth.types import AnyArray, Mask, Params, Task
 from slth.types import Batch as Images
+from slth.types import Mask, Params, Task
 
-Kernels: TypeAlias = dict[str, Float[AnyArray, "..."]]
+Kernels: TypeAlias = Mapping[str, Float[Any, "..."]]
 """Arrays of the kernels' shapes by the path of their layer, in the order of computation."""
-Scope = Literal["layer", "global"]
+UNIFORM, LABELS = Uniform(), Labels()
 SETTLING = 100
 """Batches at most from which batch norm's statistics are taken under the final mask."""
 
@@ -62,19 +63,19 @@ class Search(ABC):
     settings: Settings = field(
         default_factory=lambda: Settings(epochs=100, batch=128, rate=0.1, warmup=0.0, weight_decay=1e-4)
     )
-    loss: Loss = Labels()
-    scope: Scope = "layer"
+    loss: Loss = LABELS
+    densities: LayerDensities | None = UNIFORM
     floor: int = 0
 
-    needs_batch: ClassVar[bool] = True
-    needs_key: ClassVar[bool] = True
+    needs_batch = True
+    needs_key = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Settings):
             raise ValueError(f"settings: expected a slth.train.Settings, got {kind_of(self.settings)}")
         if isinstance(self.loss, type) or not isinstance(self.loss, Loss):
             raise ValueError(f"loss: expected Labels() or Distilled(target), got {kind_of(self.loss)}")
-        checked_word("scope", self.scope, get_args(Scope))
+        check_densities(self.densities)
         check_whole("floor", self.floor, 0)
 
     @abstractmethod
@@ -124,17 +125,17 @@ class Search(ABC):
 
         Args:
           params: the weights of which the mask keeps some; they never move.
-          density: kept / total over all kernels; of each kernel, with the scope "layer".
           key: of the first scores, orders, augmentation and noise; the seed of the settings is not read.
           batch: all training images.
           folder: keeps the state after each epoch; a broken search goes on to the same mask.
           report: called after each epoch; the default is a progress bar on a terminal, else lines in the log.
         Raises: ValueError, before any work, for what `slth.pruning.Method` refuses and for a loss that does
-          not fit the network; if the folder holds another search, or the loss stops being finite; with the
-          scope "global", in the end, for a layer that is emptied.
+          not fit the network; if the folder holds another search, or the loss stops being finite;
+          without densities by layer, in the end, for a layer that is emptied.
         """
         check(self, network, params, density, key, batch)
-        assert key is not None and batch is not None
+        assert key is not None
+        assert batch is not None
         data = data_of(network, batch)
         self.loss.check(network, data)
         settings = seeded(self.settings, jax.random.fold_in(key, 0))
@@ -170,8 +171,8 @@ class Search(ABC):
         Raises: ValueError where a layer would be emptied.
         """
         zeros = {path: np.zeros(shape) for path, shape in prunable(network).items()}
-        floor = max(1, self.floor) if self.scope == "global" else self.floor  # equal scores empty later layers
-        kept = kept_weights(network, self._mask(network, zeros, density, floor))
+        even = replace(self, floor=max(1, self.floor))  # equal scores empty later layers
+        kept = kept_weights(network, (self if self.densities else even)._mask(network, zeros, density))
         return Searching(
             method=replace(self, settings=replace(self.settings, seed=0), loss=Labels()),
             rule=self.loss.rule,
@@ -179,12 +180,12 @@ class Search(ABC):
             task=data.task,
             steps=steps_of(data, self.settings),
             density=float(density),
-            counts=tuple(int(own.sum()) for own in kept.values()) if self.scope == "layer" else (),
+            counts=tuple(int(own.sum()) for own in kept.values()) if self.densities else (),
         )
 
-    def _mask(self, network: Network, ranks: Kernels, density: float, floor: int | None = None) -> Mask:
-        shares = dict.fromkeys(prunable(network), density) if self.scope == "layer" else None
-        return keep(network, ranks, density, shares, floor=self.floor if floor is None else floor)
+    def _mask(self, network: Network, ranks: Kernels, density: float) -> Mask:
+        shares = self.densities.of(network, density) if self.densities else None
+        return keep(network, ranks, density, shares, floor=self.floor)
 
 
 @dataclass(frozen=True)
@@ -218,13 +219,17 @@ class Searching(Objective):
                 {path: _shared(n, sizes[path], share) for path, n in zip(ranks, self.counts, strict=True)},
             )
         total = sum(own.size for own in ranks.values())
-        return top_with_floor(ranks, _shared(kept_count(self.network, self.density), total, share), self.method.floor)
+        return top_with_floor(
+            ranks, _shared(kept_count(self.network, self.density), total, share), self.method.floor
+        )
 
     def optimiser(self) -> optax.GradientTransformation:
         """The method's."""
         return self.method.optimiser(self.steps)
 
-    def loss(self, variables: Params, fixed: Any, x: Images, y: LabelArray, step: Int[Array, ""]) -> LossValue:
+    def loss(
+        self, variables: Params, fixed: Any, x: Images, y: LabelArray, step: Int[Array, ""]
+    ) -> LossValue:
         """The loss of a batch with the gated kernels."""
         params, arrays, key = fixed
         layers = by_layer(params)
@@ -250,6 +255,15 @@ def straight_through(hard: Array, soft: Array) -> Array:
     return hard.astype(soft.dtype) + (soft - jax.lax.stop_gradient(soft))
 
 
+def check_densities(densities: object) -> None:
+    """Refuse what is no rule that gives each layer its density."""
+    if densities is not None and (isinstance(densities, type) or not isinstance(densities, LayerDensities)):
+        raise ValueError(
+            f"densities: expected a rule such as Uniform(), or None, got {kind_of(densities)}: "
+            "slth.pruning.LayerDensities lists them"
+        )
+
+
 def data_of(network: Network, batch: Batch) -> Data:
     """The batch as the training part of data without a test part."""
     images, labels = np.asarray(batch.images, np.float32), np.asarray(batch.labels)
@@ -266,7 +280,7 @@ def seeded(settings: Settings, key: Key[Array, ""]) -> Settings:
 
 
 def statistics(network: Network, params: Params, mask: Mask, data: Data, settings: Settings) -> Params:
-    """The parameters with batch norm's running statistics those of the masked network, from one pass at most."""
+    """The parameters with batch norm's running statistics those under the mask, from one pass at most."""
     moved = by_layer(params)
     norms = {path: _running(own) for path, own in moved.items() if RUNNING[0] in own}
     if not norms:

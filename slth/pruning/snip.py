@@ -5,13 +5,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
 from slth.nn.network import Network
 from slth.precision import in_64_bits
 from slth.pruning.largest import Scores
-from slth.pruning.loss import Kernels, double, loss_of_kernels
+from slth.pruning.loss import Kernels, double, in_order, loss_of_kernels
 from slth.pruning.protocol import Batch, kernels
 from slth.pruning.scored import Scored
 from slth.types import Params
@@ -21,9 +20,9 @@ from slth.types import Params
 def snip_scores(network: Network, params: Params, batch: Batch) -> Scores:
     r"""The connection sensitivity :math:`|w_i\, \partial L / \partial w_i|` of each weight.
 
-    It is the derivative of the loss in a factor of the weight, at the factor 1. L is the mean cross-entropy of the batch (the squared error where labels are
-    numbers), with batch norm by the batch's statistics. In float64; not divided by its sum, which changes no
-    order.
+    It is the derivative of the loss in a factor of the weight, at the factor 1. L is the mean cross-entropy
+    of the batch (the squared error where labels are numbers), with batch norm by the batch's statistics. In
+    float64; not divided by its sum, which changes no order.
 
     Args:
       params: those of the network before training.
@@ -41,7 +40,7 @@ def snip_scores(network: Network, params: Params, batch: Batch) -> Scores:
     Source: Lee, Ajanthan and Torr, ICLR 2019 (arXiv:1810.02340).
     """
     own = double((params, batch))
-    return jax.tree.map(np.asarray, _scores(network, *own))
+    return in_order(network, _scores(network, *own))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -66,7 +65,7 @@ class Snip(Scored):
       >>> pruning.Snip().needs_batch
       True
 
-    Source: Lee, Ajanthan and Torr, ICLR 2019 (arXiv:1810.02340), algorithm 1.
+    Source: Lee, Ajanthan and Torr, ICLR 2019 (arXiv:1810.02340).
     """
 
     needs_batch = True

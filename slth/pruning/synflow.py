@@ -31,7 +31,7 @@ from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense
 from slth.nn.network import Network
 from slth.precision import in_64_bits
 from slth.pruning.largest import Scores
-from slth.pruning.loss import Kernels, double
+from slth.pruning.loss import Kernels, double, in_order
 from slth.pruning.protocol import (
     Batch,
     Pruned,
@@ -86,7 +86,7 @@ def synflow_scores(network: Network, params: Params, mask: Mask | None = None) -
       >>> (9 * scores["a"]).tolist(), (9 * scores["b"]).tolist()
       ([[4.0, 2.0], [0.0, 3.0]], [[4.0], [5.0]])
 
-    Source: Tanaka et al., NeurIPS 2020 (arXiv:2006.05467), equations 1 and 4, theorems 1 and 2.
+    Source: Tanaka et al., NeurIPS 2020 (arXiv:2006.05467), theorems 1 and 2.
     """
     own = params if mask is None else masked(params, mask)
     log_flow, scores = _scores(network, double(own))
@@ -95,7 +95,7 @@ def synflow_scores(network: Network, params: Params, mask: Mask | None = None) -
             "params: no path of weights that are not 0 leads from the input to the outputs: keep more, or "
             "draw them again"
         )
-    return jax.tree.map(np.asarray, scores)
+    return in_order(network, scores)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -176,19 +176,21 @@ class Synflow:
 
     Args:
       rounds: n of at least 1; the paper takes 100.
-      floor: least number of weights that each layer keeps; the paper has none.
+      floor: least number of weights that each layer keeps. The paper has none (0), and its theorem holds for
+        networks without skips: what a skip bypasses can be emptied. Of ResNet-20 with four random draws two
+        lose a branch at density 0.001, and with projections all four lose a shortcut before 0.008.
     Raises: ValueError for a number out of range.
 
     Example:
       >>> from slth import pruning
       >>> pruning.Synflow()
-      Synflow(rounds=100, floor=0)
+      Synflow(rounds=100, floor=1)
 
     Source: Tanaka et al., NeurIPS 2020 (arXiv:2006.05467), algorithm 1.
     """
 
     rounds: int = 100
-    floor: int = 0
+    floor: int = 1
 
     needs_batch = False
     needs_key = False

@@ -7,12 +7,13 @@ bit: 32 counts of the entries that are no less, no sort.
 from collections.abc import Mapping
 from functools import reduce
 from operator import add
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-Arrays = Mapping[str, Float[Array, "..."]]
+Arrays = Mapping[str, Float[Any, "..."]]
 Words = dict[str, UInt[Array, "..."]]
 Kept = dict[str, Bool[Array, "..."]]
 
@@ -47,7 +48,7 @@ def top_by_layer(scores: Arrays, counts: Mapping[str, int | Int[Array, ""]]) -> 
     return {path: top({path: own}, counts[path])[path] for path, own in scores.items()}
 
 
-def top_with_floor(scores: Arrays, count: int, floor: int) -> Kept:
+def top_with_floor(scores: Arrays, count: int | Int[Array, ""], floor: int) -> Kept:
     """As `top`, but each array keeps ``floor`` of its largest entries at least (all, if it has fewer)."""
     if floor == 0:
         return top(scores, count)
@@ -60,7 +61,7 @@ def top_with_floor(scores: Arrays, count: int, floor: int) -> Kept:
 
 def _ordered(values: Float[Array, "..."]) -> UInt[Array, "..."]:
     """Whole numbers in the order of the floats."""
-    values = values + 0.0  # -0 becomes 0
+    values = jnp.where(values == 0, 0, values)  # -0 becomes 0; a compiler may leave out a sum with 0
     bits = jax.lax.bitcast_convert_type(values, jnp.uint64 if values.dtype.itemsize == 8 else jnp.uint32)
     sign = bits.dtype.type(1 << (8 * bits.dtype.itemsize - 1))
     return jnp.where(bits & sign, ~bits, bits | sign)

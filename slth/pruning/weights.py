@@ -27,7 +27,11 @@ Kind = Literal["signed_constant", "kaiming_normal", "kaiming_uniform", "uniform"
 
 
 def random_weights(
-    network: Network, key: Key[Array, ""], kind: Kind = "signed_constant", density: float = 1.0, scale: float = 1.0
+    network: Network,
+    key: Key[Array, ""],
+    kind: Kind = "signed_constant",
+    density: float = 1.0,
+    scale: float = 1.0,
 ) -> Params:
     r"""Parameters with kernels drawn as above, zero biases and neutral batch norm.
 

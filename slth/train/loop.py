@@ -192,10 +192,7 @@ class Supervised(Objective):
     def optimiser(self) -> optax.GradientTransformation:
         """Nesterov's momentum, a rise and a half cosine, weight decay on kernels."""
         settings = self.settings
-        whole = schedule(settings, self.steps)
-
-        def rate(count: Int[Array, ""]) -> Array:
-            return whole(count + self.first)
+        rate = schedule(settings, self.steps, self.first)
 
         def kernels(params: Params) -> Params:
             return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
@@ -212,10 +209,12 @@ class Supervised(Objective):
         return value, (right, moved)
 
 
-def schedule(settings: Settings, steps: int) -> optax.Schedule:
-    """The rate of each of so many steps: a linear rise from 0, then a half cosine to 0."""
+def schedule(settings: Settings, steps: int, first: int = 0) -> optax.Schedule:
+    """The rate of each of so many steps: a linear rise from 0, then a half cosine to 0; it counts from
+    ``first``."""
     rise = math.floor(settings.warmup * steps)
-    return optax.warmup_cosine_decay_schedule(0.0, settings.rate, rise, steps)
+    whole = optax.warmup_cosine_decay_schedule(0.0, settings.rate, rise, steps)
+    return lambda count: whole(jnp.add(count, first))
 
 
 def label_loss(

@@ -129,8 +129,8 @@ class Distilled:
             checked_positive("distilled.temperature", self.temperature)
             if self.factor is None or not self.target.classes:
                 raise ValueError(
-                    f"distilled.temperature: {self.temperature:g} needs a factor and outputs that are classes: "
-                    "choose factor=1.0, or None as temperature"
+                    f"distilled.temperature: {self.temperature:g} needs a factor and outputs that are "
+                    "classes: choose factor=1.0, or None as temperature"
                 )
 
     @property
@@ -183,7 +183,7 @@ def best_factor(outputs: Outputs, wanted: Outputs) -> Float[Array, ""]:
 
 
 def fitted_factor(network: Network, params: Params, target: Target, images: Batch) -> float:
-    r"""The factor :math:`\lambda` of least :math:`\|\lambda f(x) - t(x)\|^2` over images, of outputs f of a network.
+    r"""The factor :math:`\lambda` of least :math:`\|\lambda f(x) - t(x)\|^2`, of a network's outputs f.
 
     Args:
       params: of the masked network (`slth.pruning.masked`).
