@@ -52,8 +52,9 @@ def check_ground(cfg: DictConfig) -> None:
         value = asked[name]
         if value is not None and (type(value) not in (int, float) or not 0 < value <= 1):
             raise ValueError(f"planted.{name}: expected a number above 0 and of at most 1, got {value!r}")
-    if type(asked.scale) not in (int, float) or not 0 < asked.scale < math.inf:
-        raise ValueError(f"planted.scale: expected a positive number, got {asked.scale!r}")
+    for name in ("scale", "size"):
+        if type(asked[name]) not in (int, float) or not 0 < asked[name] < math.inf:
+            raise ValueError(f"planted.{name}: expected a positive number, got {asked[name]!r}")
     planted = asked.kind in (*HANDMADE, "trained")
     if planted and asked.density is None:
         raise ValueError(f"planted.density: {asked.kind} is planted at a density: say one, such as 0.1")
@@ -123,7 +124,13 @@ def _planted(cfg: DictConfig, target: Target, data: Data) -> Ground:
     asked = cfg.planted
     with field("planted"):
         planted = planting.plant(
-            target, density=asked.density, seed=cfg.seed, init=asked.init, scale=asked.scale, kind=asked.kind
+            target,
+            density=asked.density,
+            seed=cfg.seed,
+            init=asked.init,
+            scale=asked.scale,
+            size=asked.size,
+            kind=asked.kind,
         )
     return Ground(planted.network, planted.params, data, planted)
 

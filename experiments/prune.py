@@ -23,8 +23,6 @@ from experiments.stages import Stages
 from slth import nn, planting, pruning, report
 from slth.compile_cache import use_compile_cache
 from slth.planting import Overlap
-from slth.pruning.biprop import Biprop
-from slth.pruning.imp import IMP
 from slth.report.tables import show
 from slth.train import Settings, train
 from slth.types import Mask, Params
@@ -52,9 +50,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     state = {"folder": folder / SEARCH} if "folder" in inspect.signature(method.prune).parameters else {}
     with stages("prune"), field("pruner"):
         found = method.prune(ground.network, ground.params, density, key=key, batch=batch, **state)
-    own_params = isinstance(method, Biprop)  # its weights are signs times a gain
+    own_params = isinstance(method, pruning.Biprop)  # its weights are signs times a gain
     strong = found.params if own_params else ground.params
-    trained = found.params if isinstance(method, IMP) else None
+    trained = found.params if isinstance(method, pruning.IMP) else None
     reference = None
     if cfg.retrain.epochs:
         with stages("retrain"):
@@ -141,7 +139,9 @@ def _layers(ground: Ground, found: pruning.Pruned) -> list[dict[str, Any]]:
     if ground.planted is None:
         return [{"layer": path, "density": density} for path, density in found.densities.items()]
     layers = planting.overlap_by_layer(ground.network, found.mask, ground.planted.mask)
-    return [{"layer": path, "density": found.densities[path], **_numbers(one)} for path, one in layers.items()]
+    return [
+        {"layer": path, "density": found.densities[path], **_numbers(one)} for path, one in layers.items()
+    ]
 
 
 def _save(path: Path, mask: Mask) -> None:

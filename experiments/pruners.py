@@ -10,25 +10,19 @@ from omegaconf import DictConfig
 from experiments.settings import field, plain
 from slth import pruning
 from slth.data import Data
-from slth.pruning.biprop import Biprop
-from slth.pruning.edge_popup import EdgePopup
-from slth.pruning.gem_miner import GemMiner
-from slth.pruning.imp import IMP
-from slth.pruning.losses import Distilled, Labels, Loss
-from slth.pruning.relaxed import Relaxed
 from slth.target import Target
 from slth.train import Settings
 
 METHODS: Mapping[str, type] = {
-    "biprop": Biprop,
-    "edge_popup": EdgePopup,
-    "gem_miner": GemMiner,
+    "biprop": pruning.Biprop,
+    "edge_popup": pruning.EdgePopup,
+    "gem_miner": pruning.GemMiner,
     "grasp": pruning.Grasp,
-    "imp": IMP,
+    "imp": pruning.IMP,
     "lamp": pruning.Lamp,
     "magnitude": pruning.Magnitude,
     "random": pruning.Random,
-    "relaxed": Relaxed,
+    "relaxed": pruning.Relaxed,
     "snip": pruning.Snip,
     "synflow": pruning.Synflow,
 }
@@ -100,14 +94,14 @@ def _settings(given: Any) -> Settings:
     return Settings(**given)
 
 
-def _loss(word: str, target: Target | None) -> Loss:
+def _loss(word: str, target: Target | None) -> pruning.Loss:
     if word not in LOSSES:
         raise ValueError(f"loss: {word!r} is unknown: choose one of {', '.join(LOSSES)}")
     if word == "labels":
-        return Labels()
+        return pruning.Labels()
     if target is None:
         raise ValueError("loss: outputs are those of a planted target, and nothing is planted: choose labels")
-    return Distilled(target, factor=None)
+    return pruning.Distilled(target, factor=None)
 
 
 def batch_of(cfg: DictConfig, method: pruning.Method, data: Data, labels: np.ndarray) -> pruning.Batch | None:

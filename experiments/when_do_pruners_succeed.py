@@ -19,12 +19,17 @@ from experiments.points import metrics_of
 from experiments.pruners import pruner_of
 from experiments.run_folder import execute
 from slth import report
+from slth.planting import relu
 from slth.report.tables import show
 
 LOG = logging.getLogger(__name__)
 OWN = ("seeds", "densities", "grounds", "pruners")
 AVERAGED = ("score", "trained", "planted_score", "planted_trained", "gap", "jaccard", "chance", "recall")
 Row = dict[str, Any]
+OUTCOMES = ("none of its", "training diverged")
+"""Errors that are results of a method: a layer would be emptied (`slth.pruning.check_layers`), or a loss is not finite."""
+STAND_IN = relu()
+"""For a planted target, where settings are checked before anything is planted."""
 
 
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -66,29 +71,46 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     for name in OWN:
         if not plain[name]:
             raise ValueError(f"{name}: expected one or more, got {plain[name]!r}")
-    pruners = {label: pruner_settings(label, given) for label, given in plain["pruners"].items()}
+    pruners = {label: pruner_settings(label, given) for label, given in _labelled(plain, "pruners").items()}
     points = []
-    for ground, given in plain["grounds"].items():
+    for ground, given in _labelled(plain, "grounds").items():
         asked = {name: value for name, value in given.items() if name != "config"}
-        made = asked.get("kind") == "constructed"
-        for density in [None] if made else plain["densities"]:
+        kind = asked.get("kind", shared["planted"]["kind"])
+        for density in [None] if kind == "constructed" else plain["densities"]:
             for label, (pruner, changes) in pruners.items():
                 for seed in plain["seeds"]:
                     where = f"grounds.{ground}"
-                    point = _changed(shared, {"planted": {"density": density} | asked}, where)
+                    point = _changed(
+                        shared, {"planted": {"density": None if kind == "none" else density} | asked}, where
+                    )
                     point = _changed(point, given.get("config", {}), where)
                     point = _changed(point, changes, f"pruners.{label}")
-                    own = density if asked.get("density") is not None or asked.get("kind") == "none" else None
+                    own = density if asked.get("density") is not None or kind == "none" else None
                     key = {"ground": ground, "density": density, "pruner": label, "seed": seed}
                     point |= {"pruner": pruner, "density": own, "seed": seed}
                     points.append((key, OmegaConf.create(point)))
     for key, point in points:
         try:
             check_ground(point)
-            pruner_of(point, {"any": 1.0})
+            pruner_of(point, {"any": 1.0}, STAND_IN)
         except ValueError as error:
             raise ValueError(f"grounds.{key['ground']}, pruners.{key['pruner']}: {error}") from error
     yield from points
+
+
+def _labelled(plain: dict[Any, Any], name: str) -> dict[str, dict[str, Any]]:
+    """The entries of a list by their labels.
+
+    Raises: ValueError for an entry without a label, and for a label that stands there twice.
+    """
+    found = {}
+    for entry in plain[name]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
+            raise ValueError(f"{name}: expected entries with a label, got {entry!r}")
+        if entry["label"] in found:
+            raise ValueError(f"{name}: {entry['label']!r} stands there twice")
+        found[entry["label"]] = {key: value for key, value in entry.items() if key != "label"}
+    return found
 
 
 def _changed(config: dict[str, Any], changes: Any, where: str) -> dict[str, Any]:
@@ -136,10 +158,10 @@ def _row(point: DictConfig) -> Row:
     try:
         folder = execute(prune.run, point, "prune")
     except ValueError as error:
-        if "none of its" not in str(error):  # `slth.pruning.check_layers`: a layer would be emptied
+        if not any(outcome in str(error) for outcome in OUTCOMES):
             raise
         LOG.warning("%s", error)
-        return {**empty, "refused": str(error).partition(":")[0].removeprefix("pruner") or "layer"}
+        return {**empty, "refused": str(error).removeprefix("pruner: ").partition(":")[0]}
     metrics: Mapping[str, Any] = metrics_of(folder)
     found, planted, overlap = metrics["found"], metrics["planted"] or {}, metrics["overlap"] or {}
     score, aim = ("trained", "trained") if planted.get("trained") is not None else ("score", "score")
@@ -207,10 +229,7 @@ def _band(rows: list[Row], name: str, label: str) -> report.Band:
     kept = [row for row in rows if row[name] is not None]
     x = sorted({row["density"] for row in kept})
     columns = [
-        [
-            float(pick([row[f"{name}{end}"] for row in kept if row["density"] == density]))
-            for density in x
-        ]
+        [float(pick([row[f"{name}{end}"] for row in kept if row["density"] == density])) for density in x]
         for end, pick in (("", np.mean), ("_min", np.min), ("_max", np.max))
     ]
     return report.Band(label, x, *columns)

@@ -135,6 +135,7 @@ def plant(
     seed: int = 0,
     init: str = "he_uniform",
     scale: float = 1.0,
+    size: float = 1.0,
     kind: str = "target",
 ) -> Planted:
     r"""A target hidden in a random network of the same depth and more channels.
@@ -148,6 +149,8 @@ def plant(
       seed: of weights and places, in [0, 2^64).
       init, scale: of the random weights (`slth.Source`), of uniform or normal law; the ratio of planted to
         random weights does not depend on the scale.
+      size: how large the planted weights are, in units of the random ones. 1 hides them as above; above 1
+        the largest may be larger than all random ones, and the ticket can be seen.
       kind: what is planted, for the record.
     Raises: ValueError for a density that the target itself does not have, both or neither of density and
       ratio, an activation that is not homogeneous, or a layer that cannot be widened.
@@ -168,6 +171,7 @@ def plant(
         raise ValueError(f"target: expected a slth.Target, got {type(target).__name__}")
     if (density is None) == (ratio is None):
         raise ValueError(f"plant: expected one of density and ratio, got {density!r} and {ratio!r}")
+    checked_positive("size", size)
     if not is_homogeneous(target.network):
         raise ValueError("plant: an activation of the target is not positively homogeneous: use ReLU")
     if ratio is None:
@@ -176,7 +180,7 @@ def plant(
     wide = widened(target.network, ratio, seed)
     source = Source(wide.network, seed, 1, init=init, scale=scale)  # type: ignore[arg-type]
     scales = {path: layer_scale(source, path) for path in linear_maps(wide.network)}
-    balanced = _hidden(target, scales, normal=init.endswith("normal"))
+    balanced = _hidden(target, scales, size, normal=init.endswith("normal"))
     own = by_layer(balanced.params)
     biases = {path: np.abs(layer["bias"]).max(initial=0) for path, layer in own.items() if "bias" in layer}
     factors = {
@@ -220,8 +224,8 @@ def _ratio(target: Target, density: float) -> float:
     return high
 
 
-def _hidden(target: Target, scales: dict[str, float], *, normal: bool) -> Balanced:
-    """The target scaled as random weights of these scales are."""
+def _hidden(target: Target, scales: dict[str, float], size: float, *, normal: bool) -> Balanced:
+    """The target scaled as random weights of these scales are, times a size."""
     moment = 1.0 if normal else 1 / math.sqrt(3)
 
     def sizes(fit: float) -> tuple[Balanced, Float[np.ndarray, " weights"]]:
@@ -234,7 +238,7 @@ def _hidden(target: Target, scales: dict[str, float], *, normal: bool) -> Balanc
     if not values.size:
         raise ValueError("plant: all weights of the target are 0: there is nothing to plant")
     aim = moment / math.sqrt(np.mean(values**2))
-    return sizes(aim if normal else min(aim, 1 / values.max()))[0]
+    return sizes(size * (aim if normal else min(aim, 1 / values.max())))[0]
 
 
 def _overwritten(

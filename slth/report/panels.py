@@ -78,7 +78,10 @@ def draw_bands(
         for axes in grid[-1]:
             axes.set_xlabel(x_label)
         figure.legend(
-            list(drawn.values()), list(drawn), loc="outside lower center", ncols=min(len(drawn), 2 * columns), fontsize=8
+            list(drawn.values()),
+            list(drawn),
+            loc="outside lower center",
+            ncols=min(len(drawn), 2 * columns),
+            fontsize=8,
         )
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-

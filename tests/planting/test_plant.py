@@ -115,6 +115,19 @@ def test_planted_weights_are_as_large_as_random_ones(init: str):
     assert max(largest) < 1.0
 
 
+def test_larger_planted_weights_are_found_by_their_size():
+    hidden, seen = (planting.plant(planting.helix(), density=0.1, size=size, seed=3) for size in (1.0, 30.0))
+    x = np.linspace(-1, 1, 9, dtype=np.float32)[:, None]
+    assert np.abs(seen(x) - planting.helix()(x)).max() < 1e-4
+    found = []
+    for one in (hidden, seen):
+        method = pruning.Magnitude(pruning.Given(one.densities))
+        mask = method.prune(one.network, one.params, one.density).mask
+        found.append(planting.overlap(one.network, mask, one.mask).recall)
+    assert found[0] < 0.4
+    assert found[1] > 0.9
+
+
 def test_a_seed_is_a_network_and_a_place():
     target = planting.relu()
     one, same, other = (planting.plant(target, ratio=20, seed=seed) for seed in (0, 0, 1))
@@ -163,6 +176,7 @@ FLAT = slth.Target(
     [
         (lambda: planting.plant(TINY), "expected one of density and ratio"),
         (lambda: planting.plant(TINY, density=0.1, ratio=2), "expected one of density and ratio"),
+        (lambda: planting.plant(TINY, ratio=2, size=0.0), "size: expected a positive number"),
         (lambda: planting.plant(TINY, ratio=0.5), "ratio: expected 1 or more"),
         (lambda: planting.plant(TINY, density=-0.5), "density: expected a positive number"),
         (lambda: planting.plant(planting.circle(), density=0.9), "the target itself has the density 0.684"),
