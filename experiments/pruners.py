@@ -35,7 +35,7 @@ RULES: Mapping[str, type] = {
 }
 """By ``pruner.densities``."""
 PLANTED = "planted"
-"""Name of the densities by layer of the planted ticket: a method that is told them knows more than it should."""
+"""Name of the densities by layer of the planted ticket, which a method cannot know."""
 LOSSES = ("labels", "outputs")
 OWN = ("name", "label", "images", "examples")
 """Settings of the group that are no options of the method."""
@@ -63,6 +63,10 @@ def pruner_of(
     with field("pruner"):
         if "densities" in options:
             options["densities"] = _rule(options["densities"], densities)
+        if options.get("settings", {}) is None:
+            if not cfg.retrain.epochs:
+                raise ValueError("settings: null means those of retrain, which has no epochs: give either")
+            options["settings"] = plain(cfg.retrain)
         if "settings" in options:
             options["settings"] = _settings(options["settings"])
         if "loss" in options:

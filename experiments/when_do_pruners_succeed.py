@@ -1,4 +1,4 @@
-"""Methods of pruning on networks in which a ticket is known to be: who finds what is there, and at which density.
+"""Methods of pruning on networks in which a ticket is known to be: who finds what is there, at which density.
 
 python -m experiments.when_do_pruners_succeed
 """
@@ -27,7 +27,7 @@ OWN = ("seeds", "densities", "grounds", "pruners")
 AVERAGED = ("score", "trained", "planted_score", "planted_trained", "gap", "jaccard", "chance", "recall")
 Row = dict[str, Any]
 OUTCOMES = ("none of its", "training diverged")
-"""Errors that are results of a method: a layer would be emptied (`slth.pruning.check_layers`), or a loss is not finite."""
+"""Errors that are results of a method: a layer would be emptied, or a loss is not finite."""
 STAND_IN = relu()
 """For a planted target, where settings are checked before anything is planted."""
 
@@ -35,9 +35,9 @@ STAND_IN = relu()
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs of `experiments.prune` for each ground, density, method and seed, found again if already done.
 
-    ``points.csv`` has them all, ``means.csv`` their means over the seeds, least and largest; ``scores.png`` and
-    ``overlap.png`` draw these. A method that refuses a point, because a layer would be emptied, has
-    the reason in ``refused`` and no numbers.
+    ``points.csv`` has them all, ``means.csv`` their means over the seeds, least and largest; ``scores.png``
+    and ``overlap.png`` draw these. A method that refuses a point, because a layer would be emptied, has the
+    reason in ``refused`` and no numbers.
     """
     points = list(points_of(cfg))
     rows: list[Row] = []
@@ -60,10 +60,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     """What each point is called, and its settings; all checked before the first is run.
 
-    A ground whose ``density`` is not said is planted at every density, and pruned to it. One with a density is
-    planted at that, and pruned to every density. A constructed one has the density that it has, and is pruned
-    to that. ``config`` of a ground
-    or a method are changes of the config, group by group.
+    A ground whose ``density`` is not said is planted at every density, and pruned to it. One with a density
+    is planted at that, and pruned to every density. A constructed one has the density that it has, and is
+    pruned to that. ``config`` of a ground or a method holds changes of the config, group by group.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
