@@ -145,7 +145,8 @@ def pruner_settings(label: str, given: Any) -> tuple[dict[str, Any], dict[str, A
     for name, value in changes.items():
         if name not in settings:
             raise ValueError(f"pruners.{label}.{name}: {path.name} has no such setting")
-        settings[name] = settings[name] | value if isinstance(settings[name], dict) else value
+        both = isinstance(settings[name], dict) and isinstance(value, dict)
+        settings[name] = settings[name] | value if both else value
     return {str(name): value for name, value in settings.items()}, given.get("config") or {}
 
 
