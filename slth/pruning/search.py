@@ -174,7 +174,7 @@ class Search(ABC):
         even = replace(self, floor=max(1, self.floor))  # equal scores empty later layers
         kept = kept_weights(network, (self if self.densities else even)._mask(network, zeros, density))
         return Searching(
-            method=replace(self, settings=replace(self.settings, seed=0), loss=Labels()),
+            method=replace(self, settings=replace(self.settings, seed=0), loss=LABELS, densities=None),
             rule=self.loss.rule,
             network=network,
             task=data.task,
