@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slth import nn, pruning
 from slth.nn.layers import BatchNorm, Conv, Dense
 from slth.nn.network import Network
-from tests.pruning.nets import CASES, PLAIN, batch_of, params_of
+from tests.pruning.nets import CASES, PLAIN, RELU, batch_of, params_of
 
 PAIR = Network((2,), (Dense("a", 3), Dense("b", 2)))  # 6 weights each
 SCORES = {"a": np.array([[5.0, 1, 5], [2, 5, 0]]), "b": np.array([[5.0, 3], [4, 5], [6, 7]])}
@@ -225,6 +225,13 @@ def test_what_does_not_fit_is_refused_before_any_work(change, message):
     params, batch = change(params_of(PLAIN), batch_of(PLAIN))
     with pytest.raises(ValueError, match=message):
         pruning.Snip().prune(PLAIN, params, 0.5, batch=batch)
+
+
+def test_a_network_without_kernels_is_refused():
+    with pytest.raises(
+        ValueError, match="network: has no convolution and no dense layer that Lamp"
+    ):
+        pruning.Lamp().prune(Network((3,), (RELU,)), {}, 0.5)
 
 
 OPTIONS = {  # behaviour: (method, message)

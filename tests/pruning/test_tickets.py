@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from slth import Best, Source, Target, Ticket, compact, construct, nn, pruning, ticket
-from slth.certificate import certify, examples
+from slth import Source, Target, Ticket, compact, nn, pruning, ticket
 from slth.nn.layers import Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten
@@ -24,18 +23,13 @@ NETWORK = Network(
 )
 
 
-@pytest.fixture(scope="module")
-def source():
-    target = Target(NETWORK, params_of(NETWORK))
-    return target, Source.of(target, copies=3)
-
-
 METHODS = (pruning.Random(), pruning.Synflow(rounds=5), pruning.Lamp())
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-def test_a_pruned_source_is_a_ticket(source, method, tmp_path):
-    _, drawn = source
+def test_a_pruned_source_is_a_ticket(method, tmp_path):
+    target = Target(NETWORK, params_of(NETWORK))
+    drawn = Source.of(target, copies=3)
     params = parameters(drawn)
     found = method.prune(drawn.network, params, 0.3, key=jax.random.key(0))
     made = ticket.make(drawn, found.mask, 0.5)
@@ -47,18 +41,5 @@ def test_a_pruned_source_is_a_ticket(source, method, tmp_path):
     small = compact.compact(drawn.network, params, found.mask)
     np.testing.assert_allclose(nn.apply(*small, x), expected, rtol=1e-4, atol=1e-5)
     live = prune(drawn.network, found.mask)
-    assert all(live[name] is not None for name in found.mask)
-    dead = nn.apply(drawn.network, pruning.masked(params, live), x)
-    np.testing.assert_allclose(dead, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_pruned_source_is_certified(source):
-    """Both networks at each image: the bound is the distance of their outputs."""
-    target, drawn = source
-    made = construct(target, drawn, Best())
-    found = pruning.Random().prune(drawn.network, parameters(drawn), 0.3, key=jax.random.key(0))
-    x = images(NETWORK, 3)
-    proof = certify(made._replace(mask=found.mask), examples(x), "linear", slack=0.0)
-    outputs = made.factor * nn.apply(drawn.network, pruning.masked(parameters(drawn), found.mask), x)
-    distance = np.abs(np.asarray(outputs - nn.apply(NETWORK, target.params, x)))
-    np.testing.assert_allclose(proof.bound, distance, rtol=1e-3, atol=1e-4)
+    without = nn.apply(drawn.network, pruning.masked(params, live), x)
+    np.testing.assert_allclose(without, expected, rtol=1e-4, atol=1e-5)
