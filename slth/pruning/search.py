@@ -58,7 +58,19 @@ SETTLING = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Search(ABC):
-    """What searches have in common: options, and the loop."""
+    """What searches have in common: options, and the loop.
+
+    Args:
+      settings: of the descent on scores; the seed is not read.
+      loss: `slth.pruning.Labels`, or `slth.pruning.Distilled` from a target's outputs.
+      densities: the rule that gives each layer its density; None: the largest of all layers are kept.
+      floor: least number of weights that each layer keeps.
+
+    Example:
+      >>> from slth import pruning
+      >>> all(isinstance(method, pruning.Search) for method in (pruning.EdgePopup(), pruning.GemMiner()))
+      True
+    """
 
     settings: Settings = field(
         default_factory=lambda: Settings(epochs=100, batch=128, rate=0.1, warmup=0.0, weight_decay=1e-4)

@@ -208,6 +208,21 @@ def test_concrete_gates_are_open_as_often_as_the_formula_says():
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_a_search_is_a_method_and_checks_what_it_gets(method: pruning.Search):
+    assert isinstance(method, pruning.Method)
+    assert hash(method) == hash(dataclasses.replace(method))
+    given = {"key": jax.random.key(0), "batch": BATCH}
+    params = nn.init(FLAT, jax.random.key(0))
+    for name in given:
+        with pytest.raises(ValueError, match=rf"^{name}: {type(method).__name__} .* got none: give"):
+            method.prune(FLAT, params, 0.3, **(given | {name: None}))
+    with pytest.raises(ValueError, match=r"density: .* got 1.5"):
+        method.prune(FLAT, params, 1.5, **given)
+    with pytest.raises(ValueError, match=r"params: a/kernel: expected shape \(64, 24\), got \(24, 64\)"):
+        method.prune(FLAT, params | {"a": params["a"] | {"kernel": params["a"]["kernel"].T}}, 0.3, **given)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 def test_each_search_finds_what_is_better_than_chance(method: pruning.Search):
     params = pruning.random_weights(FLAT, jax.random.key(0), "signed_constant")
     found = method.prune(FLAT, params, 0.3, key=jax.random.key(1), batch=BATCH, report=lambda epoch: None)
