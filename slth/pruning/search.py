@@ -299,8 +299,10 @@ def statistics(network: Network, params: Params, mask: Mask, data: Data, setting
         return params
     size = min(settings.batch, len(data.train_images))
     sparse = masked(params, mask)
-    for start in range(0, len(data.train_images) - size + 1, size)[:SETTLING]:
-        after = by_layer(_moved(network, _with_norms(sparse, norms), data.train_images[start : start + size]))
+    order = np.random.default_rng(settings.seed).permutation(len(data.train_images))
+    for start in range(0, len(order) - size + 1, size)[:SETTLING]:
+        images = data.train_images[order[start : start + size]]
+        after = by_layer(_moved(network, _with_norms(sparse, norms), images))
         norms = {path: _running(after[path]) for path in norms}
     return _with_norms(params, jax.tree.map(np.asarray, norms))
 
