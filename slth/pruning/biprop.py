@@ -19,9 +19,9 @@ class Biprop(EdgePopup):
 
     .. math:: \alpha = \|m \odot w\|_1 / \|m\|_1,
 
-    and m as in `slth.pruning.EdgePopup`. The gradient of :math:`\alpha m` is taken as that of :math:`|s|`:
-    :math:`\partial L / \partial s = \partial L / \partial w_{\mathrm{eff}} \odot \mathrm{sign}(w) \odot
-    \mathrm{sign}(s)`. The parameters of the result are :math:`\alpha\,\mathrm{sign}(w)`.
+    and m as in `slth.pruning.EdgePopup`. The gradient of :math:`\alpha m` is taken as that of :math:`|w||s|`,
+    so that scores move as there, :math:`\partial L / \partial s = \partial L / \partial w_{\mathrm{eff}}
+    \odot w \odot \mathrm{sign}(s)`. The parameters of the result are :math:`\alpha\,\mathrm{sign}(w)`.
 
     Args:
       settings, loss, densities, floor, absolute, scale: as of `slth.pruning.EdgePopup`. The original has
@@ -40,10 +40,11 @@ class Biprop(EdgePopup):
         """alpha * m * sign(w)."""
         ranks = self.ranks(scores)
         kept = task.kept(jax.lax.stop_gradient(ranks))
-        return {
-            path: jnp.sign(w) * straight_through(jnp.where(kept[path], gain(w, kept[path]), 0), ranks[path])
-            for path, w in kernels.items()
-        }
+        gated = {}
+        for path, w in kernels.items():
+            size = jnp.where(kept[path], gain(w, kept[path]), 0)
+            gated[path] = jnp.sign(w) * straight_through(size, jnp.abs(w) * ranks[path])
+        return gated
 
     def final(self, kernels: Kernels, kept: Mapping[str, Bool[np.ndarray, "..."]]) -> Kernels:
         """alpha * sign(w)."""

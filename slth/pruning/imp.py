@@ -39,7 +39,22 @@ Rewinds = Literal["weights", "rate"]
 
 
 class Level(NamedTuple):
-    """A level of iterative magnitude pruning: a mask, and the network that was trained under it."""
+    """A level of iterative magnitude pruning: a mask, and the network that was trained under it.
+
+    Example:
+      >>> import jax
+      >>> from slth import data, nn, pruning, train
+      >>> digits = data.load("digits", train_limit=256)
+      >>> network = nn.Network((8, 8, 1), (nn.Flatten(), nn.Dense("a", 10)))
+      >>> start, batch = nn.init(network, jax.random.key(0)), pruning.Batch(*digits[1:3])
+      >>> method = pruning.IMP(train.Settings(epochs=1), rate=0.5, rewind=1)
+      >>> for level in method.levels(network, start, 0.2, key=jax.random.key(1), batch=batch):
+      ...     print(level.number, level.density)
+      0 1.0
+      1 0.5
+      2 0.25
+      3 0.2
+    """
 
     number: int
     """From 0, the dense network."""

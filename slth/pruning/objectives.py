@@ -35,7 +35,13 @@ class Rule(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a search minimises, by its rule and the arrays that this reads."""
+    """What a search minimises, by its rule and the arrays that this reads.
+
+    Example:
+      >>> from slth import pruning
+      >>> isinstance(pruning.Labels(), pruning.Loss)
+      True
+    """
 
     @property
     def rule(self) -> Rule:
@@ -61,8 +67,8 @@ class Labels:
 
     Example:
       >>> from slth import pruning
-      >>> isinstance(pruning.Labels(), pruning.Loss)
-      True
+      >>> pruning.EdgePopup().loss
+      Labels()
     """
 
     @property

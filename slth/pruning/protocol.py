@@ -119,13 +119,27 @@ def prunable(network: Network) -> dict[str, Shape]:
 
 
 def kernels(network: Network, params: Params) -> dict[str, AnyArray]:
-    """The prunable arrays of the parameters, by the path of their layer."""
+    """The prunable arrays of the parameters, by the path of their layer.
+
+    Example:
+      >>> import jax
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 3), nn.Dense("b", 1)))
+      >>> [kernel.shape for kernel in pruning.kernels(network, nn.init(network, jax.random.key(0))).values()]
+      [(2, 3), (3, 1)]
+    """
     layers = by_layer(params)
     return {path: layers[path]["kernel"] for path in linear_maps(network)}
 
 
 def with_kernels(params: Params, kernels: Mapping[str, AnyArray]) -> Params:
-    """The parameters with other kernels, by the path of their layer."""
+    """The parameters with other kernels, by the path of their layer; the others stay.
+
+    Example:
+      >>> from slth import pruning
+      >>> pruning.with_kernels({"a": {"kernel": 1, "bias": 2}}, {"a": 3})
+      {'a': {'kernel': 3, 'bias': 2}}
+    """
     layers = by_layer(params)
     return nested(layers | {path: layers[path] | {"kernel": kernel} for path, kernel in kernels.items()})
 
@@ -143,7 +157,16 @@ def masked(params: Params, mask: Mask) -> Params:
 
 
 def mask_of(network: Network, kept: Kept) -> Mask:
-    """The mask that keeps these weights of each kernel and every other parameter."""
+    """The mask that keeps these weights of each kernel and every other parameter.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 3), nn.Dense("b", 1)))
+      >>> mask = pruning.mask_of(network, {"a": np.eye(2, 3, dtype=bool), "b": np.ones((3, 1), bool)})
+      >>> mask["a"]["bias"].tolist()
+      [True, True, True]
+    """
     layers: dict[str, dict] = {}
     for path, shape in parameter_shapes(network).items():
         layer, _, name = path.rpartition("/")
@@ -152,7 +175,16 @@ def mask_of(network: Network, kept: Kept) -> Mask:
 
 
 def kept_weights(network: Network, mask: Mask) -> Kept:
-    """Which weights of each kernel a mask keeps; the inverse of `mask_of`."""
+    """Which weights of each kernel a mask keeps; the inverse of `mask_of`.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 3), nn.Dense("b", 1)))
+      >>> mask = pruning.mask_of(network, {"a": np.eye(2, 3, dtype=bool), "b": np.ones((3, 1), bool)})
+      >>> pruning.kept_weights(network, mask)["a"].tolist()
+      [[True, False, False], [False, True, False]]
+    """
     return {path: np.asarray(kernel) for path, kernel in kernels(network, mask).items()}
 
 
@@ -204,11 +236,13 @@ def check(
 ) -> None:
     """Refuse what no method can prune.
 
-    Raises: ValueError for a density that is not in (0, 1]; parameters that are not those of the network or
-      not finite; a key or a batch that the method needs and does not get; a batch that does not fit the
-      network, or holds numbers that are not finite.
+    Raises: ValueError for a network without a kernel; a density that is not in (0, 1]; parameters that are
+      not those of the network or not finite; a key or a batch that the method needs and does not get; a batch
+      that does not fit the network, or holds numbers that are not finite.
     """
     name = type(method).__name__
+    if not prunable(network):
+        raise ValueError(f"network: has no convolution and no dense layer that {name} could prune")
     check_density(density)
     wanted = parameter_shapes(network)
     flat: dict[str, Any] = flatten_dict(params, sep="/")
@@ -321,7 +355,14 @@ def keep(
 
 
 def kept_count(network: Network, density: float) -> int:
-    """How many weights a mask of this density keeps, round(density * weights)."""
+    """How many weights a mask of this density keeps, round(density * weights).
+
+    Example:
+      >>> from slth import nn, pruning
+      >>> network = nn.Network((2,), (nn.Dense("a", 3), nn.Dense("b", 1)))
+      >>> pruning.kept_count(network, 0.5)     # of 9; a half goes to the even number
+      4
+    """
     return round(density * sum(math.prod(shape) for shape in prunable(network).values()))
 
 
@@ -329,6 +370,11 @@ def check_layers(kept: Kept, density: float) -> None:
     """Refuse a mask that empties a layer.
 
     Raises: ValueError that names the first such layer, how many there are, and what to do.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import pruning
+      >>> pruning.check_layers({"a": np.array([False, True])}, 0.5)      # says nothing: a weight is kept
     """
     empty = [path for path, own in kept.items() if not own.any()]
     if empty:

@@ -26,7 +26,7 @@ WIDTH = 0.01
 class Relaxed(Search):
     r"""Weights :math:`w \odot g(s)` with gates g in [0, 1], whose mean is held at the density d by
     :math:`\kappa\, (\bar g / d - 1)^2` in the loss; in the end the largest s are kept. With
-    :math:`b = \log(d / (1 - d))`, the gates are
+    :math:`b = \log(d / (1 - d))`, d that of the layer where densities are given by layer, the gates are
 
     * "sigmoid": :math:`g = \sigma(\beta s + b)`, where :math:`\beta` rises from 1 to ``steepness``
       exponentially with the steps, so that gates end near 0 and 1;
@@ -85,41 +85,49 @@ class Relaxed(Search):
     def gated(self, task: Searching, scores: Kernels, kernels: Kernels, step: Array, key: Array) -> Kernels:
         """w * g."""
         if self.gates == "sigmoid":
-            return {path: w * self._sigmoid(task, scores[path], step) for path, w in kernels.items()}
-        gated = {}
+            gates = self._open(task, scores, step)
+            return {path: w * gates[path] for path, w in kernels.items()}
+        gated, shares = {}, _shares(task)
         for path, w in kernels.items():
             u = jax.random.uniform(layer_key(key, path), w.shape, w.dtype, minval=1e-6, maxval=1 - 1e-6)
-            logit = (jnp.log(u) - jnp.log1p(-u) + scores[path] + _offset(task)) / self.temperature
+            logit = (jnp.log(u) - jnp.log1p(-u) + scores[path] + _offset(shares[path])) / self.temperature
             gated[path] = w * jnp.clip(LOW + (HIGH - LOW) * jax.nn.sigmoid(logit), 0, 1)
         return gated
 
     def penalty(self, task: Searching, scores: Kernels, step: Array) -> Float[Array, ""]:
         """How far the mean gate is from the density."""
-        open_ = {path: self._open(task, own, step) for path, own in scores.items()}
-        sizes = {path: own.size for path, own in open_.items()}
-        if self.densities is None:
-            mean = jnp.stack([own.sum() for own in open_.values()]).sum() / sum(sizes.values())
+        gates = self._open(task, scores, step)
+        if not task.counts:
+            mean = jnp.stack([own.sum() for own in gates.values()]).sum() / sum(
+                own.size for own in gates.values()
+            )
             return self.hold * (mean / task.density - 1) ** 2
-        shares = [n / sizes[path] for path, n in zip(task.paths, task.counts, strict=True)]
-        means = jnp.stack([open_[path].mean() for path in task.paths])
-        return self.hold * ((means / jnp.asarray(shares, means.dtype) - 1) ** 2).mean()
+        off = [gates[path].mean() / share - 1 for path, share in _shares(task).items()]
+        return self.hold * (jnp.stack(off) ** 2).mean()
 
     def optimiser(self, steps: int) -> optax.GradientTransformation:
         """Adam."""
         return optax.adam(schedule(self.settings, steps), b1=self.settings.momentum)
 
-    def _sigmoid(self, task: Searching, scores: Array, step: Array) -> Array:
-        beta = self.steepness ** (step / max(task.steps - 1, 1))
-        return jax.nn.sigmoid(beta * scores + _offset(task))
-
-    def _open(self, task: Searching, scores: Array, step: Array) -> Array:
-        """The gate; of "concrete", the probability that it is not 0."""
+    def _open(self, task: Searching, scores: Kernels, step: Array) -> Kernels:
+        """The gates; of "concrete", the probabilities that they are not 0."""
+        shift = {path: _offset(share) for path, share in _shares(task).items()}
         if self.gates == "sigmoid":
-            return self._sigmoid(task, scores, step)
-        return jax.nn.sigmoid(scores + _offset(task) - self.temperature * math.log(-LOW / HIGH))
+            beta = self.steepness ** (step / max(task.steps - 1, 1))
+            return {path: jax.nn.sigmoid(beta * scores[path] + shift[path]) for path in task.paths}
+        zero = self.temperature * math.log(-LOW / HIGH)
+        return {path: jax.nn.sigmoid(scores[path] + shift[path] - zero) for path in task.paths}
 
 
-def _offset(task: Searching) -> float:
+def _shares(task: Searching) -> dict[str, float]:
+    """d of each layer."""
+    shapes = prunable(task.network)
+    if not task.counts:
+        return dict.fromkeys(shapes, task.density)
+    return {path: n / math.prod(shape) for n, (path, shape) in zip(task.counts, shapes.items(), strict=True)}
+
+
+def _offset(share: float) -> float:
     """b; a density of 1 would make it infinite, and asks for nothing."""
-    d = min(task.density, 0.999)
-    return math.log(d / (1 - d))
+    share = min(share, 0.999)
+    return math.log(share / (1 - share))

@@ -58,7 +58,19 @@ SETTLING = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Search(ABC):
-    """What searches have in common: options, and the loop."""
+    """What searches have in common: options, and the loop.
+
+    Args:
+      settings: of the descent on scores; the seed is not read.
+      loss: `slth.pruning.Labels`, or `slth.pruning.Distilled` from a target's outputs.
+      densities: the rule that gives each layer its density; None: the largest of all layers are kept.
+      floor: least number of weights that each layer keeps.
+
+    Example:
+      >>> from slth import pruning
+      >>> all(isinstance(method, pruning.Search) for method in (pruning.EdgePopup(), pruning.GemMiner()))
+      True
+    """
 
     settings: Settings = field(
         default_factory=lambda: Settings(epochs=100, batch=128, rate=0.1, warmup=0.0, weight_decay=1e-4)
@@ -174,7 +186,7 @@ class Search(ABC):
         even = replace(self, floor=max(1, self.floor))  # equal scores empty later layers
         kept = kept_weights(network, (self if self.densities else even)._mask(network, zeros, density))
         return Searching(
-            method=replace(self, settings=replace(self.settings, seed=0), loss=Labels()),
+            method=replace(self, settings=replace(self.settings, seed=0), loss=LABELS, densities=None),
             rule=self.loss.rule,
             network=network,
             task=data.task,
@@ -287,8 +299,10 @@ def statistics(network: Network, params: Params, mask: Mask, data: Data, setting
         return params
     size = min(settings.batch, len(data.train_images))
     sparse = masked(params, mask)
-    for start in range(0, len(data.train_images) - size + 1, size)[:SETTLING]:
-        after = by_layer(_moved(network, _with_norms(sparse, norms), data.train_images[start : start + size]))
+    order = np.random.default_rng(settings.seed).permutation(len(data.train_images))
+    for start in range(0, len(order) - size + 1, size)[:SETTLING]:
+        images = data.train_images[order[start : start + size]]
+        after = by_layer(_moved(network, _with_norms(sparse, norms), images))
         norms = {path: _running(after[path]) for path in norms}
     return _with_norms(params, jax.tree.map(np.asarray, norms))
 

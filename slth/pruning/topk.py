@@ -7,7 +7,7 @@ bit: 32 counts of the entries that are no less, no sort.
 from collections.abc import Mapping
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def top(scores: Arrays, count: int | Int[Array, ""]) -> Kept:
       >>> kept["a"].tolist(), kept["b"].tolist()
       ([True, True], [False, True])
     """
-    return _top({path: _ordered(own) for path, own in scores.items()}, jnp.int32(count))
+    return _kept([_Group({path: _ordered(own) for path, own in scores.items()}, jnp.int32(count))])
 
 
 def top_by_layer(scores: Arrays, counts: Mapping[str, int | Int[Array, ""]]) -> Kept:
@@ -45,7 +45,7 @@ def top_by_layer(scores: Arrays, counts: Mapping[str, int | Int[Array, ""]]) -> 
       >>> pruning.top_by_layer({"a": jnp.array([3.0, 1.0, 3.0])}, {"a": 1})["a"].tolist()
       [True, False, False]
     """
-    return {path: top({path: own}, counts[path])[path] for path, own in scores.items()}
+    return _kept([_Group({path: _ordered(own)}, jnp.int32(counts[path])) for path, own in scores.items()])
 
 
 def top_with_floor(scores: Arrays, count: int | Int[Array, ""], floor: int) -> Kept:
@@ -67,23 +67,39 @@ def _ordered(values: Float[Array, "..."]) -> UInt[Array, "..."]:
     return jnp.where(bits & sign, ~bits, bits | sign)
 
 
-def _top(words: Words, count: Int[Array, ""]) -> Kept:
-    kind = next(iter(words.values())).dtype
+class _Group(NamedTuple):
+    """Arrays that are ranked together."""
+
+    words: Words
+    count: Int[Array, ""]
+
+
+def _kept(groups: list[_Group]) -> Kept:
+    """Which are the largest of each group; all groups share one loop and one branch, quick to compile."""
+    kind = next(iter(groups[0].words.values())).dtype
     width = 8 * kind.itemsize
 
-    def with_bit(number: Int[Array, ""], last: UInt[Array, ""]) -> UInt[Array, ""]:
-        higher = last | (jnp.ones((), kind) << (width - 1 - number).astype(kind))
-        return jnp.where(_count({path: own >= higher for path, own in words.items()}) >= count, higher, last)
+    def with_bit(number: Int[Array, ""], lasts: list[Array]) -> list[Array]:
+        bit = jnp.ones((), kind) << (width - 1 - number).astype(kind)
+        return [
+            jnp.where(
+                _count({path: own >= last | bit for path, own in words.items()}) >= count, last | bit, last
+            )
+            for (words, count), last in zip(groups, lasts, strict=True)
+        ]
 
-    last = jax.lax.fori_loop(0, width, with_bit, jnp.zeros((), kind))
-    above = {path: own > last for path, own in words.items()}
-    equal = {path: own == last for path, own in words.items()}
-    spare = count - _count(above)
-    return jax.lax.cond(
-        spare == _count(equal),
-        lambda: {path: above[path] | equal[path] for path in words},
-        lambda: {path: above[path] | own for path, own in _first(equal, spare).items()},
+    lasts = jax.lax.fori_loop(0, width, with_bit, [jnp.zeros((), kind) for _ in groups])
+    pairs = list(zip(groups, lasts, strict=True))
+    above = [{path: own > last for path, own in words.items()} for (words, _), last in pairs]
+    equal = [{path: own == last for path, own in words.items()} for (words, _), last in pairs]
+    spare = [count - _count(own) for (_, count), own in zip(groups, above, strict=True)]
+    none_over = [left == _count(own) for left, own in zip(spare, equal, strict=True)]
+    chosen = jax.lax.cond(
+        jnp.stack(none_over).all(),
+        lambda: equal,
+        lambda: [_first(own, left) for own, left in zip(equal, spare, strict=True)],
     )
+    return {path: own[path] | more[path] for own, more in zip(above, chosen, strict=True) for path in own}
 
 
 def _first(equal: Kept, spare: Int[Array, ""]) -> Kept:

@@ -112,8 +112,7 @@ def test_edge_popups_gradient_is_the_straight_through_formula(loss: str, binary:
         np.testing.assert_allclose(of_scores(scores), of_kernels(masked), rtol=1e-12)
         want = jax.grad(of_kernels)(masked)
         for path, w in kernels(NET, params).items():
-            through = np.sign(w) if binary else w
-            np.testing.assert_allclose(got[path], want[path] * through * signs[path], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(got[path], want[path] * w * signs[path], rtol=1e-9, atol=1e-12)
 
 
 def test_gem_miners_gradient_is_the_straight_through_formula_where_it_is_not_frozen():
@@ -170,7 +169,7 @@ def test_relaxed_gates_start_at_the_density_and_end_at_0_and_1():
     ones = {path: jnp.ones(shape) for path, shape in pruning.prunable(FLAT).items()}
     zeros = {path: jnp.zeros(shape) for path, shape in pruning.prunable(FLAT).items()}
     first = method.gated(task, zeros, ones, jnp.int32(0), jax.random.key(0))
-    assert all(np.allclose(gate, 0.2) for gate in first.values())
+    assert all(np.allclose(gate, 0.2, rtol=2e-3) for gate in first.values())  # counts are rounded
     spread = {
         path: 0.1 * jnp.where(jnp.arange(own.size).reshape(own.shape) % 3, -1, 1)
         for path, own in ones.items()
@@ -178,9 +177,14 @@ def test_relaxed_gates_start_at_the_density_and_end_at_0_and_1():
     last = method.gated(task, spread, ones, jnp.int32(100), jax.random.key(0))
     for path, gate in last.items():
         np.testing.assert_allclose(gate, spread[path] > 0, atol=1e-6)
-    halfway = 1 / (1 + np.exp(-(200**0.5 * 0.1 + np.log(0.25))))
+    share = task.counts[0] / ones["a"].size
+    halfway = 1 / (1 + np.exp(-(200**0.5 * 0.1 + np.log(share / (1 - share)))))
     middle = method.gated(task, spread, ones, jnp.int32(50), jax.random.key(0))
     np.testing.assert_allclose(middle["a"].max(), halfway, rtol=1e-5)
+    wide = task_of(pruning.Relaxed(densities=pruning.Given({"a": 0.3, "b": 0.9})), 0.3, FLAT)
+    first = wide.method.gated(wide, zeros, ones, jnp.int32(0), jax.random.key(0))
+    for path, count in zip(wide.paths, wide.counts, strict=True):
+        np.testing.assert_allclose(first[path], count / ones[path].size, rtol=1e-5)
     # Gates by layer: the penalty is the mean of (mean gate / density - 1)^2 over layers.
     np.testing.assert_allclose(method.penalty(task, zeros, jnp.int32(0)), 0, atol=1e-5)
     counts = dict(zip(task.paths, task.counts, strict=True))  # 0.2 of each layer, rounded
@@ -200,6 +204,21 @@ def test_concrete_gates_are_open_as_often_as_the_formula_says():
     assert abs((np.asarray(gates) > 0).mean() - chance) < 5 * np.sqrt(chance * (1 - chance) / gates.size)
     assert 0 <= gates.min() <= gates.max() <= 1
     np.testing.assert_allclose(method.penalty(task, scores, jnp.int32(0)), (chance / 0.3 - 1) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_a_search_is_a_method_and_checks_what_it_gets(method: pruning.Search):
+    assert isinstance(method, pruning.Method)
+    assert hash(method) == hash(dataclasses.replace(method))
+    given = {"key": jax.random.key(0), "batch": BATCH}
+    params = nn.init(FLAT, jax.random.key(0))
+    for name in given:
+        with pytest.raises(ValueError, match=rf"^{name}: {type(method).__name__} .* got none: give"):
+            method.prune(FLAT, params, 0.3, **(given | {name: None}))
+    with pytest.raises(ValueError, match=r"density: .* got 1.5"):
+        method.prune(FLAT, params, 1.5, **given)
+    with pytest.raises(ValueError, match=r"params: a/kernel: expected shape \(64, 24\), got \(24, 64\)"):
+        method.prune(FLAT, params | {"a": params["a"] | {"kernel": params["a"]["kernel"].T}}, 0.3, **given)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
@@ -225,8 +244,11 @@ def test_each_search_finds_what_is_better_than_chance(method: pruning.Search):
 
 def test_the_result_has_one_gain_a_layer_and_the_masks_statistics():
     params = pruning.random_weights(FLAT, jax.random.key(0), "kaiming_normal")
-    method = METHODS["biprop"]
-    found = method.prune(FLAT, params, 0.3, key=jax.random.key(1), batch=BATCH, report=lambda epoch: None)
+    order = np.argsort(BATCH.labels, kind="stable")  # each batch of the images as given has one class or two
+    ordered = pruning.Batch(BATCH.images[order], BATCH.labels[order])
+    found = METHODS["biprop"].prune(
+        FLAT, params, 0.3, key=jax.random.key(1), batch=ordered, report=lambda epoch: None
+    )
     for path, w in kernels(FLAT, params).items():
         gain = np.abs(w)[pruning.kept_weights(FLAT, found.mask)[path]].astype(float).mean()
         np.testing.assert_allclose(kernels(FLAT, found.params)[path], gain * np.sign(w), rtol=1e-5)
@@ -326,6 +348,32 @@ def test_a_distilled_search_comes_nearer_to_its_target():
     assert ((1.01 * factor * outputs - wanted) ** 2).sum() > ((factor * outputs - wanted) ** 2).sum()
 
 
+@pytest.mark.parametrize("densities", [None, pruning.ErdosRenyiKernel()], ids=["global", "by layer"])
+def test_a_step_and_the_result_keep_the_same_weights(densities):
+    method = pruning.EdgePopup(densities=densities, floor=3)
+    rng = np.random.default_rng(8)
+    ranks = {  # with many equals
+        path: (rng.integers(0, 9, shape) / 8).astype(np.float32)
+        for path, shape in pruning.prunable(NET).items()
+    }
+    ranks["block/skip/shortcut"] *= 0
+    kept = jax.jit(task_of(method, 0.3).kept)(ranks)
+    mask = method._mask(NET, ranks, 0.3)
+    assert same(kept, pruning.kept_weights(NET, mask))
+    assert kept["block/skip/shortcut"].sum() >= 3
+
+
+def test_numbers_as_labels_are_searched_for_too():
+    network = nn.Network((8, 8, 1), (nn.Flatten(), nn.Dense("a", 2)))
+    pixels = BATCH._replace(labels=BATCH.images[:, 3:5, 4, 0])
+    params = pruning.random_weights(network, jax.random.key(0), "uniform")
+    found = pruning.EdgePopup(settings=dataclasses.replace(SHORT, epochs=2, rate=0.01)).prune(
+        network, params, 0.1, key=jax.random.key(1), batch=pixels, report=lambda epoch: None
+    )
+    assert found.record[-1].accuracy is None
+    assert found.record[-1].loss < found.record[0].loss
+
+
 @pytest.mark.parametrize("kind", ["signed_constant", "kaiming_normal", "kaiming_uniform", "uniform"])
 def test_weights_have_their_deviation(kind: str):
     network = nn.Network((8, 8, 4), (nn.Conv("a", 64, (3, 3)), nn.BatchNorm("bn")))
@@ -344,7 +392,7 @@ def test_weights_have_their_deviation(kind: str):
 def test_layers_that_would_be_emptied_are_refused_before_any_work():
     params = pruning.random_weights(NET, jax.random.key(0))
     batch = pruning.Batch(np.ones((4, 4, 4, 1), np.float32), np.arange(4))
-    with pytest.raises(ValueError, match=r"conv0: none of its 18 weights is kept at density 0\.02"):
+    with pytest.raises(ValueError, match=r"conv0: has density 0, none of its 18 weights, at density 0\.02"):
         pruning.EdgePopup().prune(NET, params, 0.02, key=jax.random.key(0), batch=batch)
     with pytest.raises(ValueError, match=r"the floor of 1 asks for 4"):
         pruning.GemMiner().prune(NET, params, 0.01, key=jax.random.key(0), batch=batch)
