@@ -117,7 +117,8 @@ def test_one_run_says_what_its_mask_is_worth(tmp_path: Path):
 
 
 def sweep(tmp_path: Path, *overrides: str):
-    pruners = "pruners=[{label: random, file: random, floor: 1}, {label: told, file: magnitude, densities: planted}]"
+    told = "{label: told, file: magnitude, densities: planted}"
+    pruners = f"pruners=[{{label: random, file: random, floor: 1}}, {told}]"
     grounds = "grounds=[{label: circle, kind: circle}, {label: seen, kind: circle, size: 8.0, density: 0.3}]"
     small = ("samples.train=64", "samples.test=100", "+planted.options.pieces=2", "retrain.epochs=0")
     asked = (pruners, grounds, *small, "densities=[0.3,0.15]", "seeds=[0,1]", f"output_dir={tmp_path}")
