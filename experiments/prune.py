@@ -44,7 +44,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         ground = ground_of(cfg, folder)
     planted = ground.planted
     method = pruner_of(cfg, planted.densities if planted else None, planted.target if planted else None)
-    density = planted.density if cfg.density is None and planted else cfg.density
+    density = planted.density if planted is not None and cfg.density is None else float(cfg.density)
     batch = batch_of(cfg, method, ground.data, ground.train_labels)
     key = jax.random.fold_in(jax.random.key(cfg.seed), 1) if method.needs_key else None
     state = {"folder": folder / SEARCH} if "folder" in inspect.signature(method.prune).parameters else {}

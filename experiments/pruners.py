@@ -52,7 +52,7 @@ def pruner_of(
     Raises: ValueError for an unknown name or option, or a value that the method refuses.
     """
     asked = plain(cfg.pruner)
-    name = asked.get("name")
+    name = str(asked.get("name"))
     if name not in METHODS:
         raise ValueError(f"pruner.name: {name!r} is unknown: choose one of {', '.join(METHODS)}")
     known = [one.name for one in fields(METHODS[name])]

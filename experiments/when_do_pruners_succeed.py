@@ -228,11 +228,14 @@ def _band(rows: list[Row], name: str, label: str) -> report.Band:
     """A method's means by density; of several methods, such as of chance, the mean of these."""
     kept = [row for row in rows if row[name] is not None]
     x = sorted({row["density"] for row in kept})
-    columns = [
-        [float(pick([row[f"{name}{end}"] for row in kept if row["density"] == density])) for density in x]
-        for end, pick in (("", np.mean), ("_min", np.min), ("_max", np.max))
-    ]
-    return report.Band(label, x, *columns)
+    groups = [[row for row in kept if row["density"] == density] for density in x]
+    return report.Band(
+        label,
+        x,
+        [float(np.mean([row[name] for row in group])) for group in groups],
+        [min(row[f"{name}_min"] for row in group) for group in groups],
+        [max(row[f"{name}_max"] for row in group) for group in groups],
+    )
 
 
 def _table(means: list[Row]) -> Table:
