@@ -35,9 +35,9 @@ STAND_IN = relu()
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs of `experiments.prune` for each ground, density, method and seed, found again if already done.
 
-    ``points.csv`` has them all, ``means.csv`` their means over the seeds, least and largest; ``scores.png``
-    and ``overlap.png`` draw these. A method that refuses a point, because a layer would be emptied, has the
-    reason in ``refused`` and no numbers.
+    ``points.csv`` has them all, ``means.csv`` their means over the seeds, least and largest. ``strong.png``,
+    ``trained.png`` and ``overlap.png`` draw those of grounds with two densities or more. A method that refuses
+    a point, because a layer would be emptied, has the layer's name in ``refused`` and no numbers.
     """
     points = list(points_of(cfg))
     rows: list[Row] = []
@@ -49,10 +49,11 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         report.write_csv(folder / "points.csv", rows)
     means = means_of(rows)
     report.write_csv(folder / "means.csv", means)
-    drawn = ("trained", "planted_trained") if cfg.retrain.epochs else ("score", "planted_score")
-    _draw(folder / "scores.png", means, *drawn, f"score on test data{', trained' * bool(cfg.retrain.epochs)}")
-    if any(row["jaccard"] is not None for row in means):
-        _draw(folder / "overlap.png", means, "jaccard", "chance", "Jaccard index with the planted mask")
+    if any(row["planted_score"] is not None for row in means):
+        _draw(folder / "strong.png", means, "score", "planted_score", "score, untrained")
+        _draw(folder / "overlap.png", means, "jaccard", "chance", "Jaccard index with the ticket")
+    if cfg.retrain.epochs:
+        _draw(folder / "trained.png", means, "trained", "planted_trained", "score, trained under the mask")
     show(_table(means))
     return {"means": means, "points": rows}
 
@@ -207,6 +208,8 @@ def _draw(path: Path, means: list[Row], name: str, reference: str, y_label: str)
     panels = {}
     for ground in dict.fromkeys(row["ground"] for row in means):
         own = [row for row in means if row["ground"] == ground]
+        if len({row["density"] for row in own}) < 2:
+            continue
         bands = [
             _band([row for row in own if row["pruner"] == pruner], name, pruner)
             for pruner in dict.fromkeys(row["pruner"] for row in own)
@@ -214,6 +217,8 @@ def _draw(path: Path, means: list[Row], name: str, reference: str, y_label: str)
         label = "chance" if reference == "chance" else "planted ticket"
         bands.append(_band(own, reference, label)._replace(reference=True))
         panels[ground] = [band for band in bands if band.x]
+    if not any(panels.values()):
+        return
     report.draw_bands(
         path,
         panels,

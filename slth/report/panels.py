@@ -68,7 +68,8 @@ def draw_bands(
                 axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
                 drawn.setdefault(band.label, line)
             axes.set(xscale="log", title=name)
-            ticks = sorted({x for band in bands for x in band.x})
+        ticks = sorted({x for bands in panels.values() for band in bands for x in band.x})
+        for axes in grid.flat:
             axes.minorticks_off()
             axes.set_xticks(ticks, [f"{x:.2g}" for x in ticks], fontsize=7)
         if y_range is not None:

@@ -63,5 +63,5 @@ def test_a_sweep_is_its_runs(tmp_path: Path):
         if (row["ground"], row["density"], row["pruner"]) == ("circle", "0.3", "random")
     ]
     assert means["circle", 0.3, "random"]["score"] == pytest.approx(np.mean(pair), abs=1e-5)
-    for name in ("scores.png", "overlap.png"):
+    for name in ("strong.png", "overlap.png"):
         assert (folder / name).stat().st_size > 10_000
