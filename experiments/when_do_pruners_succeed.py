@@ -36,8 +36,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs of `experiments.prune` for each ground, density, method and seed, found again if already done.
 
     ``points.csv`` has them all, ``means.csv`` their means over the seeds, least and largest. ``strong.png``,
-    ``trained.png`` and ``overlap.png`` draw those of grounds with two densities or more. A method that refuses
-    a point, because a layer would be emptied, has the layer's name in ``refused`` and no numbers.
+    ``trained.png`` and ``overlap.png`` draw those of grounds with two densities or more. A method that
+    refuses a point, because a layer would be emptied, has the layer's name in ``refused`` and no numbers.
     """
     points = list(points_of(cfg))
     rows: list[Row] = []
