@@ -228,9 +228,7 @@ def test_what_does_not_fit_is_refused_before_any_work(change, message):
 
 
 def test_a_network_without_kernels_is_refused():
-    with pytest.raises(
-        ValueError, match="network: has no convolution and no dense layer that Lamp"
-    ):
+    with pytest.raises(ValueError, match="network: has no convolution and no dense layer that Lamp"):
         pruning.Lamp().prune(Network((3,), (RELU,)), {}, 0.5)
 
 
