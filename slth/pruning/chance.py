@@ -1,5 +1,6 @@
 """Random pruning: in each layer, as many weights as its density says, all sets of them equally likely."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -15,7 +16,7 @@ from slth.types import Params
 
 
 def random_scores(network: Network, key: Key[Array, ""]) -> Scores:
-    """A whole number for each weight, uniform on 0 to 2^32 - 1, each layer's from a key of its own.
+    """A whole number for each weight, uniform on 0 to 2^32 - 1.
 
     Example:
       >>> import jax
@@ -25,9 +26,11 @@ def random_scores(network: Network, key: Key[Array, ""]) -> Scores:
       dtype('uint32')
     """
     shapes = prunable(network)
-    keys = jax.random.split(key, len(shapes))
-    drawn = (jax.random.bits(own, shape) for own, shape in zip(keys, shapes.values(), strict=True))
-    return {path: np.asarray(bits) for path, bits in zip(shapes, drawn, strict=True)}
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+    # A draw is slow to compile and quick to run: one of a round size serves all layers of many networks.
+    size = 2 ** max(12, int(ends[-1] - 1).bit_length())
+    parts = np.split(np.asarray(jax.random.bits(key, (size,), np.uint32))[: ends[-1]], ends[:-1])
+    return {path: part.reshape(shape) for (path, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 DEFAULT = ErdosRenyiKernel()

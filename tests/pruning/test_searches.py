@@ -205,6 +205,16 @@ def test_concrete_gates_are_open_as_often_as_the_formula_says():
     assert 0 <= gates.min() <= gates.max() <= 1
     np.testing.assert_allclose(method.penalty(task, scores, jnp.int32(0)), (chance / 0.3 - 1) ** 2, rtol=1e-5)
 
+    # Each step draws its own gates: the loss of the same scores and images is another.
+    params = {"a": {"kernel": jnp.ones((200, 500))}}
+    variables = {"scores": {"a": {"kernel": scores["a"]}}, "norms": {}}
+    x, y = jnp.ones((2, 200)), jnp.arange(2)
+    first, again, other = (
+        task.loss(variables, (params, None, jax.random.key(6)), x, y, jnp.int32(step))[0]
+        for step in (0, 0, 1)
+    )
+    assert first == again != other
+
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 def test_a_search_is_a_method_and_checks_what_it_gets(method: pruning.Search):

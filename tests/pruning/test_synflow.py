@@ -159,6 +159,15 @@ def test_rounds_follow_the_exponential_schedule():
     assert found.densities == found.record[-1].densities
 
 
+def test_rounds_revive_nothing():
+    """Round 1 drops a's first weight, round 2 the weight behind it and its neighbour, which then tie at 0."""
+    network = Network((2,), (Dense("a", 2, use_bias=False), Dense("b", 1, use_bias=False)))
+    params = {"a": {"kernel": np.array([[1.0, 3.0], [3.0, 3.0]])}, "b": {"kernel": np.array([[1.0], [1.0]])}}
+    mask = pruning.Synflow(rounds=3, floor=0).prune(network, params, 0.62).mask  # 5, 4 and 4 weights
+    assert mask["a"]["kernel"].tolist() == [[False, True], [True, True]]
+    assert mask["b"]["kernel"].tolist() == [[False], [True]]
+
+
 def test_straight_networks_keep_their_layers_where_magnitudes_empty_one():
     """Theorem 3 of the paper: pruned little by little, a network without skips keeps all its layers."""
     network = Network((20,), (Dense("a", 60), Dense("b", 60), Dense("c", 60), Dense("d", 3)))
