@@ -124,11 +124,11 @@ def _score(ground: Ground, params: Params, mask: Mask | None) -> float:
 
 
 def chance_score(ground: Ground) -> float:
-    """What a network that looks at no image reaches: the share of the commonest class; 0 of numbers."""
+    """What outputs that do not depend on the image reach: the commonest class, or the mean of the numbers."""
+    labels = ground.data.test_labels
     if ground.data.classes is None:
-        return 0.0
-    counts = np.bincount(ground.data.test_labels)
-    return float(counts.max() / counts.sum())
+        return planting.score(np.broadcast_to(labels.mean(0), labels.shape), labels)
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _numbers(one: Overlap) -> dict[str, Any]:
