@@ -43,7 +43,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     with stages("plant"):
         ground = ground_of(cfg, folder)
     planted = ground.planted
-    method = pruner_of(cfg, planted.densities if planted else None, planted.target if planted else None)
+    told = () if planted is None else (planted.densities, planted.target, planted.factor)
+    method = pruner_of(cfg, *told)
     density = planted.density if planted is not None and cfg.density is None else float(cfg.density)
     batch = batch_of(cfg, method, ground.data, ground.train_labels)
     key = jax.random.fold_in(jax.random.key(cfg.seed), 1) if method.needs_key else None
