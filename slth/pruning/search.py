@@ -9,7 +9,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,10 +20,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from slth.data import Data
 from slth.nn.forward import apply_train
-from slth.nn.graph import by_layer, nested
+from slth.nn.graph import by_layer
 from slth.nn.network import Network
 from slth.precision import in_32_bits
 from slth.pruning.layer_densities import LayerDensities, Uniform
+from slth.pruning.norms import norms_of, statistics, with_norms
 from slth.pruning.objectives import Labels, Loss, Rule
 from slth.pruning.protocol import (
     Batch,
@@ -35,16 +35,15 @@ from slth.pruning.protocol import (
     keep,
     kept_count,
     kept_weights,
-    masked,
     prunable,
     with_kernels,
 )
 from slth.pruning.topk import Kept, top_by_layer, top_with_floor
 from slth.target import kind_of
 from slth.train import Epoch, Settings
-from slth.train.descent import RUNNING, Objective, descend
 from slth.train.descent import Labels as LabelArray
 from slth.train.descent import Loss as LossValue
+from slth.train.descent import Objective, descend
 from slth.train.loop import schedule, steps_of
 from slth.types import Batch as Images
 from slth.types import Mask, Params, Task
@@ -52,8 +51,6 @@ from slth.types import Mask, Params, Task
 Kernels: TypeAlias = Mapping[str, Float[Any, "..."]]
 """Arrays of the kernels' shapes by the path of their layer, in the order of computation."""
 UNIFORM, LABELS = Uniform(), Labels()
-SETTLING = 100
-"""Batches at most from which batch norm's statistics are taken under the final mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +153,7 @@ class Search(ABC):
         scores = self.begin(task, jax.random.fold_in(key, 1))
         start = {
             "scores": {path: {"kernel": np.asarray(own)} for path, own in scores.items()},
-            "norms": {path: _running(own) for path, own in layers.items() if RUNNING[0] in own},
+            "norms": norms_of(params),
         }
         fixed = jax.tree.map(jnp.asarray, (params, self.loss.arrays, jax.random.fold_in(key, 2)))
         ended, history = descend(
@@ -174,7 +171,7 @@ class Search(ABC):
         kernels = self.final(
             {path: np.asarray(layers[path]["kernel"]) for path in task.paths}, kept_weights(network, mask)
         )
-        params = with_kernels(_with_norms(params, ended["norms"]), kernels)
+        params = with_kernels(with_norms(params, ended["norms"]), kernels)
         return found(network, statistics(network, params, mask, data, settings), mask, tuple(history))
 
     def _task(self, network: Network, data: Data, density: float) -> "Searching":
@@ -248,12 +245,11 @@ class Searching(Objective):
         scores = {path: variables["scores"][path]["kernel"] for path in self.paths}
         kernels = {path: layers[path]["kernel"] for path in self.paths}
         gated = self.method.gated(self, scores, kernels, step, jax.random.fold_in(key, step))
-        params = with_kernels(_with_norms(params, variables["norms"]), gated)
+        params = with_kernels(with_norms(params, variables["norms"]), gated)
         outputs, moved = apply_train(self.network, params, x)
         value, right = self.rule.value(arrays, outputs, x, y, self.task)
-        after = by_layer(moved)
-        norms = {path: _running(after[path]) for path in variables["norms"]}
-        return value + self.method.penalty(self, scores, step), (right, {**variables, "norms": norms})
+        moved = {**variables, "norms": norms_of(moved)}
+        return value + self.method.penalty(self, scores, step), (right, moved)
 
     def settle(self, variables: Params, steps: Int[Array, ""]) -> Params:
         """The method's, of the scores."""
@@ -289,35 +285,6 @@ def data_of(network: Network, batch: Batch) -> Data:
 def seeded(settings: Settings, key: Key[Array, ""]) -> Settings:
     """The settings with a seed that the key gives."""
     return replace(settings, seed=int(jax.random.bits(key, dtype=jnp.uint32)) >> 1)
-
-
-def statistics(network: Network, params: Params, mask: Mask, data: Data, settings: Settings) -> Params:
-    """The parameters with batch norm's running statistics those under the mask, from one pass at most."""
-    moved = by_layer(params)
-    norms = {path: _running(own) for path, own in moved.items() if RUNNING[0] in own}
-    if not norms:
-        return params
-    size = min(settings.batch, len(data.train_images))
-    sparse = masked(params, mask)
-    order = np.random.default_rng(settings.seed).permutation(len(data.train_images))
-    for start in range(0, len(order) - size + 1, size)[:SETTLING]:
-        images = data.train_images[order[start : start + size]]
-        after = by_layer(_moved(network, _with_norms(sparse, norms), images))
-        norms = {path: _running(after[path]) for path in norms}
-    return _with_norms(params, jax.tree.map(np.asarray, norms))
-
-
-@partial(jax.jit, static_argnums=0)
-def _moved(network: Network, params: Params, x: Images) -> Params:
-    return apply_train(network, params, x)[1]
-
-
-def _running(layer: Params) -> Params:
-    return {name: layer[name] for name in RUNNING}
-
-
-def _with_norms(params: Params, norms: Mapping[str, Params]) -> Params:
-    return nested({path: own | norms.get(path, {}) for path, own in by_layer(params).items()})
 
 
 def _shared(count: int, size: int, share: float | Array) -> Int[Array, ""] | int:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from slth import Target, data, nn, pruning, train
+from slth.pruning.norms import statistics
 from slth.pruning.protocol import kernels, with_kernels
-from slth.pruning.search import Searching, data_of, statistics
+from slth.pruning.search import Searching, data_of
 
 DIGITS = data.load("digits")
 BATCH = pruning.Batch(DIGITS.train_images[:640], DIGITS.train_labels[:640])
