@@ -17,7 +17,7 @@ from rich.table import Table
 
 from experiments.command_line import main
 from experiments.grounds import Ground, check_ground, ground_of
-from experiments.pruners import batch_of, pruner_of
+from experiments.pruners import batch_of, pruner_of, rehearse
 from experiments.settings import check, field, plain
 from experiments.stages import Stages
 from slth import nn, planting, pruning, report
@@ -39,12 +39,15 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     check(cfg)
     _check(cfg)
     check_ground(cfg)
+    rehearse(cfg)
     stages = Stages()
     with stages("plant"):
         ground = ground_of(cfg, folder)
     planted = ground.planted
-    told = () if planted is None else (planted.densities, planted.target, planted.factor)
-    method = pruner_of(cfg, *told)
+    if planted is None:
+        method = pruner_of(cfg)
+    else:
+        method = pruner_of(cfg, planted.densities, planted.target, planted.factor)
     density = planted.density if planted is not None and cfg.density is None else float(cfg.density)
     batch = batch_of(cfg, method, ground.data, ground.train_labels)
     key = jax.random.fold_in(jax.random.key(cfg.seed), 1) if method.needs_key else None

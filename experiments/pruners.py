@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from experiments.settings import field, plain
 from slth import pruning
 from slth.data import Data
+from slth.planting import relu
 from slth.target import Target
 from slth.train import Settings
 
@@ -36,6 +37,8 @@ RULES: Mapping[str, type] = {
 """By ``pruner.densities``."""
 PLANTED = "planted"
 """Name of the densities by layer of the planted ticket, which a method cannot know."""
+STAND_IN = relu()
+"""For a planted target, where settings are checked before anything is planted."""
 LOSSES = ("labels", "outputs")
 OWN = ("name", "label", "images", "examples")
 """Settings of the group that are no options of the method."""
@@ -75,6 +78,17 @@ def pruner_of(
         if "loss" in options:
             options["loss"] = _loss(options["loss"], target, factor)
         return METHODS[name](**options)
+
+
+def rehearse(cfg: DictConfig) -> None:
+    """Refuse a group ``pruner`` that describes no method, before anything is planted.
+
+    Raises: ValueError as `pruner_of`.
+    """
+    if cfg.planted.kind == "none":
+        pruner_of(cfg)
+    else:
+        pruner_of(cfg, {"any": 1.0}, STAND_IN)
 
 
 def _rule(word: str | None, densities: Mapping[str, float] | None) -> pruning.LayerDensities | None:

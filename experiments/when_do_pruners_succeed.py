@@ -16,10 +16,9 @@ from experiments import prune
 from experiments.command_line import CONF, main
 from experiments.grounds import check_ground
 from experiments.points import metrics_of
-from experiments.pruners import pruner_of
+from experiments.pruners import rehearse
 from experiments.run_folder import execute
 from slth import report
-from slth.planting import relu
 from slth.report.tables import show
 
 LOG = logging.getLogger(__name__)
@@ -28,8 +27,6 @@ AVERAGED = ("score", "trained", "planted_score", "planted_trained", "gap", "jacc
 Row = dict[str, Any]
 OUTCOMES = ("none of its", "training diverged")
 """Errors that are results of a method: a layer would be emptied, or a loss is not finite."""
-STAND_IN = relu()
-"""For a planted target, where settings are checked before anything is planted."""
 
 
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -92,7 +89,7 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     for key, point in points:
         try:
             check_ground(point)
-            pruner_of(point, {"any": 1.0}, STAND_IN)
+            rehearse(point)
         except ValueError as error:
             raise ValueError(f"grounds.{key['ground']}, pruners.{key['pruner']}: {error}") from error
     yield from points

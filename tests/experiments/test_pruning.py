@@ -169,3 +169,14 @@ def test_outputs_that_a_method_is_told_have_the_factor_of_the_ticket():
     assert isinstance(method.loss, pruning.Distilled)
     assert method.loss.factor == planted.factor > 0, "not one fitted to each batch, which may be negative"
     assert method.densities == pruning.Given(planted.densities)
+
+
+def test_a_wrong_method_is_refused_before_anything_is_planted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(prune, "ground_of", lambda *args: pytest.fail("work before the check"))
+    with pytest.raises(ValueError, match="pruner: densities: 'all' is unknown"):
+        prune.run(composed("pruner.densities=all"), tmp_path)
+    told = composed("planted.kind=none", "planted.density=null", "density=0.5", "pruner.densities=planted")
+    with pytest.raises(ValueError, match="pruner: densities: nothing is planted"):
+        prune.run(told, tmp_path)
