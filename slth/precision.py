@@ -1,4 +1,4 @@
-"""One arithmetic whatever JAX is set to: numbers of 32 bits, compiled."""
+"""One arithmetic whatever JAX is set to: numbers of 32 bits, or of 64, compiled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,4 +14,14 @@ def in_32_bits() -> Iterator[None]:
     decorator, ``@in_32_bits()``. It holds for the thread that enters it.
     """
     with jax.enable_x64(False), jax.disable_jit(False):
+        yield
+
+
+@contextmanager
+def in_64_bits() -> Iterator[None]:
+    """Numbers of up to 64 bits and compiled kernels within, for scores that are compared with one another.
+
+    Arrays of 32 bits stay what they are until they are converted. Also a decorator, as `in_32_bits`.
+    """
+    with jax.enable_x64(True), jax.disable_jit(False):
         yield

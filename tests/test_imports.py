@@ -20,12 +20,12 @@ STEPS = (
     ("ticket", "evaluate"),
     ("construction", "train"),
     ("certificate", "quantise"),
-    ("refinement",),
+    ("refinement", "pruning"),
     ("report", "cli"),
     ("experiments", "__main__"),
 )
 STEP = {name: step for step, names in enumerate(STEPS) for name in names}
-EDGE = {"progress", "data", "train", "report", "experiments"}  # all else is the core
+EDGE = {"progress", "data", "train", "pruning", "report", "experiments"}  # all else is the core
 CORE_LIBRARIES = {"jax", "numpy", "flax", "jaxtyping", "safetensors"}
 HEAVY = ("hydra", "omegaconf", "optax", "tensorflow_datasets", "tensorflow", "matplotlib", "pandas")
 

@@ -16,6 +16,10 @@ from slth.train import SETTINGS, STATE, TARGET, Settings, accuracy, augment, tra
 
 DIGITS = data.load("digits")
 NET = zoo.build("digits_resnet", (8, 8, 1), 10, width=2)
+FLAT = nn.Network(  # quick to compile
+    (8, 8, 1),
+    (nn.Flatten(), nn.Dense("a", 6), nn.BatchNorm("bn"), nn.Activation("relu"), nn.Dense("b", 10)),
+)
 SHORT = Settings(epochs=4, batch=256, shift=1, mirror=True)
 
 
@@ -178,3 +182,63 @@ def test_progress_is_logged_where_there_is_no_terminal(caplog: pytest.LogCapture
         train(NET, small(), SHORT)
     assert len(caplog.messages) == 4
     assert caplog.messages[-1].startswith("epoch 4/4: loss ")
+
+
+def test_two_spans_without_momentum_are_the_whole_training():
+    plain = dataclasses.replace(SHORT, momentum=0.0)  # 2 steps an epoch: the spans meet inside one
+    whole = train(FLAT, small(), plain, report=lambda epoch: None)
+    early = train(FLAT, small(), plain, last=3, report=lambda epoch: None)
+    late = train(FLAT, small(), plain, start=early.params, first=3, report=lambda epoch: None)
+    assert same(late.params, whole.params)
+    assert [e.epoch for e in early.history] == [1, 2]
+    assert [e.epoch for e in late.history] == [2, 3, 4]
+    assert late.history[1:] != early.history[1:]
+    assert late.history[-1].loss == whole.history[-1].loss
+
+
+def test_what_a_mask_drops_stays_0_and_the_rest_moves():
+    start = nn.init(FLAT, jax.random.key(3))
+    rng = np.random.default_rng(3)
+    mask = jax.tree.map(lambda w: rng.random(w.shape) < 0.5 if w.ndim > 1 else np.ones(w.shape, bool), start)
+    trained = train(FLAT, small(), dataclasses.replace(SHORT, epochs=1), start=start, mask=mask).params
+    for keep, old, new in zip(*map(jax.tree.leaves, (mask, start, trained)), strict=True):
+        assert (new[~keep] == 0).all()
+        assert keep.ndim == 1 or (new[keep] != np.asarray(old)[keep]).mean() > 0.9
+
+
+def test_a_masked_training_is_that_of_the_smaller_network():
+    wide, slim = (
+        nn.Network((8, 8, 1), (nn.Flatten(), nn.Dense("a", n), nn.Activation("relu"), nn.Dense("b", 10)))
+        for n in (6, 4)
+    )
+    start = nn.init(wide, jax.random.key(4))
+    mask = jax.tree.map(lambda w: np.ones(w.shape, bool), start)
+    mask["a"]["kernel"][:, 4:] = mask["a"]["bias"][4:] = mask["b"]["kernel"][4:] = False
+    cut = {"a": jax.tree.map(lambda w: w[..., :4], start["a"]), "b": dict(start["b"])}
+    cut["b"]["kernel"] = start["b"]["kernel"][:4]
+    got = train(wide, small(), SHORT, start=start, mask=mask).params
+    want = train(slim, small(), SHORT, start=cut).params
+    np.testing.assert_allclose(got["a"]["kernel"][:, :4], want["a"]["kernel"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got["b"]["kernel"][:4], want["b"]["kernel"], rtol=1e-4, atol=1e-6)
+
+
+def test_another_start_in_the_folder_is_refused(tmp_path: Path):
+    one = dataclasses.replace(SHORT, epochs=1)
+    start = nn.init(FLAT, jax.random.key(3))
+    first = train(FLAT, small(), one, folder=tmp_path, start=start).params
+    assert same(train(FLAT, small(), one, folder=tmp_path, start=start).params, first)
+    with pytest.raises(ValueError, match=r"another start: remove it"):
+        train(FLAT, small(), one, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"another start: remove it"):
+        train(FLAT, small(), one, folder=tmp_path, start=start, last=1)
+
+
+def test_starts_masks_and_steps_that_do_not_fit_are_named():
+    start = nn.init(FLAT, jax.random.key(3))
+    with pytest.raises(ValueError, match=r"train start: b/bias has shape None, and \(10,\) in the network"):
+        train(FLAT, small(), SHORT, start=start | {"b": {"kernel": start["b"]["kernel"]}})
+    with pytest.raises(ValueError, match=r"train mask: b/bias has shape \(\), and \(10,\)"):
+        train(FLAT, small(), SHORT, mask=start | {"b": start["b"] | {"bias": True}})
+    with pytest.raises(ValueError, match=r"steps 9 to 8 asked of a training of 8: choose"):
+        train(FLAT, small(), SHORT, first=9)
+    assert train(FLAT, small(), SHORT, start=start, first=8).history == ()

@@ -1,9 +1,9 @@
-"""Stochastic gradient descent on the cross-entropy or the squared error: loop, step, augmentation."""
+"""Stochastic gradient descent on the cross-entropy or the squared error, of a network or a masked one."""
 
+import hashlib
 import math
-import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,23 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from slth.data import Data
 from slth.interop import save_checkpoint
-from slth.nn.forward import apply_train, init, predict
+from slth.nn.forward import apply_train, init, parameter_shapes, predict
+from slth.nn.graph import by_layer
 from slth.nn.network import Network
 from slth.precision import in_32_bits
-from slth.train.progress import Epoch, reporter
+from slth.train.descent import WHOLE, Labels, Loss, Objective, Span, descend
+from slth.train.progress import Epoch
 from slth.train.settings import SETTINGS, Settings
-from slth.train.state import State, identity_of, keep, resume
-from slth.types import Batch, Params, Task
+from slth.train.state import identity_of
+from slth.types import Batch, Mask, Params, Task
 
-STATE = "training.safetensors"
-"""File of a training that is under way, in its folder."""
 TARGET = "target.safetensors"
 """File of the trained parameters, in the folder of a training."""
-RUNNING = ("mean", "var")  # leaves of batch norm that follow the data, not the gradient
 
 
 class Trained(NamedTuple):
@@ -56,6 +55,10 @@ def train(
     *,
     folder: str | Path | None = None,
     report: Callable[[Epoch], None] | None = None,
+    start: Params | None = None,
+    mask: Mask | None = None,
+    first: int = 0,
+    last: int | None = None,
 ) -> Trained:
     r"""Parameters that approximately minimise the mean of :math:`-\log \mathrm{softmax}(f(x))_y`; of
     :math:`(f(x) - y)^2` where labels are numbers.
@@ -70,8 +73,13 @@ def train(
       folder: keeps the state after each epoch (`STATE`) and the result (`TARGET`). Called again with the same
         arguments, a broken run goes on to the same parameters and a finished one returns at once.
       report: called after each epoch; the default is a progress bar on a terminal, else lines in the log.
+      start: parameters to begin with; the default is `slth.nn.init` by the settings' seed.
+      mask: of the structure of the parameters. What it drops is 0 from the beginning to the end.
+      first, last: the steps that are made, of all that the settings have, from 0: the rate, the orders and
+        the augmentation are those of steps ``first`` to ``last`` - 1 of the whole training. Momentum begins
+        at 0. The default is all of them.
     Raises: ValueError if the data have no training part or do not fit the spec, if the folder holds another
-      training, or if the loss stops being finite.
+      training, if there are no such steps, or if the loss stops being finite.
 
     Example:
       >>> from dataclasses import replace
@@ -84,51 +92,79 @@ def train(
       True
     """
     settings = settings or SETTINGS[data.name]
-    _check(network, data)
-    count = len(data.train_images)
-    batch = min(settings.batch, count)
-    steps = count // batch
-    optimiser = _optimiser(settings, settings.epochs * steps)
-    key = jax.random.key(settings.seed)
-    params = init(network, jax.random.fold_in(key, 0))
-    state = State(params, optimiser.init(params), jnp.int32(0))
-    state = jax.tree.map(jnp.array, state)  # leaves that share a buffer cannot be donated
-    history: list[Epoch] = []
+    check_fit(network, data)
+    total = steps_of(data, settings)
+    span = _checked_span(first, last, total)
+    for name, tree in (("start", start), ("mask", mask)):
+        if tree is not None:
+            _check_shapes(name, network, tree)
     identity = {}
     if folder is not None:
-        folder, identity = Path(folder), identity_of(network, data, settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        state, history = resume(folder / STATE, state, identity)
-    step = jax.jit(partial(_step, network, data.task, optimiser, settings), donate_argnums=0)
-    images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
-    with reporter(settings.epochs, len(history), report) as tell:
-        for epoch in range(len(history), settings.epochs):
-            start = time.perf_counter()
-            epoch_key = jax.random.fold_in(key, epoch + 1)
-            order = jax.random.permutation(epoch_key, count)[: steps * batch]
-            sums = jnp.zeros(2)
-            for index in order.reshape(steps, batch):
-                state, sums = step(state, sums, images, labels, index, epoch_key)
-            loss, right = np.asarray(sums) / steps
-            if not math.isfinite(loss):
-                scale = ", or scale the labels" if data.task == "regression" else ""
-                raise ValueError(
-                    f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower train.rate "
-                    f"(now {settings.rate:g}){scale}"
-                )
-            seconds = time.perf_counter() - start
-            share = float(right) if data.task == "classes" else None
-            history.append(Epoch(epoch + 1, settings.epochs, float(loss), share, seconds))
-            if folder is not None:
-                keep(folder / STATE, state, history, identity)
-            tell(history[-1])
-    trained = jax.tree.map(np.asarray, state.params)
+        folder = Path(folder)
+        identity = identity_of(network, data, settings) | {"start": _digest(start, mask, span)}
+    if start is None:
+        start = init(network, jax.random.fold_in(jax.random.key(settings.seed), 0))
+    if mask is not None:
+        mask = jax.tree.map(lambda keep: jnp.asarray(keep, bool), mask)
+    objective = Supervised(network, data.task, settings, total, span.first)
+    trained, history = descend(
+        objective,
+        jax.tree.map(np.asarray, masked(start, mask)),
+        mask,
+        data,
+        settings,
+        span=span,
+        folder=folder,
+        identity=identity,
+        report=report,
+    )
     if folder is not None:
         save_checkpoint(folder / TARGET, trained)
     return Trained(trained, tuple(history))
 
 
-def _check(network: Network, data: Data) -> None:
+def steps_of(data: Data, settings: Settings) -> int:
+    """Number of steps of a whole training."""
+    count = len(data.train_images)
+    return settings.epochs * (count // min(settings.batch, count))
+
+
+def _checked_span(first: int, last: int | None, total: int) -> Span:
+    end = total if last is None else last
+    if not 0 <= first <= end <= total:
+        raise ValueError(
+            f"train: steps {first} to {end} asked of a training of {total}: "
+            f"choose 0 <= first <= last <= {total}"
+        )
+    return Span(first, last)
+
+
+def _check_shapes(name: str, network: Network, tree: Params) -> None:
+    found = {f"{path}/{leaf}": np.shape(v) for path, own in by_layer(tree).items() for leaf, v in own.items()}
+    wanted = parameter_shapes(network)
+    for path in [*wanted, *found]:
+        if found.get(path) != wanted.get(path):
+            raise ValueError(
+                f"train {name}: {path} has shape {found.get(path)}, and {wanted.get(path)} in the network: "
+                "make it of the network's own parameters"
+            )
+
+
+def _digest(start: Params | None, mask: Mask | None, span: Span) -> str:
+    """A hash of where a training begins, and of its mask; empty for a whole training of its own start."""
+    if start is None and mask is None and span == WHOLE:
+        return ""
+    digest = hashlib.sha256(repr((span, start is None, mask is None)).encode())
+    for leaf in jax.tree.leaves((start, mask)):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def check_fit(network: Network, data: Data) -> None:
+    """Refuse data without a training part, or of other shapes than the network's.
+
+    Raises: ValueError, saying which.
+    """
     if len(data.train_images) == 0:
         raise ValueError(
             f"data {data.name} has no training part: name a checkpoint of the target, or data with one"
@@ -141,79 +177,59 @@ def _check(network: Network, data: Data) -> None:
         )
 
 
-def _optimiser(settings: Settings, steps: int) -> optax.GradientTransformation:
-    rate = optax.warmup_cosine_decay_schedule(0.0, settings.rate, math.floor(settings.warmup * steps), steps)
+@dataclass(frozen=True)
+class Supervised(Objective):
+    """The labels' loss of parameters, those that a mask drops held at 0."""
 
-    def kernels(params: Params) -> Params:
-        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    network: Network
+    task: Task
+    settings: Settings
+    steps: int
+    """Of the whole training."""
+    first: int = 0
+    """Number of the step at which it begins."""
 
-    return optax.chain(
-        optax.add_decayed_weights(settings.weight_decay, kernels),
-        optax.sgd(rate, settings.momentum, nesterov=settings.momentum > 0),
-    )
+    def optimiser(self) -> optax.GradientTransformation:
+        """Nesterov's momentum, a rise and a half cosine, weight decay on kernels."""
+        settings = self.settings
+        rate = schedule(settings, self.steps, self.first)
 
+        def kernels(params: Params) -> Params:
+            return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
-def _step(
-    network: Network,
-    task: Task,
-    optimiser: optax.GradientTransformation,
-    settings: Settings,
-    state: State,
-    sums: Float[Array, "2"],
-    images: Batch,
-    labels: Int[Array, " n"] | Float[Array, "n *outputs"],
-    index: Int[Array, " batch"],
-    key: Key[Array, ""],
-) -> tuple[State, Float[Array, "2"]]:
-    x, y = images[index], labels[index]
-    if settings.shift or settings.mirror:
-        x = augment(jax.random.fold_in(key, state.steps), x, settings.shift, settings.mirror)
+        return optax.chain(
+            optax.add_decayed_weights(settings.weight_decay, kernels),
+            optax.sgd(rate, settings.momentum, nesterov=settings.momentum > 0),
+        )
 
-    def loss(params: Params) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Params]]:
-        logits, moved = apply_train(network, params, x)
-        if task == "regression":
-            return ((logits - y) ** 2).mean(), (jnp.float32(0), moved)
-        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-        return entropy, ((logits.argmax(-1) == y).mean(), moved)
-
-    (mean, (right, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, new, running: running if path[-1].key in RUNNING else new,
-        optax.apply_updates(state.params, updates),
-        moved,
-    )
-    return State(params, optimiser_state, state.steps + 1), sums + jnp.stack([mean, right])
+    def loss(self, variables: Params, fixed: Mask | None, x: Batch, y: Labels, step: Int[Array, ""]) -> Loss:
+        """The mean over the batch."""
+        outputs, moved = apply_train(self.network, masked(variables, fixed), x)
+        value, right = label_loss(outputs, y, self.task)
+        return value, (right, moved)
 
 
-def augment(
-    key: Key[Array, ""], images: Float[Array, "n h w c"], shift: int, mirror: bool
-) -> Float[Array, "n h w c"]:
-    """Each image moved by up to ``shift`` pixels on both axes (zeros enter) and, one in two, mirrored.
+def schedule(settings: Settings, steps: int, first: int = 0) -> optax.Schedule:
+    """The rate of each of so many steps: a linear rise from 0, then a half cosine to 0; it counts from
+    ``first``."""
+    rise = math.floor(settings.warmup * steps)
+    whole = optax.warmup_cosine_decay_schedule(0.0, settings.rate, rise, steps)
+    return lambda count: whole(jnp.add(count, first))
 
-    Example:
-      >>> import jax
-      >>> import jax.numpy as jnp
-      >>> from slth import train
-      >>> images = jnp.ones((2, 8, 8, 1))
-      >>> train.augment(jax.random.key(0), images, shift=1, mirror=False).shape
-      (2, 8, 8, 1)
 
-    Source: He et al. 2016, section 4.2 (shift 4, mirrored).
-    """
-    n, height, width, channels = images.shape
-    mirror_key, row_key, column_key = jax.random.split(key, 3)
-    if mirror:
-        chosen = jax.random.bernoulli(mirror_key, 0.5, (n, 1, 1, 1))
-        images = jnp.where(chosen, images[:, :, ::-1], images)
-    padded = jnp.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
-    rows = jax.random.randint(row_key, (n,), 0, 2 * shift + 1)
-    columns = jax.random.randint(column_key, (n,), 0, 2 * shift + 1)
+def label_loss(
+    outputs: Float[Array, "n *outputs"], labels: Labels, task: Task
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The mean cross-entropy and the share of right answers; the mean squared error and 0 for numbers."""
+    if task == "regression":
+        return ((outputs - labels) ** 2).mean(), jnp.float32(0)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+    return entropy, (outputs.argmax(-1) == labels).mean()
 
-    def crop(image: Array, row: Array, column: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (row, column, 0), (height, width, channels))
 
-    return jax.vmap(crop)(padded, rows, columns)
+def masked(params: Params, mask: Mask | None) -> Params:
+    """The parameters, 0 where the mask drops them; no gradient passes there."""
+    return params if mask is None else jax.tree.map(lambda w, keep: jnp.where(keep, w, 0), params, mask)
 
 
 @in_32_bits()

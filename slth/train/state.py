@@ -58,7 +58,7 @@ def resume(path: Path, state: State, identity: Mapping[str, str]) -> tuple[State
             leaves = [file.get_tensor(str(i)) for i in range(len(list(file.keys())))]
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it to train anew") from error
-    differing = [field for field, value in identity.items() if metadata.get(field) != value]
+    differing = [field for field, value in identity.items() if metadata.get(field, "") != value]
     if differing:
         raise ValueError(
             f"{path} holds a training with another {' and '.join(differing)}: remove it or use another folder"
