@@ -22,7 +22,7 @@ PACKAGES = (
     *("slth", "slth.nn", "slth.subset_sum", "slth.source", "slth.construction", "slth.ticket"),
     *("slth.evaluate", "slth.compact", "slth.certificate", "slth.interop", "slth.data", "slth.train"),
     *("slth.report", "slth.coding", "slth.refinement", "slth.quantise", "slth.export", "slth.interop.jaxpr"),
-    *("slth.cli", "slth.pruning"),
+    *("slth.cli", "slth.pruning", "slth.planting"),
 )
 SECTIONS = ("Args", "Returns", "Raises", "Example", "Source")
 """Sections of a docstring in their order; the mathematics, or the summary, stands before all of them."""

@@ -21,11 +21,12 @@ STEPS = (
     ("construction", "train"),
     ("certificate", "quantise"),
     ("refinement", "pruning"),
+    ("planting",),
     ("report", "cli"),
     ("experiments", "__main__"),
 )
 STEP = {name: step for step, names in enumerate(STEPS) for name in names}
-EDGE = {"progress", "data", "train", "pruning", "report", "experiments"}  # all else is the core
+EDGE = {"progress", "data", "train", "pruning", "planting", "report", "experiments"}  # all else is the core
 CORE_LIBRARIES = {"jax", "numpy", "flax", "jaxtyping", "safetensors"}
 HEAVY = ("hydra", "omegaconf", "optax", "tensorflow_datasets", "tensorflow", "matplotlib", "pandas")
 

@@ -11,15 +11,18 @@ from slth.report.metrics import (
     target_metrics,
     ticket_metrics,
 )
+from slth.report.panels import Band, draw_bands
 from slth.report.progress import LayerProgress, layer_progress
 from slth.report.tables import layer_rows, ticket_table, write_csv
 
 __all__ = [
+    "Band",
     "Curve",
     "LayerProgress",
     "Proof",
     "broken_bound",
     "certificate_metrics",
+    "draw_bands",
     "draw_bounds",
     "draw_curves",
     "draw_kernels",
