@@ -135,8 +135,8 @@ def _draw(path: Path, curves: list[dict[str, Any]], target: str) -> None:
         bands = []
         for name in dict.fromkeys(row["trained"] for row in own):
             kept = [row for row in own if row["trained"] == name]
-            columns = ([row[part] for row in kept] for part in ("density", "mean", "min", "max"))
-            bands.append(report.Band(name, *columns))
+            x, y, low, high = ([row[part] for row in kept] for part in ("density", "mean", "min", "max"))
+            bands.append(report.Band(name, x, y, low, high))
         panels["original weights" if k == 0 else f"weights of iteration {k}"] = bands
     report.draw_bands(
         path,
