@@ -43,7 +43,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     with stages("plant"):
         ground = ground_of(cfg, folder)
     planted = ground.planted
-    method = pruner_of(cfg, planted.densities if planted else None, planted.target if planted else None)
+    told = () if planted is None else (planted.densities, planted.target, planted.factor)
+    method = pruner_of(cfg, *told)
     density = planted.density if planted is not None and cfg.density is None else float(cfg.density)
     batch = batch_of(cfg, method, ground.data, ground.train_labels)
     key = jax.random.fold_in(jax.random.key(cfg.seed), 1) if method.needs_key else None
@@ -124,11 +125,11 @@ def _score(ground: Ground, params: Params, mask: Mask | None) -> float:
 
 
 def chance_score(ground: Ground) -> float:
-    """What a network that looks at no image reaches: the share of the commonest class; 0 of numbers."""
+    """What outputs that do not depend on the image reach: the commonest class, or the mean of the numbers."""
+    labels = ground.data.test_labels
     if ground.data.classes is None:
-        return 0.0
-    counts = np.bincount(ground.data.test_labels)
-    return float(counts.max() / counts.sum())
+        return planting.score(np.broadcast_to(labels.mean(0), labels.shape), labels)
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _numbers(one: Overlap) -> dict[str, Any]:

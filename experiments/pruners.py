@@ -42,13 +42,16 @@ OWN = ("name", "label", "images", "examples")
 
 
 def pruner_of(
-    cfg: DictConfig, densities: Mapping[str, float] | None = None, target: Target | None = None
+    cfg: DictConfig,
+    densities: Mapping[str, float] | None = None,
+    target: Target | None = None,
+    factor: float = 1.0,
 ) -> pruning.Method:
     """The method that the group ``pruner`` describes.
 
     Args:
       densities: by layer, of the planted ticket; for ``pruner.densities=planted``.
-      target: whose outputs ``pruner.loss=outputs`` asks for.
+      target, factor: the outputs that ``pruner.loss=outputs`` asks for, of the network times the factor.
     Raises: ValueError for an unknown name or option, or a value that the method refuses.
     """
     asked = plain(cfg.pruner)
@@ -70,7 +73,7 @@ def pruner_of(
         if "settings" in options:
             options["settings"] = _settings(options["settings"])
         if "loss" in options:
-            options["loss"] = _loss(options["loss"], target)
+            options["loss"] = _loss(options["loss"], target, factor)
         return METHODS[name](**options)
 
 
@@ -98,14 +101,14 @@ def _settings(given: Any) -> Settings:
     return Settings(**given)
 
 
-def _loss(word: str, target: Target | None) -> pruning.Loss:
+def _loss(word: str, target: Target | None, factor: float) -> pruning.Loss:
     if word not in LOSSES:
         raise ValueError(f"loss: {word!r} is unknown: choose one of {', '.join(LOSSES)}")
     if word == "labels":
         return pruning.Labels()
     if target is None:
         raise ValueError("loss: outputs are those of a planted target, and nothing is planted: choose labels")
-    return pruning.Distilled(target, factor=None)
+    return pruning.Distilled(target, factor=factor)
 
 
 def batch_of(cfg: DictConfig, method: pruning.Method, data: Data, labels: np.ndarray) -> pruning.Batch | None:

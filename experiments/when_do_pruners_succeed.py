@@ -45,7 +45,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         LOG.info("%s", ", ".join(f"{name} {value}" for name, value in key.items()))
         row = _row(point)
         density = row["planted_density"] if key["density"] is None else key["density"]
-        rows.append({**key, "density": density, **row})
+        rows.append({**key, "asked": key["density"], "density": density, **row})
         report.write_csv(folder / "points.csv", rows)
     means = means_of(rows)
     report.write_csv(folder / "means.csv", means)
@@ -153,9 +153,7 @@ def pruner_settings(label: str, given: Any) -> tuple[dict[str, Any], dict[str, A
 
 def _row(point: DictConfig) -> Row:
     """The numbers of one point."""
-    empty = dict.fromkeys(
-        ("planted_density", "weights", "found_density", *AVERAGED, "chance_score", "seconds", "run")
-    )
+    empty = dict.fromkeys(("planted_density", "weights", "found_density", *AVERAGED, "seconds", "run"))
     try:
         folder = execute(prune.run, point, "prune")
     except ValueError as error:
@@ -176,7 +174,6 @@ def _row(point: DictConfig) -> Row:
         "planted_trained": planted.get("trained"),
         "gap": planted[aim] - found[score] if planted else None,
         **{name: overlap.get(name) for name in ("jaccard", "chance", "recall")},
-        "chance_score": found["chance"],
         "seconds": metrics["seconds"]["prune"],
         "run": folder.name,
         "refused": "",
@@ -184,15 +181,18 @@ def _row(point: DictConfig) -> Row:
 
 
 def means_of(rows: list[Row]) -> list[Row]:
-    """Means over the seeds, with the least and largest, of each ground, density and method."""
-    keys = dict.fromkeys((row["ground"], row["density"], row["pruner"]) for row in rows)
+    """Means over the seeds, with the least and largest, of each ground, density asked for, and method."""
+    keys = dict.fromkeys((row["ground"], row["asked"], row["pruner"]) for row in rows)
     means = []
-    for ground, density, pruner in keys:
+    for ground, asked, pruner in keys:
         same = [
-            row for row in rows if (row["ground"], row["density"], row["pruner"]) == (ground, density, pruner)
+            row for row in rows if (row["ground"], row["asked"], row["pruner"]) == (ground, asked, pruner)
         ]
         done = [row for row in same if not row["refused"]]
-        mean: Row = {"ground": ground, "density": density, "pruner": pruner, "seeds": len(done)}
+        densities = [row["density"] for row in same if row["density"] is not None]
+        density = float(np.mean(densities)) if densities else None
+        mean: Row = {"ground": ground, "asked": asked, "density": density, "pruner": pruner}
+        mean["seeds"] = len(done)
         mean["refused"] = len(same) - len(done)
         for name in ("planted_density", "found_density", *AVERAGED, "seconds"):
             values = [row[name] for row in done if row[name] is not None]
@@ -208,7 +208,7 @@ def _draw(path: Path, means: list[Row], name: str, reference: str, y_label: str)
     panels = {}
     for ground in dict.fromkeys(row["ground"] for row in means):
         own = [row for row in means if row["ground"] == ground]
-        if len({row["density"] for row in own}) < 2:
+        if len({row["asked"] for row in own}) < 2:
             continue
         bands = [
             _band([row for row in own if row["pruner"] == pruner], name, pruner)
@@ -225,7 +225,7 @@ def _draw(path: Path, means: list[Row], name: str, reference: str, y_label: str)
         title="Who finds what is there?",
         x_label="density",
         y_label=y_label,
-        y_range=(-0.05, 1.05),
+        y_range=(-0.03, 0.63) if reference == "chance" else (-0.05, 1.05),
     )
 
 
@@ -251,7 +251,7 @@ def _table(means: list[Row]) -> Table:
     for row in means:
         numbers = ("score", "trained", "planted_score", "jaccard", "chance", "recall")
         table.add_row(
-            *(row["ground"], f"{row['density']:g}", row["pruner"]),
+            *(row["ground"], "" if row["density"] is None else f"{row['density']:.3g}", row["pruner"]),
             *("" if row[name] is None else f"{row[name]:.3f}" for name in numbers),
         )
     return table

@@ -161,3 +161,13 @@ def test_presets_compose_and_say_what_to_expect(path: Path):
     for word in ("Command:", f"+experiment={path.stem}", "Hardware:", "Runtime:", "Expected:"):
         assert word in header, f"{path.name} does not say {word}"
     assert ("published" in header) != ("a new measurement" in header)
+
+
+def test_outputs_that_a_method_is_told_have_the_factor_of_the_ticket():
+    planted = planting.plant(planting.relu(), density=0.1)
+    cfg = composed("pruner=edge_popup", "pruner.loss=outputs", "pruner.densities=planted")
+    method = pruner_of(cfg, planted.densities, planted.target, planted.factor)
+    assert isinstance(method, pruning.EdgePopup)
+    assert isinstance(method.loss, pruning.Distilled)
+    assert method.loss.factor == planted.factor > 0, "not one fitted to each batch, which may be negative"
+    assert method.densities == pruning.Given(planted.densities)
