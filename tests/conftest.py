@@ -13,6 +13,7 @@ import pytest
 from tests.heavy import HEAVY, QUICK
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMORY = 4.0  # gigabytes that a worker may hold between modules
 
 # A (n,) array that meets an (m, n) array by accident is a bug here: broadcasts are written out.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -60,10 +61,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled() -> Iterator[None]:
-    """Compiled programs go with the module that needed them: a worker would hold gigabytes of them. Another
-    module that needs one finds it in the folder above."""
+    """Compiled programs go once a worker holds gigabytes of them. Until then the next module need not trace
+    them anew."""
     yield
-    jax.clear_caches()
+    if memory() > MEMORY:
+        jax.clear_caches()
+
+
+def memory() -> float:
+    """Gigabytes that this process holds; infinite where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
 """What `slth.construct` refuses before any work, in one line each."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 
+from slth.construction.compensated import Compensated, bytes_of
 from slth.construction.rounded import Rounded
 from slth.construction.solvers import Solver
+from slth.nn.forward import parameter_shapes
+from slth.nn.graph import sums
 from slth.source import Source, layer_scale
 from slth.source.scales import missed_share
 from slth.source.widths import first_activation, first_info
@@ -68,6 +72,8 @@ def check_widths(target: Target, source: Source, solver: Solver) -> None:
     """
     _check_source(target, source, solver)
     _check_size(target, source, solver)
+    if isinstance(solver, Compensated):
+        _check_memory(source)
 
 
 def check_reach(path: str, values: Params) -> None:
@@ -134,6 +140,32 @@ def _check_size(target: Target, source: Source, solver: Solver) -> None:
             f"solver.size: expected at most {least}, the variables of one weight of this source, got {size}: "
             "choose fewer, or make the source with more copies"
         )
+
+
+def _check_memory(source: Source) -> None:
+    """Refuse rows whose matrix of second moments this machine cannot hold: the system would end the process
+    without a word."""
+    shapes, machine = parameter_shapes(source.network), _memory()
+    for step in sums(source.network):
+        kernels = [shapes[f"{entry.path}/kernel"] for entry in step.maps]
+        variables = sum(math.prod(shape[:-1]) for shape in kernels)
+        groups = max((getattr(entry.layer, "groups", 1) for entry in step.maps), default=1)
+        needed = bytes_of(variables, step.features // groups)
+        if needed > machine:
+            raise ValueError(
+                f"solver: Compensated solves rows of {variables:,} variables in {step.path}, which takes "
+                f"about {needed / 1e9:.3g} GB of the {machine / 1e9:.3g} of this machine: choose "
+                "slth.Robust() (solver=robust), which solves weight by weight, or a source of fewer copies "
+                "(source.multiplicity)"
+            )
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _smallest_group(members: int, most: int) -> int:

@@ -103,6 +103,12 @@ class Compensated:
         return finish(filling, none, everything, stats)
 
 
+def bytes_of(variables: int, rows: int) -> int:
+    """Memory that a node takes at its peak, measured: some copies of the matrix of its moments, some of its
+    rows, in 32 bits each."""
+    return 4 * variables * (4 * variables + 7 * rows)
+
+
 def least_subset(
     gram: Float[Array, "q q"], v: Float[Array, "q rows"], linear: Float[Array, "q rows"]
 ) -> Float[Array, "q rows"]:

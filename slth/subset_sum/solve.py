@@ -70,7 +70,7 @@ def solve(
     dtypes = {"mask": np.uint32, "value": np.float32, "error": np.float32, "size": np.int32, "solved": bool}
     out = Solution(**{name: np.empty(n, dtype) for name, dtype in dtypes.items()})
     left, sure = None, 0  # None: all
-    for stage in plan(objective, m, size):
+    for stage in plan(objective, m, size, n):
         unsure = [np.empty(0, np.int64)]
         for count, rest in _run(stage, arrays, np.float32(tolerance), left, out):
             unsure.append(rest)

@@ -27,6 +27,8 @@ from slth.subset_sum.smallest import every_size_chunk, level_chunk
 
 MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
+FEW = 2**24
+"""Subsets of all problems together that the exact search tries in less time than another kernel compiles."""
 
 
 class Stage(NamedTuple):
@@ -38,12 +40,16 @@ class Stage(NamedTuple):
     options: tuple = ()
 
 
-def plan(objective: Objective, m: int, size: int | None) -> tuple[Stage, ...]:
-    """The stages for ``m`` variables; their chunks keep a kernel's arrays in the second-level cache."""
+def plan(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
+    """The stages for ``n`` problems of ``m`` variables, the exact search alone where the problems are few.
+
+    Chunks keep a kernel's arrays in the second-level cache.
+    """
     exact = Stage(objective, exact_chunk, 512, (objective, size))
     if m > MAX_ENUMERATED:
         exact = Stage(objective, large_chunk, 64, (objective is Objective.SMALLEST,))
-    if size is not None or m < 6:
+    few = n << m <= FEW and objective is not Objective.QUADRATIC  # whose exact search compiles longest
+    if size is not None or m < 6 or few:
         return (exact,)
     stages = {
         Objective.BEST: [
@@ -104,9 +110,9 @@ def compiled(
 
 
 def compile_stages(objective: Objective | str, m: int, size: int | None = None) -> None:
-    """Compile every kernel that `slth.subset_sum.solve` may use for ``m`` variables."""
+    """Compile every kernel that `slth.subset_sum.solve` may use for many problems of ``m`` variables."""
     objective = Objective(objective)
-    for stage in plan(objective, m, size):
+    for stage in plan(objective, m, size, FEW):
         x, t, terms = jnp.ones((m, stage.chunk)), jnp.ones(stage.chunk), {}
         if objective is Objective.ROBUST:
             terms = {"price": x}

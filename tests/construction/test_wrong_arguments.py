@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import slth
-from slth import Best, Compensated, Robust, Single, Smallest, Source, Target, construct
-from slth.construction import fold, plan
+from slth import Best, Compensated, Robust, Single, Smallest, Source, Target, construct, nn
+from slth.construction import checks, fold, plan
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool, Subsample
@@ -851,3 +851,27 @@ def test_weights_far_too_large_are_named_by_their_layer(path: str, leaf: str, de
     target.params[path][leaf].flat[1] = 1e30
     with pytest.raises(ValueError, match=rf"^target: the {leaf} of {path} reaches .*e\+\d\d after balancing"):
         construct(target, Source.of(target, copies=8, depth=depth), Best())
+
+
+def needed_by(source, path, groups=1):
+    """Variables of a row, and rows, of one group of a layer of the source."""
+    shape = nn.parameter_shapes(source.network)[f"{path}/kernel"]
+    return math.prod(shape[:-1]), shape[-1] // groups
+
+
+def test_rows_that_no_memory_holds_are_refused(monkeypatch):
+    variables, rows = needed_by(SOURCE, "a")
+    monkeypatch.setattr(checks, "_memory", lambda: 4 * variables * (4 * variables + 7 * rows) - 1)
+    with pytest.raises(ValueError, match=f"rows of {variables} variables in a, which takes about") as caught:
+        construct(TARGET, SOURCE, Compensated(), X)
+    assert "\n" not in str(caught.value)
+    assert construct(TARGET, SOURCE, Robust(), X).unsolved >= 0  # weight by weight
+
+
+def test_groups_are_solved_one_after_the_other_and_so_counted(monkeypatch):
+    grouped = image_target((), Conv("g", 6, (2, 2), groups=3), RELU, Flatten())
+    source = Source.of(grouped, copies=6)
+    images, needed = np.zeros((4, 4, 4, 2), np.float32), []
+    monkeypatch.setattr(checks, "bytes_of", lambda variables, rows: needed.append((variables, rows)) or 0)
+    checks.check(grouped, source, Compensated(), images, fit=None, nonnegative=False)
+    assert needed_by(source, "g", 3) in needed

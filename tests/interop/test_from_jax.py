@@ -267,6 +267,36 @@ LAYERS = {
         (5,),
         ["Residual"],
     ),
+    "places repeated": (
+        lambda p, x: conv(jnp.repeat(jnp.repeat(jax.nn.relu(x @ p[0]), 3, 1), 2, 2), p[1]),
+        [(2, 4), (3, 3, 4, 5)],
+        (4, 3, 2),
+        ["Conv", "Activation", "Upsample", "Upsample", "Conv"],
+    ),
+    "places repeated at once, channels first": (
+        lambda p, x: conv(
+            jnp.broadcast_to(x[:, :, :, None, :, None], (*x.shape[:3], 2, x.shape[3], 3)).reshape(
+                len(x), 2, 8, 9
+            ),
+            p[0],
+            numbers=("NCHW", "OIHW", "NCHW"),
+        ).mean((2, 3)),
+        [(5, 2, 3, 3)],
+        (2, 4, 3),
+        ["Upsample", "Conv", "GlobalMean"],
+    ),
+    "resized to the nearest": (
+        lambda p, x: conv(jax.image.resize(x @ p[0], (len(x), 8, 9, 4), "nearest"), p[1]),
+        [(2, 4), (3, 3, 4, 5)],
+        (4, 3, 2),
+        ["Conv", "Upsample", "Upsample", "Conv"],
+    ),
+    "signals repeated": (
+        lambda p, x: jnp.repeat(x @ p[0], 4, axis=1),
+        [(2, 3)],
+        (5, 2),
+        ["Conv", "Upsample"],
+    ),
     "a block in a block": (
         lambda p, x: x + (lambda y: y + jax.nn.relu(y @ p[1]))(x @ p[0]) @ p[2],
         [(5, 5), (5, 5), (5, 5)],
@@ -295,7 +325,7 @@ def test_layers(name):
     params = shapes if isinstance(shapes, dict) else weights(*shapes)
     target = equal(apply, params, shape, layout)
     assert kinds(target) == wanted
-    if "first" in name:
+    if name == "channels first, OIHW":
         assert target.network.input_shape == (8, 7, 2)
         assert target.network.layers[2] == Flatten("chw")
 
@@ -440,6 +470,32 @@ REFUSED = {  # behaviour: (function, shapes of weights, shape, message)
         [],
         (8, 8, 2),
         "pads an image with zeros for what is no convolution",
+    ),
+    "tiles": (lambda p, x: conv(jnp.tile(x, (1, 2, 1, 1)), p[0]), [(3, 3, 2, 4)], (8, 8, 2), "tile at"),
+    "channels repeated": (
+        lambda p, x: conv(jnp.repeat(x, 2, -1), p[0]),
+        [(3, 3, 4, 4)],
+        (8, 8, 2),
+        "repeats other axes than places",
+    ),
+    "a batch repeated": (lambda p, x: jnp.repeat(x, 2, 0) @ p[0], [(4, 4)], (4,), "repeats other axes"),
+    "a mean over places, as an image": (
+        lambda p, x: conv(jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape), p[0]),
+        [(3, 3, 2, 4)],
+        (8, 8, 2),
+        "repeats a value along an axis",
+    ),
+    "repeated, and returned so": (
+        lambda p, x: jnp.broadcast_to((x @ p[0])[:, None], (len(x), 3, 4)),
+        [(4, 4)],
+        (4,),
+        "outputs are not",
+    ),
+    "resized by a fraction": (
+        lambda p, x: conv(jax.image.resize(x, (len(x), 6, 6, 2), "nearest"), p[0]),
+        [(3, 3, 2, 4)],
+        (4, 4, 2),
+        "cuts an image",
     ),
     "a cut": (lambda p, x: conv(x[:, 1:], p[0]), [(3, 3, 2, 4)], (8, 8, 2), "slice.*cuts an image"),
 }

@@ -13,8 +13,8 @@ from tests.certificate.test_prove import ABOVE, METHODS, shares, summed
 from tests.construction.nets import source_of
 
 pytestmark = pytest.mark.slow
-NETWORKS, DRAWS, SOLVED = 50, 200, 6
-BRANCHING = 24
+NETWORKS, DRAWS, SOLVED = 25, 400, 6
+BRANCHING = 16
 KINDS = [kind for kind in ACTIVATIONS if kind != "identity"]
 
 

@@ -17,24 +17,21 @@ from tests.construction.nets import images, random_params, source_of
 NETWORKS = {
     "resnet20, projections": zoo.resnet_cifar(20, (16, 16, 3), 10, width=4, skip="projection"),
     "preresnet20": zoo.resnet_cifar(20, (16, 16, 3), 10, width=4, pre_activation=True),
-    "resnet110": zoo.resnet_cifar(110, (16, 16, 3), 10, width=4),
+    "resnet56": zoo.resnet_cifar(56, (16, 16, 3), 10, width=4),
     "resnet18": zoo.resnet_imagenet(18, (64, 64, 3), 8, width=4),
     "resnet50": zoo.resnet_imagenet(50, (64, 64, 3), 8, width=4),
 }
 ROBUST = Robust()
 COMPENSATED = Compensated(sweeps=3)
-# Copies, solver, calibration images, skip of the source, and the largest accepted error (None: printed only).
+# Copies, solver, calibration images, skip of the source, and the largest accepted error.
 CASES = [
     ("resnet20, projections", 15, ROBUST, 32, "carried", 0.4),
     ("resnet20, projections", 8, COMPENSATED, 512, "random", 0.9),
     ("preresnet20", 15, ROBUST, 32, "random", 0.15),
     ("preresnet20", 8, COMPENSATED, 512, "carried", 0.9),
-    ("resnet110", 15, ROBUST, 32, "carried", 1.0),
-    ("resnet110", 8, COMPENSATED, 512, "carried", None),
+    ("resnet56", 15, ROBUST, 32, "carried", 0.5),
     ("resnet18", 15, ROBUST, 16, "carried", 0.4),
-    ("resnet18", 6, COMPENSATED, 512, "carried", None),
     ("resnet50", 15, ROBUST, 16, "carried", 0.7),
-    ("resnet50", 6, COMPENSATED, 512, "carried", None),
 ]
 
 
@@ -79,5 +76,4 @@ def test_outputs_agree(name, m, solver, count, skip, bound):
     )
     assert np.isfinite(outputs).all()
     assert len(made.records) == len({record.path for record in made.records})
-    if bound is not None:
-        assert error < bound
+    assert error < bound

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slth.subset_sum import Objective, solve, solve_one, unpack
+from slth.subset_sum import Objective, solve, solve_one, stages, unpack
 from slth.subset_sum.stages import compiled, plan
 from tests.subset_sum.problems import forms, lattices, on_grid, prices, problems
 from tests.subset_sum.reference import brute_force, costs, subsets
@@ -175,13 +175,25 @@ def test_any_split_into_batches_gives_the_same():
 def test_compiles_once_for_any_number_of_problems(objective):
     x, t = problems(12, 9001, seed=8)
     devices = tuple(jax.local_devices())
-    kernels = [compiled(stage, devices) for stage in plan(Objective(objective), 12, None)]
+    kernels = [compiled(stage, devices) for stage in plan(Objective(objective), 12, None, 9001)]
     solve(x, t, objective)
     traces = [kernel._cache_size() for kernel in kernels]
     assert min(traces) >= 1  # every kernel was needed
     for n, tolerance in ((1, 0.01), (77, 0.1), (4096, 0.0), (9000, 0.02)):
         solve(x[:, :n], t[:n], objective, tolerance=tolerance)
     assert [kernel._cache_size() for kernel in kernels] == traces
+
+
+@pytest.mark.parametrize("objective", ["best", "smallest", "robust"])
+def test_few_problems_have_the_solutions_that_they_have_among_many(objective, monkeypatch):
+    """They are solved by the exact search alone, whose program compiles soonest."""
+    x, t = problems(8, 2000, seed=5)
+    terms = prices(x, t, seed=5) if objective == "robust" else {}
+    many = solve(x, t, objective, **terms)
+    monkeypatch.setattr(stages, "FEW", 2**24)
+    kernels = [len(plan(Objective(objective), 8, None, n)) for n in (2**16, 2**16 + 1)]
+    assert kernels[0] == 1 < kernels[1]
+    jax.tree.map(np.testing.assert_array_equal, solve(x, t, objective, **terms), many)
 
 
 def test_values_off_the_source_grid_are_rounded_to_it():

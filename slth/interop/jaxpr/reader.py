@@ -9,15 +9,15 @@ import numpy as np
 from jax.extend import core
 
 from slth.interop.jaxpr.elementwise import GRID, PRIMITIVES, SAME_LINE, combined, recognised
-from slth.interop.jaxpr.rules import RULES
-from slth.interop.jaxpr.steps import BATCH, NUMBER, Constant, Steps, Unread, Value
+from slth.interop.jaxpr.rules import RESHAPES, RULES
+from slth.interop.jaxpr.steps import BATCH, NUMBER, REPEATED, REPEATS, Constant, Steps, Unread, Value
 from slth.nn.layers import Activation, BatchNorm
 from slth.nn.pooling import Pool
 
 SUPPORTED = (
     "convolutions on one or two axes, matrix products, additions and concatenations of values, activations "
-    "of slth.nn.ACTIVATIONS, maximum and mean pooling, flattening, every s-th position, zeros as further "
-    "channels, and constants added to or multiplied with each channel"
+    "of slth.nn.ACTIVATIONS, maximum and mean pooling, flattening, every s-th position, every position "
+    "several times, zeros as further channels, and constants added to or multiplied with each channel"
 )
 
 
@@ -53,6 +53,8 @@ class Reader(Steps):
             names = {term.name for term in terms if term.name is not None}
             of = names.pop() if len(names) == 1 else None
             return [Constant(one, of) for one in (found if equation.primitive.multiple_results else [found])]
+        if name not in RESHAPES and any(REPEATED in value.axes for value in values):
+            raise Unread(REPEATS)
         if name in PRIMITIVES:
             return [self.elementwise(equation, terms)]
         rule = RULES.get(name)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from slth.interop.jaxpr.chart import Zeros
-from slth.interop.jaxpr.steps import BATCH, Constant, Steps, Unread, Value
+from slth.interop.jaxpr.steps import BATCH, REPEATED, REPEATS, Constant, Steps, Unread, Value
 from slth.nn.layers import Conv, Dense
-from slth.nn.pooling import GlobalMax, GlobalMean, Pool, Subsample
+from slth.nn.pooling import GlobalMax, GlobalMean, Pool, Subsample, Upsample
 
 
 def _spatial(steps: Steps, value: Value, order: list[int]) -> tuple[int, int]:
@@ -86,10 +86,10 @@ def transposed(steps: Steps, equation: Any, value: Value) -> Value:
 
 
 def reshaped(steps: Steps, equation: Any, value: Value, *sizes: Any) -> Value:
-    """Axes of length 1 come and go; all axes of an example become one."""
+    """Axes of length 1 come and go; all axes of an example become one; positions are repeated."""
     shape, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if math.prod(shape) != math.prod(out):
-        raise Unread("repeats a value along an axis, as squeeze-and-excitation does for its product")
+        return _repeated(equation, value)
     waiting = [(label, size) for label, size in zip(value.axes, shape, strict=True) if label is not None]
     groups: list[list[int]] = []
     for size in out:
@@ -106,6 +106,9 @@ def reshaped(steps: Steps, equation: Any, value: Value, *sizes: Any) -> Value:
         if not held:
             raise Unread("drops the batch axis: give an example of several images")
         held[-1].append(label)
+    if any(REPEATED in group and len(group) > 1 for group in groups):
+        value = _upsampled(steps, value, groups, out)
+        groups = [[one for one in group if one != REPEATED] for group in groups]
     merged = [group for group in groups if len(group) > 1]
     if not merged:
         return replace(value, axes=tuple(group[0] if group else None for group in groups))
@@ -127,6 +130,32 @@ def reshaped(steps: Steps, equation: Any, value: Value, *sizes: Any) -> Value:
         )
     axes = tuple(0 if one is group else one[0] if one else None for one in groups)
     return Value(steps.chart.flatten(number, order), axes)
+
+
+def _repeated(equation: Any, value: Value) -> Value:
+    """New axes along which a value is the same, until they are merged with those before them."""
+    shape, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    axes: list[int | None] = [None if size == 1 else REPEATED for size in out]
+    for axis, place, size in zip(value.axes, equation.params["broadcast_dimensions"], shape, strict=True):
+        if size == out[place]:
+            axes[place] = axis
+        elif axis is not None:
+            raise Unread(REPEATS)
+    return replace(value, axes=tuple(axes))
+
+
+def _upsampled(steps: Steps, value: Value, groups: list[list[int]], out: tuple[int, ...]) -> Value:
+    """Every position of the axes that are merged with a repeated one behind them so many times."""
+    number = steps.close(value)
+    *sizes, _ = steps.chart.nodes[number].shape
+    factors = [1] * len(sizes)
+    for group, size in zip(groups, out, strict=True):
+        if REPEATED not in group:
+            continue
+        if len(group) != 2 or group[1] != REPEATED or group[0] not in range(len(sizes)):
+            raise Unread("repeats other axes than places, or whole images: every position so often is read")
+        factors[group[0]] = size // sizes[group[0]]
+    return Value(steps.chart.apply(Upsample(tuple(factors)), number), value.axes)
 
 
 def reduced(steps: Steps, equation: Any, value: Value) -> Value:
@@ -185,14 +214,15 @@ def concatenated(steps: Steps, equation: Any, *terms: Any) -> Value:
 
 
 def moved(steps: Steps, equation: Any, *terms: Any) -> Value:
-    """Every s-th position, and channels in any order with zeros between: seen by moving numbers of places."""
+    """Every s-th position, every position so many times, and channels in any order with zeros between: seen
+    by moving numbers of places."""
     values = [term for term in terms if isinstance(term, Value)]
     (value,) = values if len(values) == 1 else (None,)
     number = -1 if value is None else steps.close(value)
     shape, rank = equation.outvars[0].aval.shape, len(steps.chart.nodes[number].shape)
     if value is None or len(shape) != len(value.axes):
         raise Unread("moves numbers of several values or drops an axis")
-    stride, channels = [1] * (rank - 1), ()
+    stride, factor, channels = [1] * (rank - 1), [1] * (rank - 1), ()
     for place, axis in enumerate(value.axes):
         # Each number is its place on this axis, counted from 1; a zero stays 0.
         line = np.arange(1.0, equation.invars[terms.index(value)].aval.shape[place] + 1, dtype=np.float32)
@@ -209,15 +239,26 @@ def moved(steps: Steps, equation: Any, *terms: Any) -> Value:
         if axis == rank - 1:
             channels = tuple(int(one) - 1 for one in each)
             continue
+        times = len(each) // len(line)
+        if axis not in (BATCH, None) and times > 1 and np.array_equal(each, np.repeat(line, times)):
+            factor[axis] = times
+            continue
         step = int(each[1] - each[0]) if len(each) > 1 else len(line)
         if (
             step < 1
             or not np.array_equal(each, line[::step])
             or (axis in (BATCH, None) and len(each) < len(line))
         ):
-            raise Unread("cuts an image or a batch: only every s-th position of a whole image is read")
+            raise Unread(
+                "cuts an image or a batch: every s-th position of a whole image is read, or every position "
+                "several times"
+            )
         if axis is not None and axis != BATCH:
             stride[axis] = step
+    if max(factor, default=1) > 1:
+        number = steps.chart.apply(Upsample(tuple(factor)), number)
+        if max(stride) == 1 and channels == tuple(range(len(channels))):
+            return Value(number, value.axes)
     return Value(steps.chart.apply(Subsample(tuple(stride), channels), number), value.axes)
 
 
@@ -253,11 +294,12 @@ def padded(steps: Steps, equation: Any, value: Any, filled: Any) -> Value:
     return Value(number, value.axes)
 
 
+RESHAPES = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim")
 RULES: dict[str, Callable[..., Value]] = {
     "conv_general_dilated": convolution,
     "dot_general": product,
     "transpose": transposed,
-    **dict.fromkeys(("reshape", "squeeze", "expand_dims", "broadcast_in_dim"), reshaped),
+    **dict.fromkeys(RESHAPES, reshaped),
     **dict.fromkeys(("reduce_sum", "reduce_max"), reduced),
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max"), pooled),
     "concatenate": concatenated,

@@ -10,6 +10,9 @@ from slth.interop.jaxpr.elementwise import NUMBER, Expression, nearest, recognis
 
 BATCH = -1
 """The label of the batch axis; the others are axes of one example with its channels last."""
+REPEATED = -2
+"""The label of an axis along which all numbers are the same."""
+REPEATS = "repeats a value along an axis, as squeeze-and-excitation does for its product"
 
 
 @dataclass(frozen=True)
