@@ -60,7 +60,8 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
 
     A ground whose ``density`` is not said is planted at every density, and pruned to it. One with a density
     is planted at that, and pruned to every density. A constructed one has the density that it has, and is
-    pruned to that. ``config`` of a ground or a method holds changes of the config, group by group.
+    pruned to that; with ``every: true`` to every density too. ``config`` of a ground or a method holds
+    changes of the config, group by group.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
@@ -71,18 +72,22 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
     pruners = {label: pruner_settings(label, given) for label, given in _labelled(plain, "pruners").items()}
     points = []
     for ground, given in _labelled(plain, "grounds").items():
-        asked = {name: value for name, value in given.items() if name != "config"}
+        asked = {name: value for name, value in given.items() if name not in ("config", "every")}
         kind = asked.get("kind", shared["planted"]["kind"])
-        for density in [None] if kind == "constructed" else plain["densities"]:
+        every = given.get("every", kind != "constructed")
+        if type(every) is not bool or (not every and kind != "constructed"):
+            raise ValueError(f"grounds.{ground}.every: true or false, for kind=constructed, got {every!r}")
+        whole = [None] if kind == "constructed" else []
+        for density in whole + (list(plain["densities"]) if every else []):
             for label, (pruner, changes) in pruners.items():
                 for seed in plain["seeds"]:
                     where = f"grounds.{ground}"
-                    point = _changed(
-                        shared, {"planted": {"density": None if kind == "none" else density} | asked}, where
-                    )
+                    planted = {"density": None if kind in ("none", "constructed") else density} | asked
+                    point = _changed(shared, {"planted": planted}, where)
                     point = _changed(point, given.get("config", {}), where)
                     point = _changed(point, changes, f"pruners.{label}")
-                    own = density if asked.get("density") is not None or kind == "none" else None
+                    free = asked.get("density") is not None or kind in ("none", "constructed")
+                    own = density if free else None
                     key = {"ground": ground, "density": density, "pruner": label, "seed": seed}
                     point |= {"pruner": pruner, "density": own, "seed": seed}
                     points.append((key, OmegaConf.create(point)))

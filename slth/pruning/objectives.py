@@ -100,9 +100,10 @@ class Distilled:
     Args:
       target: whose outputs are wanted; it reads the same images and has as many outputs.
       temperature: T, for classes; None: squared error.
-      factor: lambda, as the factor of a ticket; None: the best for each batch,
-        :math:`\langle f, t \rangle / \|f\|^2`, without a temperature alone (`fitted_factor` has that of
-        all images).
+      factor: lambda, as the factor of a ticket; None, without a temperature alone: for each batch
+        :math:`|\langle f, t \rangle| / \|f\|^2`, which is the best one unless outputs are opposite to the
+        target's. It is never negative, or a search could end at minus the target (`fitted_factor` has the
+        best one of all images).
     Raises: ValueError for another kind of target, numbers that are not positive, or a temperature without a
       factor or with outputs that are no classes.
 
@@ -183,9 +184,10 @@ def relative_error(outputs: Outputs, wanted: Outputs) -> Float[Array, ""]:
 
 
 def best_factor(outputs: Outputs, wanted: Outputs) -> Float[Array, ""]:
-    """The factor of least squared error. At the least its own gradient is zero, so none is passed."""
+    """The size of the factor of least squared error. At the least its own gradient is zero, so none is
+    passed."""
     product, square = (outputs * wanted).sum(), (outputs**2).sum()
-    return jax.lax.stop_gradient(product / jnp.maximum(square, 1e-30))
+    return jax.lax.stop_gradient(jnp.abs(product) / jnp.maximum(square, 1e-30))
 
 
 def fitted_factor(network: Network, params: Params, target: Target, images: Batch) -> float:

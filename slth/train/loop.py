@@ -213,7 +213,10 @@ def schedule(settings: Settings, steps: int, first: int = 0) -> optax.Schedule:
     """The rate of each of so many steps: a linear rise from 0, then a half cosine to 0; it counts from
     ``first``."""
     rise = math.floor(settings.warmup * steps)
-    whole = optax.warmup_cosine_decay_schedule(0.0, settings.rate, rise, steps)
+    if rise == 0:
+        whole = optax.cosine_decay_schedule(settings.rate, steps)
+    else:
+        whole = optax.warmup_cosine_decay_schedule(0.0, settings.rate, rise, steps)
     return lambda count: whole(jnp.add(count, first))
 
 

@@ -341,6 +341,30 @@ def test_distilled_losses_are_their_formulas():
         np.testing.assert_allclose(got, slope, rtol=1e-6)
 
 
+def test_outputs_that_are_opposite_to_the_target_s_are_turned_round():
+    """A factor below 0 would be best for them, and would leave them so."""
+    network = nn.Network((3,), (nn.Dense("a", 2, use_bias=False),))
+    target = Target(network, {"a": {"kernel": np.eye(3, 2, dtype=np.float32)}})
+    rule = pruning.Distilled(target, factor=None).rule
+    x = np.random.default_rng(2).normal(size=(9, 3)).astype(np.float32)
+    outputs, labels = jnp.asarray(-0.5 * x[:, :2]), jnp.zeros(9, int)
+    loss = lambda own: rule.value(target.params, own, jnp.asarray(x), labels, "classes")[0]  # noqa: E731
+    np.testing.assert_allclose(loss(outputs), 4, rtol=1e-5)  # |f, t| / |f|^2 = 2, and 2 f = -t
+    for _ in range(200):
+        outputs = outputs - 0.2 * jax.grad(loss)(outputs)
+    np.testing.assert_allclose(loss(outputs), 0, atol=1e-3)
+    assert (np.asarray(outputs) * x[:, :2]).sum() > 0
+
+
+def test_a_schedule_without_a_rise_warns_of_nothing(recwarn, caplog):
+    rates = train.loop.schedule(dataclasses.replace(SHORT, warmup=0.0, rate=0.3), 10)
+    np.testing.assert_allclose(
+        [rates(step) for step in range(11)], 0.15 * (1 + np.cos(np.pi * np.arange(11) / 10)), atol=1e-7
+    )
+    assert not recwarn.list
+    assert not caplog.records
+
+
 def test_a_distilled_search_comes_nearer_to_its_target():
     network = nn.Network(
         (8, 8, 1), (nn.Flatten(), nn.Dense("a", 64), nn.Activation("relu"), nn.Dense("b", 10))
