@@ -1,8 +1,11 @@
 """Checks of a composed config: numbers in range, words that are known; errors name the field."""
 
+import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -89,6 +92,42 @@ REQUIRED = (
 """Settings that cannot be null."""
 
 
+GROUPS = ("solver", "source", "certificate")
+"""Groups whose settings are all in their ``base.yaml``."""
+
+
+@cache
+def _known(group: str) -> tuple[str, ...]:
+    """The settings of a group by their names in the config; those of settings within settings too."""
+    path = Path(__file__).resolve().parent.parent / "conf" / group / "base.yaml"
+    return tuple(_names(OmegaConf.to_container(OmegaConf.load(path)), group))
+
+
+def _names(settings: Any, prefix: str) -> Iterator[str]:
+    for name, value in settings.items():
+        yield f"{prefix}.{name}"
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}.{name}")
+
+
+def _check_names(cfg: DictConfig) -> None:
+    """Refuse a setting that was appended (``+solver.sweeps=2``) and that nothing reads.
+
+    Raises: ValueError, naming the setting that may have been meant.
+    """
+    for group in GROUPS:
+        own = OmegaConf.select(cfg, group)
+        for name in _names(plain(own), group) if OmegaConf.is_dict(own) else ():
+            free = name.startswith("source.scales.")  # by names of layers
+            if name in _known(group) or free:
+                continue
+            last = name.rpartition(".")[2]
+            ends = {known.rpartition(".")[2]: known for known in _known(group)}
+            near = difflib.get_close_matches(last, ends, 1)
+            hint = f": did you mean {ends[near[0]]}?" if near else ""
+            raise ValueError(f"{name}: there is no such setting{hint}")
+
+
 @contextmanager
 def field(name: str) -> Iterator[None]:
     """Errors of bad input inside say which field of the config they are about."""
@@ -104,6 +143,7 @@ def check(cfg: DictConfig) -> None:
 
     Raises: ValueError.
     """
+    _check_names(cfg)
     for name in REQUIRED:
         if OmegaConf.select(cfg, name, default=name) is None:
             raise ValueError(f"{name}: expected a value, got null")

@@ -152,6 +152,12 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "no checkpoint": (["target.checkpoint=gone.npz"], "target.checkpoint"),
     "no data": (["data=cifar10", "data.dir={run}"], "data.dir"),
     "unknown key": (["source.foo=1"], "source.foo"),
+    "appended key": (
+        ["+solver.sweeps=2"],
+        "solver.sweeps: there is no such setting: did you mean solver.c",
+    ),
+    "appended key, far from all": (["+source.foo=1"], "source.foo: there is no such setting"),
+    "appended within": (["+solver.rounding.rates=1"], "did you mean solver.rounding.rate?"),
     "unknown objective": (["solver.objective=worst"], "solver.objective"),
     "too much calibration": (["solver.calibration=5000"], "solver.calibration"),
     "negative scale": (["source.scale=-1"], "source.scale"),
