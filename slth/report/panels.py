@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from slth.report.figures import COLOURS, GREY, picture
 
+MOST_TICKS = 6
+"""Labels that a panel has room for."""
+
 
 class Band(NamedTuple):
     """A curve and how far it spreads, such as the mean of some seeds and their least and largest.
@@ -68,7 +71,7 @@ def draw_bands(
                 axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
                 drawn.setdefault(band.label, line)
             axes.set(xscale="log", title=name)
-        ticks = sorted({x for bands in panels.values() for band in bands for x in band.x})
+        ticks = _apart(sorted({x for bands in panels.values() for band in bands for x in band.x}))
         for axes in grid.flat:
             axes.minorticks_off()
             axes.set_xticks(ticks, [f"{x:.2g}" for x in ticks], fontsize=7)
@@ -86,3 +89,13 @@ def draw_bands(
             fontsize=8,
         )
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+
+
+def _apart(ticks: list[float]) -> list[float]:
+    """Those of the ticks, the largest first, whose labels do not touch on a logarithmic axis."""
+    step = (ticks[-1] / ticks[0]) ** (1 / MOST_TICKS) if ticks[0] > 0 else 1
+    kept = [ticks[-1]]
+    for tick in reversed(ticks[:-1]):
+        if tick * step <= kept[-1]:
+            kept.append(tick)
+    return kept[::-1]
