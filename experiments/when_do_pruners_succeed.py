@@ -75,8 +75,10 @@ def points_of(cfg: DictConfig) -> Iterator[tuple[Row, DictConfig]]:
         asked = {name: value for name, value in given.items() if name not in ("config", "every")}
         kind = asked.get("kind", shared["planted"]["kind"])
         every = given.get("every", kind != "constructed")
-        if type(every) is not bool or (not every and kind != "constructed"):
-            raise ValueError(f"grounds.{ground}.every: true or false, for kind=constructed, got {every!r}")
+        if type(every) is not bool or ("every" in given and kind != "constructed"):
+            raise ValueError(
+                f"grounds.{ground}.every: expected true or false, and kind: constructed, got {every!r}"
+            )
         whole = [None] if kind == "constructed" else []
         for density in whole + (list(plain["densities"]) if every else []):
             for label, (pruner, changes) in pruners.items():

@@ -138,6 +138,10 @@ def sweep(tmp_path: Path, *overrides: str):
         ),
         ("grounds=[{label: a, colour: red}]", "grounds.a: planted.colour: there is no such setting"),
         ("grounds=[{label: a, config: {kind: red}}]", "grounds.a: kind: expected a group of settings"),
+        (
+            "grounds=[{label: a, kind: circle, every: true}]",
+            "grounds.a.every: expected true or false, and",
+        ),
         ("seeds=[]", "seeds: expected one or more"),
     ],
 )
@@ -148,6 +152,17 @@ def test_what_is_no_sweep_is_refused_before_any_run(tmp_path: Path, override: st
     with pytest.raises(ValueError, match=said):
         when_do_pruners_succeed.run(cfg, tmp_path)
     assert not (tmp_path / "prune").exists()
+
+
+def test_constructed_tickets_are_pruned_to_their_density_and_to_every_other_if_asked(tmp_path: Path):
+    cfg = sweep(tmp_path)
+    for every, densities in ((False, [None]), (True, [None, 0.3, 0.15])):
+        cfg.grounds = [{"label": "a", "kind": "constructed", "of": "circle", "every": every}]
+        points = list(when_do_pruners_succeed.points_of(cfg))
+        told = [(key, point) for key, point in points if (key["pruner"], key["seed"]) == ("told", 0)]
+        assert [key["density"] for key, _ in told] == densities
+        assert [point.density for _, point in told] == densities
+        assert all(point.planted.density is None for _, point in told)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
