@@ -5,7 +5,15 @@ the others.
 """
 
 QUICK = {
-    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold": ("pooled",),
+    "certificate/test_mixed.py::test_certificates_of_constructed_tickets_hold": (
+        "pooled first-2L",
+        "pooled last-L+1",
+    ),
+    "certificate/test_mixed.py::test_theorem_2_guarantees_what_constructed_tickets_reach": (
+        "two layers",
+        "sigmoid last",
+        "pooled last",
+    ),
     "certificate/test_prove.py::test_no_input_exceeds_the_bound": ("3-kinds5", "6-kinds0-L+1"),
     "certificate/test_theorem.py::test_a_ticket_within_its_budgets_is_within_epsilon": (
         "vectors",
@@ -30,7 +38,6 @@ QUICK = {
         "inside a block, tanh-2L",
     ),
     "construction/test_pools_of_published_networks.py::test_tickets_compute_their_targets": (
-        "upsampled sides",
         "global max-2L",
     ),
     "construction/test_resume.py::test_a_broken_construction_goes_on_with_the_same_bits": (
@@ -59,6 +66,11 @@ QUICK = {
         "hard_swish-residual",
     ),
     "interop/test_files.py::test_published_networks": ("mlperf", "sigmoid"),
+    "pruning/test_searches.py::test_each_search_finds_what_is_better_than_chance": (
+        "edge-popup]",
+        "gem-miner",
+    ),
+    "pruning/test_searches.py::test_edge_popups_gradient_is_the_straight_through_formula": ("|s|", "signs"),
     "test_compact.py::test_a_compact_ticket_gives_the_ticket_s_outputs": (
         "dense block",
         "blocks on one axis",
@@ -138,6 +150,12 @@ HEAVY = (
     "test_train.py::test_the_embedded_targets_are_good",
     "test_train.py::test_a_seed_gives_the_same_parameters_and_another_seed_others",
     "test_train.py::test_predictions_do_not_depend_on_the_batch",
+    "pruning/test_searches.py::test_a_larger_scale_is_a_smaller_rate",
+    "pruning/test_searches.py::test_a_distilled_search_comes_nearer",
+    "pruning/test_searches.py::test_numbers_as_labels_are_searched_for_too",
+    "certificate/test_theorem.py::test_what_is_guaranteed_on_a_box_holds_at_its_corners[flat images-1",
+    "certificate/test_theorem.py::test_what_is_guaranteed_on_a_box_holds_at_its_corners[vectors-1",
+    "subset_sum/test_theory.py::test_failure_of_the_slide[15-product",
     "certificate/test_groups.py::test_an_exact_output_layer_of_groups",
     "construction/test_blocks_of_published_networks.py::test_constants_that_differ_from_place_to_place",
     "construction/test_fit.py::test_equal_arguments_have_equal_fits[2L",
