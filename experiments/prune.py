@@ -10,8 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
-from flax.traverse_util import flatten_dict
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -20,9 +18,10 @@ from experiments.grounds import Ground, check_ground, ground_of
 from experiments.pruners import batch_of, pruner_of, rehearse
 from experiments.settings import check, field, plain
 from experiments.stages import Stages
-from slth import nn, planting, pruning, report
+from slth import interop, nn, planting, pruning, report
 from slth.compile_cache import use_compile_cache
 from slth.planting import Overlap
+from slth.pruning.protocol import check_density
 from slth.report.tables import show
 from slth.train import Settings, train
 from slth.types import Mask, Params
@@ -64,7 +63,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 trained = retrained(cfg, ground, found.mask)
             if planted is not None:
                 reference = _score(ground, retrained(cfg, ground, planted.mask), planted.mask)
-    _save(folder / MASK, found.mask)
+    interop.save_checkpoint(folder / MASK, found.mask)
     rows = _layers(ground, found)
     report.write_csv(folder / "layers.csv", rows)
     metrics = {
@@ -102,10 +101,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _check(cfg: DictConfig) -> None:
-    for name in ("density",):
-        value = cfg[name]
-        if value is not None and (type(value) not in (int, float) or not 0 < value <= 1):
-            raise ValueError(f"{name}: expected a number above 0 and of at most 1, got {value!r}")
+    if cfg.density is not None:
+        check_density(cfg.density)
     if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**32:
         raise ValueError(f"seed: expected an integer from 0 to 2^32 - 1, got {cfg.seed!r}")
     if type(cfg.retrain.epochs) is not int or cfg.retrain.epochs < 0:
@@ -146,11 +143,6 @@ def _layers(ground: Ground, found: pruning.Pruned) -> list[dict[str, Any]]:
     return [
         {"layer": path, "density": found.densities[path], **_numbers(one)} for path, one in layers.items()
     ]
-
-
-def _save(path: Path, mask: Mask) -> None:
-    flat = {name: np.asarray(own) for name, own in flatten_dict(mask, sep="/").items()}
-    path.write_bytes(safetensors.numpy.save(flat))
 
 
 def _table(metrics: dict[str, Any]) -> Table:

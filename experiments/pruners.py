@@ -74,7 +74,7 @@ def pruner_of(
                 raise ValueError("settings: null means those of retrain, which has no epochs: give either")
             options["settings"] = plain(cfg.retrain)
         if "settings" in options:
-            options["settings"] = _settings(options["settings"])
+            options["settings"] = settings_of(options["settings"])
         if "loss" in options:
             options["loss"] = _loss(options["loss"], target, factor)
         return METHODS[name](**options)
@@ -105,7 +105,11 @@ def _rule(word: str | None, densities: Mapping[str, float] | None) -> pruning.La
     return RULES[word]()
 
 
-def _settings(given: Any) -> Settings:
+def settings_of(given: Any) -> Settings:
+    """The settings of a training or a search.
+
+    Raises: ValueError for an unknown one, or a value out of range.
+    """
     if not isinstance(given, dict):
         raise ValueError(f"settings: expected epochs, batch, rate and so on, got {given!r}")
     known = [one.name for one in fields(Settings)]

@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.command_line import main
+from experiments.pruners import settings_of
 from experiments.settings import check, field, plain
 from experiments.targets import data_of, spec_of
 from slth import nn, pruning, report
@@ -22,7 +23,7 @@ from slth.compile_cache import use_compile_cache
 from slth.data import Data
 from slth.nn.network import Network
 from slth.pruning.search import seeded
-from slth.train import Settings, train
+from slth.train import accuracy, train
 from slth.types import Mask, Params
 
 STATE = "levels"
@@ -64,12 +65,8 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _method(cfg: DictConfig, rewind: int) -> pruning.IMP:
-    chosen, known = plain(cfg.settings), Settings.__dataclass_fields__
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise ValueError(f"settings.{unknown[0]}: no such setting: there are {', '.join(known)}")
     with field("settings"):
-        settings = Settings(**chosen)
+        settings = settings_of(plain(cfg.settings))
     return pruning.IMP(settings=settings, rate=cfg.rate, rewind=rewind, floor=cfg.floor)
 
 
@@ -86,7 +83,7 @@ def _levels(
         row = {
             "level": level.number,
             "density": level.density,
-            "accuracy": accuracy(network, level.params, level.mask, data),
+            "accuracy": accuracy_of(network, level.params, level.mask, data),
             SHUFFLED: None,
             REINITIALISED: None,
         }
@@ -99,14 +96,13 @@ def _levels(
             for name, (start, mask, first) in others.items():
                 place = folder / f"level{level.number:02d}_{name}"
                 found = train(network, data, settings, start=start, mask=mask, first=first, folder=place)
-                row[name] = accuracy(network, found.params, mask, data)
+                row[name] = accuracy_of(network, found.params, mask, data)
         yield row
 
 
-def accuracy(network: Network, params: Params, mask: Mask, data: Data) -> float:
+def accuracy_of(network: Network, params: Params, mask: Mask, data: Data) -> float:
     """Of the masked network on the test images."""
-    outputs = nn.predict(network, pruning.masked(params, mask), data.test_images)
-    return float((outputs.argmax(-1) == data.test_labels).mean())
+    return accuracy(network, pruning.masked(params, mask), data.test_images, data.test_labels)
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -116,14 +116,12 @@ def _check_names(cfg: DictConfig) -> None:
     Raises: ValueError, naming the setting that may have been meant.
     """
     for group in GROUPS:
-        own = OmegaConf.select(cfg, group)
+        own, known = OmegaConf.select(cfg, group), _known(group)
         for name in _names(plain(own), group) if OmegaConf.is_dict(own) else ():
-            free = name.startswith("source.scales.")  # by names of layers
-            if name in _known(group) or free:
+            if name in known or name.startswith("source.scales."):  # which has names of layers
                 continue
-            last = name.rpartition(".")[2]
-            ends = {known.rpartition(".")[2]: known for known in _known(group)}
-            near = difflib.get_close_matches(last, ends, 1)
+            ends = {one.rpartition(".")[2]: one for one in known}
+            near = difflib.get_close_matches(name.rpartition(".")[2], ends, 1)
             hint = f": did you mean {ends[near[0]]}?" if near else ""
             raise ValueError(f"{name}: there is no such setting{hint}")
 

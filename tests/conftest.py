@@ -10,10 +10,11 @@ import jax
 import jaxtyping
 import pytest
 
+from experiments.stages import memory
 from tests.heavy import HEAVY, QUICK
 
 ROOT = Path(__file__).resolve().parents[1]
-MEMORY = 4.0  # gigabytes that a worker may hold between modules
+MEMORY = 4e9  # bytes that a worker may hold between modules
 
 # A (n,) array that meets an (m, n) array by accident is a bug here: broadcasts are written out.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -64,17 +65,12 @@ def forget_compiled() -> Iterator[None]:
     """Compiled programs go once a worker holds gigabytes of them. Until then the next module need not trace
     them anew."""
     yield
-    if memory() > MEMORY:
-        jax.clear_caches()
-
-
-def memory() -> float:
-    """Gigabytes that this process holds; infinite where the system does not say."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return float("inf")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+        full = memory("VmRSS") > MEMORY
+    except OSError:  # the system does not say
+        full = True
+    if full:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -10,7 +12,7 @@ from slth.nn.graph import Join, Map, Sum, by_layer, graph, linear_maps, nested, 
 from slth.nn.layers import Activation
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
-from slth.types import Mask, Shape
+from slth.types import Mask, Params, Shape
 
 Channels = Bool[np.ndarray, " _"]
 States = Int[np.ndarray, " _"]
@@ -18,6 +20,18 @@ SILENT, CONSTANT, VARYING = 0, 1, 2
 """What a channel holds: zero, the same for every input (not the same at every position), or neither."""
 Masks = dict[str, dict[str, np.ndarray]]
 """Copies of a mask's arrays by layer; a bias that the mask does not name is there, and not kept."""
+
+
+def masked(params: Params, mask: Mask) -> Params:
+    """mask * params, for `slth.nn.apply`; differentiable in the parameters.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth import pruning
+      >>> pruning.masked({"a": {"kernel": np.ones(2)}}, {"a": {"kernel": np.array([True, False])}})
+      {'a': {'kernel': Array([1., 0.], dtype=float32)}}
+    """
+    return jax.tree.map(lambda values, kept: jnp.where(kept, values, 0), params, mask)
 
 
 def prune(network: Network, mask: Mask) -> Mask:

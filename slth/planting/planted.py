@@ -28,6 +28,7 @@ from slth.nn.graph import by_layer, graph, is_homogeneous, linear_maps, nested
 from slth.nn.network import Network
 from slth.planting.widen import Widened, widened
 from slth.pruning import densities, kernels, masked
+from slth.pruning.protocol import task_of
 from slth.source import Source, layer_scale, parameters
 from slth.target import Target, checked_positive
 from slth.types import Batch, Mask, Params
@@ -94,7 +95,7 @@ class Planted:
 
         So a method of pruning that looks at labels finds the ticket right as it stands.
         """
-        return labels if np.issubdtype(labels.dtype, np.integer) else labels / np.float32(self.factor)
+        return labels if task_of(labels) == "classes" else labels / np.float32(self.factor)
 
     @classmethod
     def of(cls, made: Construction) -> "Planted":

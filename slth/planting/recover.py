@@ -15,6 +15,7 @@ from slth import nn
 from slth.nn.network import Network
 from slth.planting.planted import Planted
 from slth.pruning import kept_weights, masked
+from slth.pruning.protocol import task_of
 from slth.target import checked_integer
 from slth.types import Batch, Mask, Params
 
@@ -194,7 +195,7 @@ def score(outputs: Float[np.ndarray, "n *out"], labels: np.ndarray) -> float:
       >>> planting.score(np.array([[1.0], [2.0], [3.0]]), np.array([[10.0], [20.0], [30.0]]))
       1.0
     """
-    if np.issubdtype(labels.dtype, np.integer):
+    if task_of(labels) == "classes":
         if outputs.shape[:1] != labels.shape:
             raise ValueError(f"score: expected {len(outputs)} classes, got labels of shape {labels.shape}")
         return float((outputs.argmax(-1) == labels).mean())

@@ -1,5 +1,6 @@
 """Pruning: masks of a network's weights by the methods of the field, beside the constructed ones."""
 
+from slth.nn.prune import masked
 from slth.pruning.biprop import Biprop
 from slth.pruning.chance import Random, random_scores
 from slth.pruning.controls import reinitialised, shuffled
@@ -30,7 +31,6 @@ from slth.pruning.protocol import (
     kernels,
     live_densities,
     mask_of,
-    masked,
     prunable,
     with_kernels,
 )

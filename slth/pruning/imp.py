@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import safetensors.numpy
-from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Key
 
 from slth.data import Data
-from slth.interop.files import write_whole
+from slth.interop import save_checkpoint
 from slth.nn.network import Network
-from slth.pruning.layer_densities import LayerDensities
+from slth.pruning.layer_densities import LayerDensities, check_rule
 from slth.pruning.magnitude import magnitude_scores
 from slth.pruning.protocol import (
     Batch,
@@ -27,7 +25,7 @@ from slth.pruning.protocol import (
     mask_of,
     prunable,
 )
-from slth.pruning.search import check_densities, data_of, seeded
+from slth.pruning.search import data_of, seeded
 from slth.target import checked_word, kind_of
 from slth.train import Epoch, Settings, train
 from slth.train.loop import check_fit, steps_of
@@ -116,7 +114,7 @@ class IMP:
             raise ValueError(f"rate: expected a number between 0 and 1, got {self.rate!r}")
         check_whole("rewind", self.rewind, 0)
         checked_word("rewinds", self.rewinds, get_args(Rewinds))
-        check_densities(self.densities)
+        check_rule(self.densities)
         check_whole("floor", self.floor, 0)
 
     def schedule(self, density: float) -> tuple[float, ...]:
@@ -221,8 +219,7 @@ class IMP:
                 report=report,
             )
             if place is not None:
-                content = {path: np.asarray(own) for path, own in flatten_dict(mask, sep="/").items()}
-                write_whole(place / MASK, safetensors.numpy.save(content))
+                save_checkpoint(place / MASK, mask)
             trained = one.params
             result = found(network, trained, mask)
             yield Level(number, result.density, result.densities, mask, start, trained, one.history)

@@ -34,6 +34,14 @@ class LayerDensities(Protocol):
         ...
 
 
+def check_rule(densities: object) -> None:
+    """Refuse what is no rule, and is not None either: a class without brackets is none."""
+    if densities is not None and (isinstance(densities, type) or not isinstance(densities, LayerDensities)):
+        raise ValueError(
+            f"densities: expected a rule such as Uniform() or Given(shares), or None, got {densities!r}"
+        )
+
+
 @dataclass(frozen=True)
 class Uniform:
     """The same density for every layer, d_l = d.

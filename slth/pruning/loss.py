@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from slth.nn.forward import apply_train
 from slth.nn.network import Network
-from slth.pruning.protocol import Batch, prunable, with_kernels
+from slth.pruning.protocol import Batch, prunable, task_of, with_kernels
+from slth.train.loop import label_loss
 from slth.types import AnyArray, Params
 
 Kernels = dict[str, AnyArray]
@@ -31,11 +32,7 @@ def loss_of_kernels(
 
     def loss(own: Kernels) -> Float[Array, ""]:
         outputs, _ = apply_train(network, with_kernels(params, own), jnp.asarray(batch.images))
-        outputs = outputs / temperature
-        if not jnp.issubdtype(jnp.asarray(batch.labels).dtype, jnp.integer):
-            return ((outputs - batch.labels) ** 2).mean()
-        logs = jax.nn.log_softmax(outputs)
-        return -jnp.take_along_axis(logs, jnp.asarray(batch.labels)[:, None], axis=1).mean()
+        return label_loss(outputs / temperature, jnp.asarray(batch.labels), task_of(batch.labels))[0]
 
     return loss
 

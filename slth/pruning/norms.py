@@ -10,7 +10,7 @@ from slth.data import Data
 from slth.nn.forward import apply_train
 from slth.nn.graph import by_layer, nested
 from slth.nn.network import Network
-from slth.pruning.protocol import masked
+from slth.nn.prune import masked
 from slth.train import Settings
 from slth.train.descent import RUNNING
 from slth.types import Batch as Images

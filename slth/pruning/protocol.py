@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -20,7 +19,7 @@ from slth.nn.graph import by_layer, linear_maps, nested
 from slth.nn.network import Network
 from slth.nn.prune import prune
 from slth.pruning.largest import Densities, Scores, checked, counts_of, top
-from slth.types import AnyArray, Mask, Params, Shape
+from slth.types import AnyArray, Mask, Params, Shape, Task
 from slth.types import Batch as Images
 
 Kept = dict[str, Bool[np.ndarray, "..."]]
@@ -40,6 +39,18 @@ class Batch(NamedTuple):
     images: Images
     labels: Int[AnyArray, " n"] | Float[AnyArray, "n *out"]
     """Classes, or numbers for regression."""
+
+
+def task_of(labels: AnyArray) -> Task:
+    """What labels are: whole numbers are classes.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth.pruning.protocol import task_of
+      >>> task_of(np.array([0, 1])), task_of(np.array([0.5]))
+      ('classes', 'regression')
+    """
+    return "classes" if jnp.issubdtype(jnp.result_type(labels), jnp.integer) else "regression"
 
 
 class Pruned(NamedTuple):
@@ -142,18 +153,6 @@ def with_kernels(params: Params, kernels: Mapping[str, AnyArray]) -> Params:
     """
     layers = by_layer(params)
     return nested(layers | {path: layers[path] | {"kernel": kernel} for path, kernel in kernels.items()})
-
-
-def masked(params: Params, mask: Mask) -> Params:
-    """mask * params, for `slth.nn.apply`; differentiable in the parameters.
-
-    Example:
-      >>> import numpy as np
-      >>> from slth import pruning
-      >>> pruning.masked({"a": {"kernel": np.ones(2)}}, {"a": {"kernel": np.array([True, False])}})
-      {'a': {'kernel': Array([1., 0.], dtype=float32)}}
-    """
-    return jax.tree.map(lambda values, kept: jnp.where(kept, values, 0), params, mask)
 
 
 def mask_of(network: Network, kept: Kept) -> Mask:
@@ -265,7 +264,7 @@ def check(
         raise ValueError(f"batch: images: expected (n, *{network.input_shape}) with n > 0, got {images}")
     if not (np.isfinite(batch.images).all() and np.isfinite(batch.labels).all()):
         raise ValueError("batch: holds numbers that are not finite: leave these examples out")
-    classes = np.issubdtype(np.asarray(batch.labels).dtype, np.integer)
+    classes = task_of(batch.labels) == "classes"
     expected = images[:1] if classes else (images[0], *network.output_shape)
     if labels != expected:
         kind = "classes" if classes else "numbers"

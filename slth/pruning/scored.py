@@ -7,7 +7,7 @@ from jaxtyping import Array, Key
 
 from slth.nn.network import Network
 from slth.pruning.largest import Scores
-from slth.pruning.layer_densities import LayerDensities
+from slth.pruning.layer_densities import LayerDensities, check_rule
 from slth.pruning.protocol import Batch, Pruned, check, check_whole, found, keep
 from slth.types import Params
 
@@ -28,11 +28,7 @@ class Scored(ABC):
     needs_key = False
 
     def __post_init__(self) -> None:
-        if not (self.densities is None or isinstance(self.densities, LayerDensities)):
-            raise ValueError(
-                "densities: expected a rule such as Uniform() or Given(shares), or None, got "
-                f"{self.densities!r}"
-            )
+        check_rule(self.densities)
         check_whole("floor", self.floor, 0)
 
     @abstractmethod

@@ -23,7 +23,7 @@ from slth.nn.forward import apply_train
 from slth.nn.graph import by_layer
 from slth.nn.network import Network
 from slth.precision import in_32_bits
-from slth.pruning.layer_densities import LayerDensities, Uniform
+from slth.pruning.layer_densities import LayerDensities, Uniform, check_rule
 from slth.pruning.norms import norms_of, statistics, with_norms
 from slth.pruning.objectives import Labels, Loss, Rule
 from slth.pruning.protocol import (
@@ -36,6 +36,7 @@ from slth.pruning.protocol import (
     kept_count,
     kept_weights,
     prunable,
+    task_of,
     with_kernels,
 )
 from slth.pruning.topk import Kept, top_by_layer, top_with_floor
@@ -84,7 +85,7 @@ class Search(ABC):
             raise ValueError(f"settings: expected a slth.train.Settings, got {kind_of(self.settings)}")
         if isinstance(self.loss, type) or not isinstance(self.loss, Loss):
             raise ValueError(f"loss: expected Labels() or Distilled(target), got {kind_of(self.loss)}")
-        check_densities(self.densities)
+        check_rule(self.densities)
         check_whole("floor", self.floor, 0)
 
     @abstractmethod
@@ -263,19 +264,10 @@ def straight_through(hard: Array, soft: Array) -> Array:
     return hard.astype(soft.dtype) + (soft - jax.lax.stop_gradient(soft))
 
 
-def check_densities(densities: object) -> None:
-    """Refuse what is no rule that gives each layer its density."""
-    if densities is not None and (isinstance(densities, type) or not isinstance(densities, LayerDensities)):
-        raise ValueError(
-            f"densities: expected a rule such as Uniform(), or None, got {kind_of(densities)}: "
-            "slth.pruning.LayerDensities lists them"
-        )
-
-
 def data_of(network: Network, batch: Batch) -> Data:
     """The batch as the training part of data without a test part."""
     images, labels = np.asarray(batch.images, np.float32), np.asarray(batch.labels)
-    classes = network.output_shape[-1] if np.issubdtype(labels.dtype, np.integer) else None
+    classes = network.output_shape[-1] if task_of(labels) == "classes" else None
     channels = network.input_shape[-1]
     return Data(
         "batch", images, labels, images[:0], labels[:0], np.zeros(channels), np.ones(channels), classes

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Key
 from slth.nn.graph import Join, Pointwise, Sum, by_layer, graph
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense
 from slth.nn.network import Network
+from slth.nn.prune import masked
 from slth.precision import in_64_bits
 from slth.pruning.largest import Scores
 from slth.pruning.loss import Kernels, double, in_order
@@ -41,7 +42,6 @@ from slth.pruning.protocol import (
     found,
     keep,
     kernels,
-    masked,
     with_kernels,
 )
 from slth.types import Mask, Params, Values

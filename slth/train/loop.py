@@ -18,6 +18,7 @@ from slth.interop import save_checkpoint
 from slth.nn.forward import apply_train, init, parameter_shapes, predict
 from slth.nn.graph import by_layer
 from slth.nn.network import Network
+from slth.nn.prune import masked
 from slth.precision import in_32_bits
 from slth.train.descent import WHOLE, Labels, Loss, Objective, Span, descend
 from slth.train.progress import Epoch
@@ -109,7 +110,7 @@ def train(
     objective = Supervised(network, data.task, settings, total, span.first)
     trained, history = descend(
         objective,
-        jax.tree.map(np.asarray, masked(start, mask)),
+        jax.tree.map(np.asarray, start if mask is None else masked(start, mask)),
         mask,
         data,
         settings,
@@ -204,7 +205,9 @@ class Supervised(Objective):
 
     def loss(self, variables: Params, fixed: Mask | None, x: Batch, y: Labels, step: Int[Array, ""]) -> Loss:
         """The mean over the batch."""
-        outputs, moved = apply_train(self.network, masked(variables, fixed), x)
+        outputs, moved = apply_train(
+            self.network, variables if fixed is None else masked(variables, fixed), x
+        )
         value, right = label_loss(outputs, y, self.task)
         return value, (right, moved)
 
@@ -228,11 +231,6 @@ def label_loss(
         return ((outputs - labels) ** 2).mean(), jnp.float32(0)
     entropy = optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
     return entropy, (outputs.argmax(-1) == labels).mean()
-
-
-def masked(params: Params, mask: Mask | None) -> Params:
-    """The parameters, 0 where the mask drops them; no gradient passes there."""
-    return params if mask is None else jax.tree.map(lambda w, keep: jnp.where(keep, w, 0), params, mask)
 
 
 @in_32_bits()

@@ -11,7 +11,6 @@ from experiments import rewinding
 from experiments.command_line import CONF
 from experiments.points import metrics_of
 from experiments.run_folder import execute
-from slth import nn
 
 TINY = (
     *("target=mlp", "target.widths=[8]", "data.limit=200", "settings.epochs=2", "seeds=[0,1]"),
@@ -53,7 +52,7 @@ def test_a_run_that_breaks_goes_on_with_the_same_numbers(tmp_path: Path, monkeyp
     cfg = composed(*TINY, "seeds=[0]", "controls=0", f"output_dir={tmp_path}")
     whole = metrics_of(execute(rewinding.run, cfg, "rewinding"))["levels"]
     again = composed(*TINY, "seeds=[0]", "controls=0", f"output_dir={tmp_path / 'again'}")
-    real, calls = nn.predict, []
+    real, calls = rewinding.accuracy, []
 
     def breaks(*args):
         calls.append(args)
@@ -61,7 +60,7 @@ def test_a_run_that_breaks_goes_on_with_the_same_numbers(tmp_path: Path, monkeyp
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(nn, "predict", breaks)
+    monkeypatch.setattr(rewinding, "accuracy", breaks)
     with pytest.raises(KeyboardInterrupt):
         execute(rewinding.run, again, "rewinding")
     assert metrics_of(execute(rewinding.run, again, "rewinding"))["levels"] == whole
