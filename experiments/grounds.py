@@ -3,13 +3,14 @@
 import inspect
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from omegaconf import DictConfig
 
 from experiments.compose import calibration_of, ingredients_of, nonnegative_of, solver_of, source_of
+from experiments.refining import refine_images, refined_of
 from experiments.settings import field, plain
 from experiments.targets import data_of, spec_of, target_of
 from slth import construct, nn, planting, pruning
@@ -32,6 +33,8 @@ class Ground(NamedTuple):
     data: Data
     planted: Planted | None
     """None where nothing is known."""
+    unrefined: Planted | None = None
+    """The ticket before it was refined."""
 
     @property
     def train_labels(self) -> np.ndarray:
@@ -68,6 +71,10 @@ def check_ground(cfg: DictConfig) -> None:
             f"planted.of: expected null, or with planted.kind=constructed one of {', '.join(HANDMADE)}, got"
             f" {asked.of!r}"
         )
+    if cfg.refine.steps and asked.kind != "constructed":
+        raise ValueError(
+            f"refine.steps: only a constructed ticket is refined, and planted.kind is {asked.kind}: choose 0"
+        )
     if asked.kind == "none" and cfg.density is None:
         raise ValueError("density: nothing is planted that has one: say one, such as 0.1")
 
@@ -79,14 +86,16 @@ def ground_of(cfg: DictConfig, folder: Path) -> Ground:
     if kind in HANDMADE:
         return _planted(cfg, _handmade(cfg, kind), _samples(cfg, kind))
     if kind == "constructed" and cfg.planted.of is not None:
-        return _constructed(cfg, _handmade(cfg, cfg.planted.of), _samples(cfg, cfg.planted.of))
+        target, data, solver = _handmade(cfg, cfg.planted.of), _samples(cfg, cfg.planted.of), solver_of(cfg)
+        source, images = source_of(cfg, target, data), calibration_of(cfg, data, solver)
+        options = {"fit": cfg.solver.fit, "nonnegative": nonnegative_of(cfg)}
+        return _constructed(cfg, data, target, source, solver, images, **options)
     data = data_of(cfg)
     if kind == "trained":
         return _planted(cfg, sparse_target(cfg, data, folder), data)
     if kind == "constructed":
         target, source, solver, images, options, data, _ = ingredients_of(cfg, folder, data)
-        planted = Planted.of(construct(target, source, solver, images, **options))
-        return Ground(planted.network, planted.params, data, planted)
+        return _constructed(cfg, data, target, source, solver, images, **options)
     network = spec_of(cfg, data)
     key, weights = jax.random.key(cfg.seed), plain(cfg.weights)
     if weights["kind"] is None:
@@ -111,13 +120,15 @@ def _samples(cfg: DictConfig, name: str) -> Data:
         return planting.samples(name, **plain(cfg.samples), seed=cfg.seed)
 
 
-def _constructed(cfg: DictConfig, target: Target, data: Data) -> Ground:
-    """A written-down target constructed in a source that knows nothing of it."""
-    solver = solver_of(cfg)
-    source, images = source_of(cfg, target, data), calibration_of(cfg, data, solver)
-    made = construct(target, source, solver, images, fit=cfg.solver.fit, nonnegative=nonnegative_of(cfg))
+def _constructed(cfg: DictConfig, data: Data, *parts: Any, **options: Any) -> Ground:
+    """A ticket in a source that knows nothing of it: `slth.construct` of the parts, refined if asked for."""
+    learning = refine_images(cfg, data)
+    made = construct(*parts, **options)
     planted = Planted.of(made)
-    return Ground(planted.network, planted.params, data, planted)
+    if learning is None:
+        return Ground(planted.network, planted.params, data, planted)
+    refined = Planted.of(refined_of(cfg, made, data, learning).made)
+    return Ground(refined.network, refined.params, data, refined, unrefined=planted)
 
 
 def _planted(cfg: DictConfig, target: Target, data: Data) -> Ground:

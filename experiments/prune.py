@@ -20,7 +20,7 @@ from experiments.settings import check, field, plain
 from experiments.stages import Stages
 from slth import interop, nn, planting, pruning, report
 from slth.compile_cache import use_compile_cache
-from slth.planting import Overlap
+from slth.planting import Overlap, Planted
 from slth.pruning.protocol import check_density
 from slth.report.tables import show
 from slth.train import Settings, train
@@ -86,7 +86,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             "density": planted.density,
             "weights": planted.kept,
             "factor": planted.factor,
-            "score": planting.score(planted(ground.data.test_images), ground.data.test_labels),
+            "score": _ticket_score(ground, planted),
+            "unrefined": None if ground.unrefined is None else _ticket_score(ground, ground.unrefined),
             "trained": reference,
         },
         "overlap": None
@@ -124,6 +125,10 @@ def _score(ground: Ground, params: Params, mask: Mask | None) -> float:
     return planting.score(outputs, ground.data.test_labels)
 
 
+def _ticket_score(ground: Ground, planted: Planted) -> float:
+    return planting.score(planted(ground.data.test_images), ground.data.test_labels)
+
+
 def chance_score(ground: Ground) -> float:
     """What outputs that do not depend on the image reach: the commonest class, or the mean of the numbers."""
     labels = ground.data.test_labels
@@ -156,7 +161,9 @@ def _table(metrics: dict[str, Any]) -> Table:
     if planted is not None:
         lines["planted"] = (
             f"{planted['kind']}, density {planted['density']:.4f} ({planted['weights']:,} weights), "
-            f"score {planted['score']:.4f}" + _then(planted["trained"])
+            f"score {planted['score']:.4f}"
+            + ("" if planted["unrefined"] is None else f" (before refinement {planted['unrefined']:.4f})")
+            + _then(planted["trained"])
         )
         lines["overlap"] = (
             f"Jaccard {overlap['jaccard']:.4f}, by chance {overlap['chance']:.4f}; "

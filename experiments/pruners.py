@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from experiments.settings import field, plain
 from slth import pruning
 from slth.data import Data
-from slth.planting import relu
+from slth.planting import HANDMADE
 from slth.target import Target
 from slth.train import Settings
 
@@ -37,9 +37,13 @@ RULES: Mapping[str, type] = {
 """By ``pruner.densities``."""
 PLANTED = "planted"
 """Name of the densities by layer of the planted ticket, which a method cannot know."""
-STAND_IN = relu()
-"""For a planted target, where settings are checked before anything is planted."""
-LOSSES = ("labels", "outputs")
+DISTILLED: Mapping[str, dict[str, float | None]] = {
+    "outputs": {},
+    "direction": {"factor": None},
+    "classes": {"temperature": 1.0},
+}
+"""By ``pruner.loss``: squared error of outputs, the same up to a factor, divergence of the softmax."""
+LOSSES = ("labels", *DISTILLED)
 OWN = ("name", "label", "images", "examples")
 """Settings of the group that are no options of the method."""
 
@@ -54,7 +58,7 @@ def pruner_of(
 
     Args:
       densities: by layer, of the planted ticket; for ``pruner.densities=planted``.
-      target, factor: the outputs that ``pruner.loss=outputs`` asks for, of the network times the factor.
+      target, factor: what ``pruner.loss`` asks for but for labels, of the network's outputs times the factor.
     Raises: ValueError for an unknown name or option, or a value that the method refuses.
     """
     asked = plain(cfg.pruner)
@@ -88,7 +92,10 @@ def rehearse(cfg: DictConfig) -> None:
     if cfg.planted.kind == "none":
         pruner_of(cfg)
     else:
-        pruner_of(cfg, {"any": 1.0}, STAND_IN)
+        asked = cfg.planted
+        name = asked.kind if asked.of is None else asked.of
+        stand_in = HANDMADE[name]() if name in HANDMADE else HANDMADE["circle"]()
+        pruner_of(cfg, {"any": 1.0}, stand_in)
 
 
 def _rule(word: str | None, densities: Mapping[str, float] | None) -> pruning.LayerDensities | None:
@@ -125,8 +132,8 @@ def _loss(word: str, target: Target | None, factor: float) -> pruning.Loss:
     if word == "labels":
         return pruning.Labels()
     if target is None:
-        raise ValueError("loss: outputs are those of a planted target, and nothing is planted: choose labels")
-    return pruning.Distilled(target, factor=factor)
+        raise ValueError(f"loss: {word}: a planted target is asked, and nothing is planted: choose labels")
+    return pruning.Distilled(target, **{"factor": factor, **DISTILLED[word]})
 
 
 def batch_of(cfg: DictConfig, method: pruning.Method, data: Data, labels: np.ndarray) -> pruning.Batch | None:

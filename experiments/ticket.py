@@ -6,7 +6,6 @@ python -m experiments.ticket data=digits target=digits_cnn source.seed=0
 import logging
 import shutil
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,16 @@ from omegaconf import DictConfig
 from experiments.certificates import names_of, proofs_of
 from experiments.command_line import main
 from experiments.compose import ingredients_of
+from experiments.refining import refine_images, refined_of
 from experiments.scores import score_of
-from experiments.settings import check, field
+from experiments.settings import check
 from experiments.stages import Stages
 from experiments.targets import data_of
-from slth import Ticket, evaluate, refine, report
+from slth import Ticket, evaluate, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
-from slth.data import Data
 from slth.nn.graph import sums
-from slth.refinement import Refined
 from slth.report.tables import show
-from slth.train import SETTINGS, augment
 from slth.types import Params
 
 LOG = logging.getLogger(__name__)
@@ -132,40 +129,6 @@ def constructed(plan: Plan, folder: Path) -> Construction:
     for one in made.misfits:
         LOG.warning(one.text)
     return made
-
-
-def refine_images(cfg: DictConfig, data: Data) -> np.ndarray | None:
-    """Training images to refine on, checked before any work; None where ``refine`` asks for no step."""
-    asked = cfg.refine
-    if not asked.steps:
-        return None
-    for name in ("batch", "rate"):
-        if asked[name] is None:
-            raise ValueError(f"refine.{name}: expected a number, got null")
-    with field("refine.images"):
-        images = data.train_images if asked.images is None else data.calibration(asked.images)
-        if len(images) < 2:
-            raise ValueError(f"refinement needs 2 training images at least, {data.name} has {len(images)}")
-    return images
-
-
-def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarray) -> Refined:
-    """The construction refined on images as ``refine`` asks."""
-    asked, usual = cfg.refine, SETTINGS[data.name]
-    moves = usual.shift or usual.mirror
-    with field("refine"):
-        found = refine(
-            made,
-            images,
-            steps=asked.steps,
-            batch=asked.batch,
-            rate=asked.rate,
-            loss="classes" if made.target.classes else "outputs",
-            augment=partial(augment, shift=usual.shift, mirror=usual.mirror) if moves else None,
-        )
-    text = "refined in %d steps: %d bits changed, loss on held-out training images %.4f before, %.4f after"
-    LOG.info(text, found.steps, found.changed, found.before, found.after)
-    return found
 
 
 def _draw(

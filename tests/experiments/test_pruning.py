@@ -13,7 +13,7 @@ from experiments import prune, when_do_pruners_succeed
 from experiments.command_line import CONF
 from experiments.grounds import check_ground, ground_of
 from experiments.points import metrics_of
-from experiments.pruners import METHODS, batch_of, pruner_of
+from experiments.pruners import METHODS, batch_of, pruner_of, rehearse
 from experiments.run_folder import execute
 from slth import nn, planting, pruning
 
@@ -45,7 +45,10 @@ def test_every_method_has_a_file():
         (("pruner.name=obd",), "pruner.name: 'obd' is unknown: choose one of biprop, "),
         (("pruner.densities=all",), "pruner: densities: 'all' is unknown: choose one of balanced, "),
         (("pruner.densities=planted",), "pruner: densities: nothing is planted"),
-        (("pruner=edge_popup", "pruner.loss=outputs"), "pruner: loss: outputs are those of a planted target"),
+        (
+            ("pruner=edge_popup", "pruner.loss=outputs"),
+            "pruner: loss: outputs: a planted target is asked, and",
+        ),
         (("pruner=edge_popup", "+pruner.settings.rates=1"), "pruner: settings.rates: no such setting"),
         (("pruner=imp", "pruner.settings=null"), "pruner: settings: null means those of retrain"),
         (("pruner.floor=-1",), "pruner: floor: expected a whole number of at least 0, got -1"),
@@ -66,6 +69,10 @@ def test_what_is_no_method_is_refused_by_its_field(overrides: tuple[str, ...], s
         (("planted.kind=none", "planted.density=null"), "density: nothing is planted that has one"),
         (("planted.size=0",), "planted.size: expected a positive number, got 0"),
         (("planted.of=circle",), "planted.of: expected null, or with planted.kind=constructed one of"),
+        (
+            ("refine.steps=5",),
+            "refine.steps: only a constructed ticket is refined, and planted.kind is circle",
+        ),
     ],
 )
 def test_what_is_no_ground_is_refused_by_its_field(overrides: tuple[str, ...], said: str):
@@ -191,6 +198,50 @@ def test_outputs_that_a_method_is_told_have_the_factor_of_the_ticket():
     assert isinstance(method.loss, pruning.Distilled)
     assert method.loss.factor == planted.factor > 0, "not one fitted to each batch, which may be negative"
     assert method.densities == pruning.Given(planted.densities)
+
+
+@pytest.mark.parametrize(
+    "word, factor, temperature", [("outputs", 3.0, None), ("direction", None, None), ("classes", 3.0, 1.0)]
+)
+def test_what_a_search_asks_of_a_target(word: str, factor: float | None, temperature: float | None):
+    cfg = composed("pruner=edge_popup", f"pruner.loss={word}")
+    rehearse(cfg)
+    method = pruner_of(cfg, target=planting.circle(), factor=3.0)
+    assert isinstance(method, pruning.EdgePopup)
+    assert isinstance(method.loss, pruning.Distilled)
+    assert (method.loss.factor, method.loss.temperature) == (factor, temperature)
+
+
+def test_classes_of_a_target_that_has_none_are_refused_before_any_work():
+    for settings in (("planted.kind=helix",), ("planted.kind=constructed", "planted.of=relu")):
+        with pytest.raises(
+            ValueError, match="pruner: distilled.temperature: 1 needs a factor and outputs that are"
+        ):
+            rehearse(composed("pruner=edge_popup", "pruner.loss=classes", *settings))
+
+
+def test_a_refined_ticket_is_in_the_source_of_the_constructed_one(tmp_path: Path):
+    constructed = (
+        "planted.kind=constructed",
+        "planted.density=null",
+        "planted.of=circle",
+        "samples.train=512",
+    )
+    narrow = ("source.multiplicity=2", "source.scale=2", "solver=compensated", "solver.calibration=256")
+    few = ("samples.train=512", "samples.test=100")
+    plain = ground_of(composed(*constructed, *narrow, *few), tmp_path)
+    refined = ground_of(composed(*constructed, *narrow, *few, "refine.steps=100"), tmp_path)
+    assert plain.unrefined is None
+    assert plain.planted is not None
+    assert refined.planted is not None
+    assert refined.unrefined is not None
+    own, others = (nn.by_layer(one.params) for one in (plain, refined))
+    assert all((own[path]["kernel"] == others[path]["kernel"]).all() for path in own), "no weight moves"
+    unrefined, mask = (nn.by_layer(one.mask) for one in (refined.unrefined, plain.planted))
+    assert all((mask[path]["kernel"] == unrefined[path]["kernel"]).all() for path in mask)
+    images, target = plain.data.train_images, plain.planted.target
+    off = [np.mean((one(images) - target(images)) ** 2) for one in (refined.unrefined, refined.planted)]
+    assert off[1] < off[0]
 
 
 def test_a_wrong_method_is_refused_before_anything_is_planted(
