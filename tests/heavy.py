@@ -86,6 +86,14 @@ QUICK = {
 """Cases, by how their names begin, that the quick suite keeps of tests below tests/. The others are slow."""
 
 HEAVY = (
+    # Processes of their own; the quick suite runs the same code in its own process.
+    "experiments/test_command_line.py::test_settings_of_jax_change_no_bit",
+    "experiments/test_targets.py::test_a_ticket_of_a_foreign_checkpoint_from_the_command_line",
+    "experiments/test_targets.py::test_a_file_that_says_its_network_needs_no_spec",
+    "construction/test_rounded.py::test_regression_is_that_of_the_samples",
+    "pruning/test_searches.py::test_the_result_has_one_gain_a_layer_and_the_masks_statistics",
+    "subset_sum/test_theory.py::test_failure_of_the_slide[15-uniform",
+    "test_compact.py::test_channels_that_are_left_have_a_gradient",
     # Every fixture; the quick suite keeps those that no other program wrote, and each kind elsewhere.
     "cli/test_inspect.py::test_every_file_is_read_or_refused_in_one_line[foreign_",
     "cli/test_inspect.py::test_every_file_is_read_or_refused_in_one_line[state_",
@@ -180,7 +188,6 @@ HEAVY = (
     "construction/test_stored_tickets.py::test_the_bits_of_a_ticket_do_not_change[strided, smallest",
     "construction/test_two_layers.py::test_positive_weights_leave_no_channel_dead_behind_a_relu[pooled",
     "experiments/test_bits.py::test_every_point_is_a_ticket_run_or_a_rounded_target",
-    "experiments/test_command_line.py::test_settings_of_jax_change_no_bit[JAX_DISABLE_JIT",
     "experiments/test_subset_sum.py::test_bad_settings_give_one_line[problems",
     "experiments/test_subset_sum.py::test_bad_settings_give_one_line[targets",
     "experiments/test_subset_sum.py::test_bad_settings_give_one_line[distribution",

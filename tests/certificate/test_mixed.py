@@ -29,16 +29,14 @@ def pair_network(outside, inside):
 
 
 KINDS = list(ACTIVATIONS)
-# Every pair with ReLU, with tanh and with itself; of the others one in three.
+# Every pair with ReLU and with itself; of the others one in three.
 PAIRS = [
     (kind, other)
     for kind, other in product(KINDS, repeat=2)
-    if kind == other
-    or {kind, other} & {"relu", "tanh"}
-    or (KINDS.index(kind) + 2 * KINDS.index(other)) % 3 == 1
+    if kind == other or "relu" in (kind, other) or (KINDS.index(kind) + 2 * KINDS.index(other)) % 3 == 1
 ]
 OF_TWO_LAYERS = [(kind, other) for kind, other in PAIRS if kind in ("relu", other)]
-QUICK = {(kind, other) for kind, other in PAIRS if kind == other or {kind, other} & {"relu", "tanh"}}
+QUICK = {(kind, other) for kind, other in PAIRS if kind == other or "relu" in (kind, other)}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from tests.construction.nets import PAD, RELU, images, target_of
 from tests.construction.published import SOLVERS, case, check_case
 from tests.construction.reference import forward
+from tests.dealt import dealt
 
 SLOW = pytest.mark.slow
 HALF = Pool("mean", (2, 2), incomplete=True)
@@ -84,19 +85,22 @@ FIRST = {  # what a source of L+1 holds no copies of
 }
 LARGEST = {"tanh": 0.15, "two of them": 0.06, "padded mean pool": 0.3}
 KINDS = [(depth, skip) for depth in ("L+1", "2L") for skip in ("carried", "random")]
+OTHERS = [(solver, depth) for depth in ("L+1", "2L") for solver in SOLVERS if solver != "robust"]
 QUICK = {
-    *(("ends in an activation", *kind) for kind in KINDS),
-    *((name, "L+1", "carried") for name in ("mean pool, then 1x1", "max pool", "two of them", "bottleneck")),
-    *((name, "2L", "carried") for name in ("mean pool, more channels", "ends in a pool, option A")),
+    *(("ends in an activation", kind) for kind in KINDS),
+    *(
+        (name, ("L+1", "carried"))
+        for name in ("mean pool, then 1x1", "max pool", "two of them", "bottleneck")
+    ),
+    *((name, ("2L", "carried")) for name in ("mean pool, more channels", "ends in a pool, option A")),
 }
 
 
 @pytest.mark.parametrize(
     "name, depth, skip",
     [
-        pytest.param(name, *kind, marks=() if (name, *kind) in QUICK else SLOW)
-        for name in BLOCKS
-        for kind in KINDS
+        pytest.param(name, *kind, marks=() if (name, kind) in QUICK else SLOW)
+        for name, kind in dealt(list(BLOCKS), KINDS, 2, QUICK)
     ],
 )
 def test_tickets_compute_their_targets(name, depth, skip, tmp_path):
@@ -104,9 +108,16 @@ def test_tickets_compute_their_targets(name, depth, skip, tmp_path):
     check_case(made, x, LARGEST.get(name, 0.03), tmp_path, rounding=0.01 if name == "tanh" else 2e-4)
 
 
-@pytest.mark.parametrize("depth", ["L+1", "2L"])
-@pytest.mark.parametrize("solver", [pytest.param(name, marks=SLOW) for name in SOLVERS if name != "robust"])
-@pytest.mark.parametrize("name", ["two of them", "ends in an activation, projection", "mean pool, then 1x1"])
+@SLOW
+@pytest.mark.parametrize(
+    "name, solver, depth",
+    [
+        (name, *kind)
+        for name, kind in dealt(
+            ["two of them", "ends in an activation, projection", "mean pool, then 1x1"], OTHERS, 2
+        )
+    ],
+)
 def test_every_solver_takes_them(name, solver, depth, tmp_path):
     largest = 0.8 if solver == "best" else 0.3  # nearest sums multiply the errors of copies
     check_case(*case(BLOCKS[name], solver, depth=depth), largest, tmp_path)

@@ -11,6 +11,7 @@ from slth.source.ranges import input_ranges
 from tests.construction.nets import PAD, images, target_of
 from tests.construction.published import SOLVERS, case, check_case
 from tests.construction.reference import forward
+from tests.dealt import dealt
 
 KINDS = ("relu6", "hard_swish", "hard_sigmoid")
 # Hard swish leaves biases at the tolerance (`test_mixed_activations`), and its alpha is small: large numbers
@@ -44,8 +45,10 @@ def test_tickets_clip_where_their_targets_do(kind, depth, skip, tmp_path):
     check_case(made, x, LARGEST[kind], tmp_path, rounding=ROUNDING[kind])
 
 
-@pytest.mark.parametrize("depth", ["L+1", "2L"])
-@pytest.mark.parametrize("solver", [pytest.param(one, marks=SLOW) for one in SOLVERS if one != "robust"])
+@SLOW
+@pytest.mark.parametrize(
+    "solver, depth", dealt([one for one in SOLVERS if one != "robust"], ["L+1", "2L"], 2)
+)
 def test_every_solver_does(solver, depth, tmp_path):
     check_case(*case(network("relu6", projected=True), solver, depth=depth, size=4.0), 0.2, tmp_path)
 

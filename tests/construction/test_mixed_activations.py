@@ -62,15 +62,18 @@ def error_of(target, source, made, x):
 # constants and weights are large, and a bias is left once it is within the tolerance. A scale that is wrong
 # for a pair gives 0.2 and more.
 EXACT, SMOOTH = 0.004, 0.08
-# Every activation meets one other in front of it and one behind, and three more of each among the slow tests.
+# Every activation meets another in front of it or behind, and three of each among the slow tests.
 SHIFTED = [
-    (KINDS[i], KINDS[(i + shift) % len(KINDS)], shift) for i in range(len(KINDS)) for shift in (1, 3, 5, 9)
+    (KINDS[i], KINDS[(i + shift) % len(KINDS)], shift) for i in range(len(KINDS)) for shift in (1, 5, 9)
 ]
 
 
 @pytest.mark.parametrize(
     "first, second",
-    [pytest.param(a, b, marks=() if shift == 5 else pytest.mark.slow) for a, b, shift in SHIFTED],
+    [
+        pytest.param(a, b, marks=() if shift == 5 and KINDS.index(a) % 2 else pytest.mark.slow)
+        for a, b, shift in SHIFTED
+    ],
 )
 def test_a_ticket_of_every_pair_computes_its_target_on_other_inputs(first, second):
     target = Target(*target_of(dense(first, second)))

@@ -7,6 +7,7 @@ from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
 from tests.construction.nets import PAD, RELU
 from tests.construction.published import SOLVERS, case, check_case
+from tests.dealt import dealt
 
 SLOW = pytest.mark.slow
 FIRST, SECOND = Conv("a", 3, (3, 3), padding=PAD), Conv("b", 3, (2, 2))
@@ -49,13 +50,15 @@ NETS = {
     ),
 }
 KINDS = [(depth, skip) for depth in ("L+1", "2L") for skip in ("carried", "random")]
+OTHERS = [(solver, depth) for depth in ("L+1", "2L") for solver in SOLVERS if solver != "robust"]
 QUICK = {
-    *(("global max", *kind) for kind in (("L+1", "carried"), ("2L", "random"))),
-    *((name, "L+1", "carried") for name in ("padded mean, counted", "upsampled in front")),
-    ("upsampled sides", "2L", "carried"),
+    *(("global max", kind) for kind in (("L+1", "carried"), ("2L", "random"))),
+    *((name, ("L+1", "carried")) for name in ("padded mean, counted", "upsampled in front")),
+    ("upsampled sides", ("2L", "carried")),
 }
 CASES = [
-    pytest.param(name, *kind, marks=() if (name, *kind) in QUICK else SLOW) for name in NETS for kind in KINDS
+    pytest.param(name, *kind, marks=() if (name, kind) in QUICK else SLOW)
+    for name, kind in dealt(list(NETS), KINDS, 2, QUICK)
 ]
 LARGEST = {"global max before the activation": 0.1}
 
@@ -66,8 +69,10 @@ def test_tickets_compute_their_targets(name, depth, skip, tmp_path):
     check_case(made, x, LARGEST.get(name, 0.05), tmp_path, rounding=5e-3 if "activation" in name else 2e-4)
 
 
-@pytest.mark.parametrize("depth", ["L+1", "2L"])
-@pytest.mark.parametrize("solver", [pytest.param(name, marks=SLOW) for name in SOLVERS if name != "robust"])
-@pytest.mark.parametrize("name", ["global max", "upsampled sides", "padded mean"])
+@SLOW
+@pytest.mark.parametrize(
+    "name, solver, depth",
+    [(name, *kind) for name, kind in dealt(["global max", "upsampled sides", "padded mean"], OTHERS, 2)],
+)
 def test_every_solver_takes_them(name, solver, depth, tmp_path):
     check_case(*case(NETS[name], solver, depth=depth), 0.3, tmp_path)

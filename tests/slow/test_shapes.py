@@ -18,7 +18,6 @@ NETWORKS = {
     "resnet20, projections": zoo.resnet_cifar(20, (16, 16, 3), 10, width=4, skip="projection"),
     "preresnet20": zoo.resnet_cifar(20, (16, 16, 3), 10, width=4, pre_activation=True),
     "resnet56": zoo.resnet_cifar(56, (16, 16, 3), 10, width=4),
-    "resnet18": zoo.resnet_imagenet(18, (64, 64, 3), 8, width=4),
     "resnet50": zoo.resnet_imagenet(50, (64, 64, 3), 8, width=4),
 }
 ROBUST = Robust()
@@ -28,9 +27,7 @@ CASES = [
     ("resnet20, projections", 15, ROBUST, 32, "carried", 0.4),
     ("resnet20, projections", 8, COMPENSATED, 512, "random", 0.9),
     ("preresnet20", 15, ROBUST, 32, "random", 0.15),
-    ("preresnet20", 8, COMPENSATED, 512, "carried", 0.9),
     ("resnet56", 15, ROBUST, 32, "carried", 0.5),
-    ("resnet18", 15, ROBUST, 16, "carried", 0.4),
     ("resnet50", 15, ROBUST, 16, "carried", 0.7),
 ]
 

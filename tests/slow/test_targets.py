@@ -5,6 +5,7 @@ import pytest
 from slth import data, nn
 from slth.nn import zoo
 from slth.train import accuracy, train
+from tests.dealt import dealt
 
 pytestmark = pytest.mark.slow
 
@@ -12,8 +13,7 @@ DIGITS = data.load("digits")
 # A linear network that ends in a mean over positions sees little more than the mean of the image.
 TARGETS = [
     (name, kind)
-    for name in ("digits_cnn", "digits_resnet")
-    for kind in nn.ACTIVATIONS
+    for name, kind in dealt(["digits_cnn", "digits_resnet"], list(nn.ACTIVATIONS), 2)
     if (name, kind) != ("digits_resnet", "identity")
 ]
 
