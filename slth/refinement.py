@@ -17,7 +17,6 @@ do not exist", NeurIPS 2019; the debt is the error feedback of sigma-delta modul
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -30,9 +29,8 @@ from slth import nn
 from slth.compact import Thinned, thinned
 from slth.construction import Construction
 from slth.nn.forward import in_batches
-from slth.nn.graph import by_layer, nested
+from slth.nn.graph import nested
 from slth.nn.network import Network
-from slth.nn.prune import prune
 from slth.precision import in_32_bits
 from slth.source import parameter
 from slth.target import check_images, checked_integer, checked_positive, checked_word
@@ -187,11 +185,8 @@ def refine(
     new = {path: np.asarray(best[path]) > 0 for path in random}
     changed = sum(int((new[path] != kept[path]).sum()) for path in random)
     if changed:
-        mask = {path: dict(own) for path, own in by_layer(made.mask).items()}
-        for path in random:
-            mask[path]["kernel"] = thin.whole(path, new[path])
-        # A flipped bit leaves its weight no multiple of a step any more.
-        made = replace(made, mask=prune(made.source.network, nested(mask)), steps=())
+        mask = {path: {"kernel": thin.whole(path, new[path])} for path in random}
+        made = made.with_kernels(nested(mask))
     return Refined(made, before, least, changed, steps)
 
 

@@ -7,7 +7,7 @@ with every layer of the target built from random weights; nothing is copied and 
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from slth.construction.resume import fingerprint, load_node, save_node
 from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Stats, Stream, copied_stream
 from slth.nn.forward import parameter_shapes
-from slth.nn.graph import Join, Sum, graph, last_reads, value_shapes
+from slth.nn.graph import Join, Sum, by_layer, graph, last_reads, nested, value_shapes
 from slth.nn.prune import prune, read_channels
 from slth.precision import in_32_bits
 from slth.source import Source
@@ -112,6 +112,44 @@ class Construction:
           images: shape (n, *input_shape); most is said by images that the construction has not seen.
         """
         return evaluate.compare(self.target(images), self.ticket(images), self.target.task)
+
+    def with_kernels(self, mask: Mask) -> "Construction":
+        """This target, source and factor, with kernels of another mask and all else as in this one.
+
+        So what `slth.pruning` finds in this source can be measured, certified and refined as this mask can.
+        ``records`` stay those of this construction. `slth.certify` bounds no ticket whose univariate channels
+        read several inputs: leave univariate layers out of the mask, and they stay as they are.
+
+        Args:
+          mask: boolean arrays of the source's kernels, a tree; biases in it are not read.
+        Returns: a construction whose mask has no dead ends (`slth.construction.prune`), with equal outputs.
+        Raises: ValueError for a layer that the source does not have, or a kernel of another shape or type.
+
+        Example:
+          >>> import jax, slth
+          >>> from slth import nn, pruning
+          >>> from slth.source import parameters
+          >>> network = nn.Network((4,), (nn.Dense("a", 3), nn.Activation("relu"), nn.Dense("b", 2)))
+          >>> target = slth.Target(network, nn.init(network, jax.random.key(0)))
+          >>> source = slth.Source.of(target, copies=5)
+          >>> made = slth.construct(target, source, slth.Best())
+          >>> found = pruning.Synflow().prune(source.network, parameters(source), 0.2)
+          >>> layers = {path: found.mask[path] for path in ("a", "b")}      # not "univariate"
+          >>> proofs = [slth.certify(one, slth.box(-1, 1)) for one in (made, made.with_kernels(layers))]
+          >>> bool(proofs[0].bound.max() < proofs[1].bound.max())
+          True
+        """
+        layers = {path: dict(own) for path, own in by_layer(self.mask).items()}
+        for path, given in by_layer(mask).items():
+            if path not in layers:
+                raise ValueError(f"mask: the source has no layer {path!r}: it has {', '.join(layers)}")
+            kernel, wanted = np.asarray(given.get("kernel")), layers[path]["kernel"].shape
+            if kernel.shape != wanted or kernel.dtype != bool:
+                got = f"{kernel.dtype} {kernel.shape}"
+                raise ValueError(f"mask {path}/kernel: expected boolean {wanted}, got {got}")
+            layers[path]["kernel"] = kernel
+        # A weight that another mask keeps is no multiple of a step any more.
+        return replace(self, mask=prune(self.source.network, nested(layers)), steps=())
 
     def copies(self) -> evaluate.Copies:
         """What the source's channels carry, for errors layer by layer (`slth.evaluate.run`)."""
