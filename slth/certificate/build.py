@@ -154,7 +154,10 @@ def _univariate(
     channels = channels if channels.shape[1] == 1 else channels[:, read]
     kernel = np.where(x.read[channels], kernel, 0.0)
     if ((kernel != 0).sum(0) + (bias != 0) > 1).any():
-        raise ValueError(f"certificate: a channel of the source's layer {front.path} is not univariate")
+        raise ValueError(
+            f"certificate: a channel of the source's layer {front.path} is not univariate: its mask keeps"
+            " several inputs. Leave this layer as it was constructed"
+        )
     row, column = np.abs(kernel).argmax(0), np.arange(len(bias))
     alpha = kernel[row, column]
     index = _numbers(x.read)[np.broadcast_to(channels, kernel.shape)[row, column]]
