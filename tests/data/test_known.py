@@ -51,10 +51,16 @@ def test_an_absent_set_is_said_with_all_that_may_be_there(tmp_path, name):
     assert "\n" not in message
 
 
-def test_without_a_place_the_folder_of_tfds_is_meant(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"svhn is not in TFDS's folder: expected"):
-        data.load("svhn")
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"])
+def test_without_a_place_the_folder_of_tfds_is_meant(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not in TFDS's folder: expected"):
+        data.load(name)
+
+
+def test_the_folder_of_tfds_is_read_without_a_place(monkeypatch, data_dir):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", data_dir / "tensorflow_datasets")
+    assert data.load("cifar10", limit=10, train_limit=1).test_images.shape == (10, 32, 32, 3)
 
 
 def test_the_command_finds_what_is_there(tmp_path, monkeypatch, capsys):
