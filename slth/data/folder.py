@@ -73,6 +73,8 @@ def _checked(place: Path | None) -> Path:
     if not (place / "test").is_dir():
         other = next((one for one in ("val", "valid", "validation") if (place / one).is_dir()), None)
         todo = f"rename {other} to test" if other else "divide the images of each class between the two"
+        if place.name == "train" and (place.parent / "test").is_dir():
+            todo = f"the folder to name is {place.parent}"
         raise ValueError(f"data folder {place} has no test part: expected {LAYOUT}: {todo}")
     return place
 
@@ -84,8 +86,12 @@ def _folders(place: Path) -> list[Path]:
 def _classes(place: Path) -> list[str]:
     """Names of the classes, those of the training part where there is one.
 
-    Raises: ValueError where there are none, or where the test part has others.
+    Raises: ValueError where there are none, where an image is in none, or where the test part has others.
     """
+    parts = [part for part in (place / "train", place / "test") if part.is_dir()]
+    for path in (one for part in parts for one in part.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            raise ValueError(f"data file {path} is in no class: expected {LAYOUT}")
     test = [one.name for one in _folders(place / "test")]
     train = [one.name for one in _folders(place / "train")] if (place / "train").is_dir() else test
     if more := sorted(set(test) - set(train)):

@@ -47,10 +47,11 @@ class Kept:
         """
         path = self.folder / "files.sha256"
         if not path.is_file():
+            contents = ((self._place / name).read_bytes() for name in self._names)
+            hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+            lines = (f"{found}  {name}\n" for found, name in zip(hashes, self._names, strict=True))
             with _whole(path) as file:
-                for name in self._names:
-                    content = (self._place / name).read_bytes()
-                    file.write(f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode())
+                file.write("".join(lines).encode())
         return path
 
     def has(self, part: str) -> bool:
@@ -73,14 +74,16 @@ class Kept:
 @contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that is there as a whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
         with part.open("wb") as file:
             yield file
         part.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OSError(
-            f"the list of images {path} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder "
-            "that can be written"
+            f"the cache of images {path} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a "
+            "folder that can be written"
         ) from error

@@ -41,7 +41,7 @@ class Npz:
     @property
     def wanted(self) -> str:
         """The file."""
-        return "an .npz file"
+        return self.inside[0] if self.inside else "an .npz file"
 
     def files(self, place: Path | None) -> list[Path] | None:
         """The file."""

@@ -164,8 +164,12 @@ REFUSED = {
         r"has no test part: expected train/CLASS/\*\.jpg and test/.*: divide the images",
     ),
     "val": (lambda f: (f / "test").rename(f / "val"), r"has no test part: .*: rename val to test"),
-    "no classes": (
+    "no class": (
         lambda f: [shutil.rmtree(f / "test"), write(f / "test" / "1.png", pixels_of("test", 0, 0))],
+        r"1\.png is in no class: expected train/CLASS",
+    ),
+    "no classes": (
+        lambda f: [shutil.rmtree(f / "test"), (f / "test").mkdir()],
         r"test has no folders of classes",
     ),
     "other classes": (
@@ -204,6 +208,11 @@ def test_a_folder_must_be_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data folder .*none is not there"):
         data.load("folder", tmp_path / "none")
     assert files_of("folder", tmp_path / "none") == []
+
+
+def test_one_part_is_not_the_folder(folder):
+    with pytest.raises(ValueError, match=rf"has no test part: .*: the folder to name is {folder}$"):
+        data.load("folder", folder / "train")
 
 
 def test_a_cache_that_cannot_be_written_is_said(folder, cache):
