@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
+from omegaconf import OmegaConf
 
 from slth import data
 from slth.data import checksums
@@ -101,3 +102,13 @@ def test_without_tensorflow_the_command_says_what_to_get(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert 'pip install -e ".[prepare]", or without either: get cifar-100-binary.tar.gz or its folder' in said
     assert "use data=cifar100 data.dir=DIR" in said
+
+
+def test_every_set_has_its_settings(root):
+    folder = root / "conf" / "data"
+    assert {path.stem for path in folder.iterdir()} == set(data.NAMES)
+    for name in data.NAMES:
+        held = OmegaConf.load(folder / f"{name}.yaml")
+        assert held.pop("name") == name
+        assert {key: value for key, value in held.items() if value is not None} == {"seed": 0}
+        assert {"dir", "limit", "train_limit", "mean", "std"} <= held.keys()
