@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments.command_line import main
 from experiments.points import metrics_of, ticket_run
 from experiments.targets import data_of, target_of
+from experiments.tracking import tracked
 from slth import evaluate, report
 from slth.data import Data
 from slth.quantise import quantised
@@ -26,6 +27,7 @@ Row = dict[str, Any]
 AVERAGED = ("bits", "mask_bits", "accuracy", "agreement", "seconds", "memory")
 
 
+@tracked("bits")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Ticket runs at each size for each seed, and the target rounded to as many bits, on the same images.
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from experiments.command_line import main
 from experiments.points import metrics_of, point
+from experiments.tracking import tracked
 from slth import report
 
 CURVES = {
@@ -23,6 +24,7 @@ CURVES = {
 }
 
 
+@tracked("bounds")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One ticket run for each multiplicity, tolerance, objective and seed; curves are the worst of seeds."""
     if cfg.certificate.name != "data+box":

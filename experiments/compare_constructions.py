@@ -14,6 +14,7 @@ from experiments.command_line import CONF, main
 from experiments.compose import inputs_of, preset_of
 from experiments.points import metrics_of, ticket_run
 from experiments.targets import data_of, spec_of
+from experiments.tracking import tracked
 from slth import report
 from slth.construction.presets import missing
 from slth.report.tables import show
@@ -22,6 +23,7 @@ LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
+@tracked("compare_constructions")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Ticket runs of each construction that covers the target, at each of its widths, for each seed.
 

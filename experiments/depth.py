@@ -8,9 +8,11 @@ from omegaconf import DictConfig
 
 from experiments.command_line import main
 from experiments.points import layers_of, metrics_of, point
+from experiments.tracking import tracked
 from slth import report
 
 
+@tracked("depth")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One ticket run for each solver and seed; the curves are geometric means over the seeds."""
     rows, curves, spread, found = [], {}, {}, []

@@ -18,6 +18,7 @@ from experiments.grounds import Ground, check_ground, ground_of
 from experiments.pruners import batch_of, pruner_of, rehearse
 from experiments.settings import check, field, plain
 from experiments.stages import Stages
+from experiments.tracking import tracked
 from slth import interop, nn, planting, pruning, report
 from slth.compile_cache import use_compile_cache
 from slth.planting import Overlap, Planted
@@ -32,6 +33,7 @@ SEARCH = "search"
 """Folder in which a method that trains keeps its state until the run ends."""
 
 
+@tracked("prune")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One method at one density; ``layers.csv`` has the layers, ``mask.safetensors`` the mask."""
     use_compile_cache()

@@ -18,6 +18,7 @@ from experiments.command_line import main
 from experiments.pruners import settings_of
 from experiments.settings import check, field, plain
 from experiments.targets import data_of, spec_of
+from experiments.tracking import tracked
 from slth import nn, pruning, report
 from slth.compile_cache import use_compile_cache
 from slth.data import Data
@@ -31,6 +32,7 @@ STATE = "levels"
 SHUFFLED, REINITIALISED = "shuffled", "reinitialised"
 
 
+@tracked("rewinding")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """A line of ``levels.csv`` for each seed, k and level, ``rewinding.png`` with means and bands."""
     use_compile_cache()

@@ -31,7 +31,7 @@ def settings(cfg: DictConfig) -> dict:
     """The resolved config without ``output_dir``: what a run computes, not where it is put."""
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    return {k: v for k, v in plain.items() if k != "output_dir"}
+    return {k: v for k, v in plain.items() if k not in ("output_dir", "tracker")}
 
 
 FILES = ("target.checkpoint", "targets")

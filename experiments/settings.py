@@ -15,7 +15,7 @@ from slth.certificate.prove import Method
 from slth.coding.rounded import MOST_MEMBERS
 from slth.construction.presets import Depth, Inputs, Subset
 from slth.construction.solvers import Noise
-from slth.data.archive import LAYOUTS
+from slth.data.npz import LAYOUTS
 from slth.source.source import Biases, Init
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 from slth.types import Task
@@ -32,6 +32,7 @@ SOLVERS = {
 INTEGERS = {
     "data.limit": (1, math.inf),
     "data.train_limit": (1, math.inf),
+    "data.seed": (0, 2**32 - 1),
     "data.classes": (1, math.inf),
     "source.multiplicity": (1, MAX_VARIABLES),
     "source.seed": (0, 2**64 - 1),

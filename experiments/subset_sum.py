@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from safetensors.numpy import load_file
 
 from experiments.command_line import main
+from experiments.tracking import tracked
 from slth.compile_cache import use_compile_cache
 from slth.subset_sum import solve, theory
 
@@ -172,6 +173,7 @@ def finish(axis, path: Path) -> None:
     plt.close(axis.figure)
 
 
+@tracked("subset_sum")
 def run(cfg: DictConfig, folder: Path) -> dict:
     """Statistics for every distribution and m; writes subset_sum.csv and the figures."""
     checked(cfg)

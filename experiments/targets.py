@@ -43,18 +43,20 @@ def data_of(cfg: DictConfig) -> Data:
     """The data set of the groups ``data`` and ``target`` (a published target has its own normalisation)."""
     data, target = cfg.data, cfg.get("target") or {}
     mean, std = (data[key] if data[key] is not None else target.get(key) for key in ("mean", "std"))
-    with field("data.dir" if data.name in ("mnist", "cifar10", "npz") else "data"):
+    with field("data" if data.name == "digits" else "data.dir"):
         held = load(
             data.name,
             data.dir,
             limit=data.limit,
             train_limit=data.train_limit,
+            seed=data.seed,
             mean=mean,
             std=std,
             **{name: data.get(name) for name in ("layout", "classes", "task", "low", "high")},
         )
     still = not held.mean.any() and (held.std == 1).all()
-    if data.name == "npz" and target.get("checkpoint") and mean is None and still and len(held.shape) == 3:
+    own = data.name in ("npz", "folder")
+    if own and target.get("checkpoint") and mean is None and still and len(held.shape) == 3:
         LOG.warning(
             "data.mean, data.std: nothing says them, so pictures are read as they are, from %g to %g: give "
             "those that the target was trained with (data.mean=0 data.std=1 if it had none)",
@@ -248,6 +250,8 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Trained:
         chosen = {k: v for k, v in plain(cfg.train).items() if v is not None}
         asked = {"target": plain(cfg.target), "data": plain(cfg.data), "train": chosen}
         asked["data"]["limit"] = None  # of test images
+        if cfg.data.train_limit is None:
+            asked["data"].pop("seed", None)  # nothing is drawn
         if files := content_hashes(cfg):
             asked["files"] = files
         kept = Path(cfg.output_dir).expanduser().resolve() / "target" / digest(asked)

@@ -20,6 +20,7 @@ from experiments.scores import score_of
 from experiments.settings import check
 from experiments.stages import Stages
 from experiments.targets import data_of
+from experiments.tracking import tracked
 from slth import Ticket, evaluate, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
@@ -33,6 +34,7 @@ NODES = "construction"
 """Folder in which a run keeps its nodes until it ends: a broken one goes on from there."""
 
 
+@tracked("ticket")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One run: metrics of the contract; everything else into ``folder``."""
     started = time.perf_counter()

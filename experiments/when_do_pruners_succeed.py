@@ -18,6 +18,7 @@ from experiments.grounds import check_ground
 from experiments.points import metrics_of
 from experiments.pruners import rehearse
 from experiments.run_folder import execute
+from experiments.tracking import tracked
 from slth import report
 from slth.report.tables import show
 
@@ -29,6 +30,7 @@ OUTCOMES = ("none of its", "training diverged")
 """Errors that are results of a method: a layer would be emptied, or a loss is not finite."""
 
 
+@tracked("when_do_pruners_succeed")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Runs of `experiments.prune` for each ground, density, method and seed, found again if already done.
 

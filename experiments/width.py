@@ -8,9 +8,11 @@ from omegaconf import DictConfig
 
 from experiments.command_line import main
 from experiments.points import metrics_of, point
+from experiments.tracking import tracked
 from slth import report
 
 
+@tracked("width")
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """One ticket run for each solver, multiplicity and seed; the curves are means over the seeds."""
     rows: list[dict[str, Any]] = []

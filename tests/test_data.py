@@ -45,10 +45,21 @@ def test_training_digits_have_mean_0_and_deviation_1():
     assert abs(images.std() - 1) < 1e-3
 
 
-def test_limits_take_the_first_of_each_part():
-    whole, part = data.load("digits"), data.load("digits", limit=7, train_limit=5)
+def test_limits_without_a_seed_take_the_first_of_each_part():
+    whole, part = data.load("digits"), data.load("digits", limit=7, train_limit=5, seed=None)
     np.testing.assert_array_equal(part.test_images, whole.test_images[:7])
     np.testing.assert_array_equal(part.train_labels, whole.train_labels[:5])
+
+
+def test_limits_take_images_of_every_class():
+    whole, part = data.load("digits"), data.load("digits", limit=40, train_limit=70)
+    assert set(np.bincount(part.test_labels)) <= {3, 4, 5}
+    assert set(np.bincount(part.train_labels)) <= {6, 7, 8}
+    own = {(*image.ravel().tolist(), int(label)) for image, label in zip(*part[1:3], strict=True)}
+    every = {(*image.ravel().tolist(), int(label)) for image, label in zip(*whole[1:3], strict=True)}
+    assert own <= every
+    other = data.load("digits", limit=40, seed=1)
+    assert not np.array_equal(other.test_images, part.test_images)
 
 
 @pytest.fixture
@@ -150,6 +161,7 @@ BAD = {  # behaviour: (arguments of load, their keywords, error, message)
     "unknown name": (("imagenet",), {}, ValueError, r"data 'imagenet' is unknown: choose one of digits"),
     "limit": (("digits",), {"limit": 0}, ValueError, r"data limit must be at least 1 .* got 0"),
     "negative limit": (("digits",), {"train_limit": -1}, ValueError, r"train_limit .* got -1"),
+    "seed": (("digits",), {"seed": -1}, ValueError, r"data seed must be at least 0 .* got -1"),
     "mean": (("digits",), {"mean": (1, 2)}, ValueError, r"data mean needs 1 finite numbers.* \(1, 2\)"),
     "not finite": (("digits",), {"mean": (float("nan"),)}, ValueError, r"data mean needs 1 finite"),
     "std": (("digits",), {"std": (0.0,)}, ValueError, r"data std must be positive, got \[0.0\]"),
@@ -279,8 +291,8 @@ def test_cifar10_is_read_without_tensorflow(data_dir: Path, capfd: pytest.Captur
 
 
 def test_mnist_is_read_from_a_file_or_its_folder(data_dir: Path):
-    held = data.load("mnist", data_dir / "mnist_test.npz", limit=20)
-    again = data.load("mnist", data_dir, limit=20)
+    held = data.load("mnist", data_dir / "mnist_test.npz", limit=20, seed=None)
+    again = data.load("mnist", data_dir, limit=20, seed=None)
     np.testing.assert_array_equal(held.test_images, again.test_images)
     assert held.shape == (28, 28, 1)
     assert held.test_labels[:5].tolist() == [7, 2, 1, 0, 4]

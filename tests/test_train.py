@@ -13,6 +13,7 @@ from slth import data, nn
 from slth.interop import load_checkpoint
 from slth.nn import zoo
 from slth.train import SETTINGS, STATE, TARGET, Settings, accuracy, augment, train
+from slth.train.progress import listened
 
 DIGITS = data.load("digits")
 NET = zoo.build("digits_resnet", (8, 8, 1), 10, width=2)
@@ -242,3 +243,21 @@ def test_starts_masks_and_steps_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"steps 9 to 8 asked of a training of 8: choose"):
         train(FLAT, small(), SHORT, first=9)
     assert train(FLAT, small(), SHORT, start=start, first=8).history == ()
+
+
+def test_a_listener_hears_of_the_epochs_of_each_training():
+    heard, shown = [], []
+    digits = data.load("digits", train_limit=64)
+    network = nn.Network((8, 8, 1), (nn.Flatten(), nn.Dense("linear", 10)))
+
+    def start():
+        heard.append([])
+        return heard[-1].append
+
+    quick = dataclasses.replace(SETTINGS["digits"], epochs=2, shift=0)
+    with listened(start):
+        for _ in range(2):
+            train(network, digits, quick, report=shown.append)
+    train(network, digits, quick, report=lambda epoch: None)
+    assert [[one.epoch for one in own] for own in heard] == [[1, 2], [1, 2]]
+    assert [*heard[0], *heard[1]] == shown

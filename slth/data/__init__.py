@@ -1,9 +1,10 @@
-"""Data sets: the embedded digits, MNIST, CIFAR-10 and arrays of your own, scaled and normalised.
+"""Data sets by name, folders of images and arrays of your own, scaled and normalised.
 
-``python -m slth.data cifar10 --dir DIR`` downloads and prepares a set; reading it back needs no TensorFlow.
+``python -m slth.data cifar10 --dir DIR`` finds a set in a folder, or downloads and prepares it; nothing that
+reads needs TensorFlow.
 """
 
-from slth.data.prepared import prepare
+from slth.data.download import prepare
 from slth.data.sets import NAMES, NORMALISATION, Data, load
 
 __all__ = ["NAMES", "NORMALISATION", "Data", "load", "prepare"]

@@ -1,23 +1,21 @@
-"""Data sets that TFDS prepares: MNIST and CIFAR-10, read without TensorFlow."""
+"""Sets that TFDS prepares, read without TensorFlow."""
 
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slth.data.archive import Archive, Part
-
-CLASSES = {"cifar10": 10, "mnist": 10}
-"""The sets that TFDS prepares, and their numbers of classes."""
+from slth.data.formats import Archive, Arrays, Index, Part, Reading
 
 FORMAT = "array_record"  # the one format of TFDS that is read without TensorFlow
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back what TFDS and absl warn of: advice on OpenCV, on folders, on Google Cloud."""
     logger = logging.getLogger("absl")
     level = logger.level
@@ -28,92 +26,103 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _command(name: str, directory: str | Path | None) -> str:
+def command(name: str, directory: str | Path | None) -> str:
+    """What prepares a set."""
     place = f" --dir {directory}" if directory is not None else ""
     return f'pip install -e ".[prepare]" && python -m slth.data {name}{place}'
 
 
-def read_prepared(name: str, folder: Path | None, limit: int | None, train_limit: int | None) -> Archive:
-    """Training part, test part and number of classes out of a folder that `prepare` wrote.
+@dataclass(frozen=True)
+class Prepared:
+    """A folder that `slth.data.prepare` wrote.
 
-    Raises: FileNotFoundError or ValueError, each with the command that prepares the data.
+    Args:
+      name: of the set.
+      classes: how many there are.
+      called: the set's name in TFDS.
     """
-    with _quiet():
-        import tensorflow_datasets as tfds
 
-        with _readable(name, folder or "the folder of TFDS", folder):
-            builder = tfds.builder(name, data_dir=folder)
-        if not builder.is_prepared():
-            nearby = None if folder is None else _nearby(name, folder)
-            hint = f"run `{_command(name, folder)}`" if nearby is None else f"the folder to name is {nearby}"
-            raise FileNotFoundError(f"{name} is not in {builder.data_path}: {hint}")
-        found = getattr(builder.info.file_format, "value", None)
+    name: str
+    classes: int
+    called: str
+
+    @property
+    def wanted(self) -> str:
+        """The folder."""
+        return f"a folder that TFDS prepared ({self.called}/VERSION)"
+
+    def files(self, place: Path | None) -> list[Path] | None:
+        """All files of the set; none are named where the place is TFDS's own default."""
+        if place is None:
+            return [] if self._builder(None).is_prepared() else None
+        if place.is_file() or not any((place / self.called).glob("[0-9]*.[0-9]*.[0-9]*/")):
+            return None
+        return sorted(path for path in (place / self.called).rglob("*") if path.is_file())
+
+    def nearby(self, place: Path) -> Path | None:
+        """The folder that holds the set, where it is some levels above or one below the one named."""
+        above = [one for one in (place.absolute(), *place.absolute().parents[:2]) if one.name == self.called]
+        below = sorted(place.glob(f"*/{self.called}")) if place.is_dir() else []
+        places = (one.parent for one in (*above, *below) if any(one.glob("*/dataset_info.json")))
+        return next(places, None)
+
+    def read(self, place: Path | None, reading: Reading) -> Archive:
+        """Both parts, read as far as they are asked for.
+
+        Raises: FileNotFoundError or ValueError, each with the command that prepares the data.
+        """
+        with quiet(), self._readable(place):
+            builder = self._builder(place)
+            ready, found = builder.is_prepared(), getattr(builder.info.file_format, "value", None)
+        if not ready:
+            raise FileNotFoundError(
+                f"{self.name} is not in {builder.data_path}: run `{command(self.name, place)}`"
+            )
         if found != FORMAT:
             raise ValueError(
-                f"{name} in {builder.data_path} was prepared as {found}, which needs TensorFlow to read: "
-                f"run `{_command(name, 'ANOTHER_FOLDER')}`"
+                f"{self.name} in {builder.data_path} was prepared as {found}, which needs TensorFlow "
+                f"to read: run `{command(self.name, 'ANOTHER_FOLDER')}`"
             )
-        with _readable(name, builder.data_path, folder):
-            train, test = (
-                _read(builder.as_data_source(split), count)  # pyright: ignore[reportCallIssue]
-                for split, count in (("train", train_limit), ("test", limit))
-            )
-    return Archive(train, test, CLASSES[name])
+        train, test = (self._part(builder, split, place) for split in ("train", "test"))
+        return Archive(train, test, self.classes)
 
+    def _builder(self, place: Path | None) -> Any:
+        with quiet():
+            import tensorflow_datasets as tfds
 
-def _nearby(name: str, folder: Path) -> Path | None:
-    """The folder that holds a prepared set, where it is some levels above or one below the one named."""
-    above = [one for one in (folder.absolute(), *folder.absolute().parents[:2]) if one.name == name]
-    below = sorted(folder.glob(f"*/{name}")) if folder.is_dir() else []
-    places = (one.parent for one in (*above, *below) if any(one.glob("*/dataset_info.json")))
-    return next(places, None)
+            return tfds.builder(self.called, data_dir=place)
 
+    @contextlib.contextmanager
+    def _readable(self, place: Path | None) -> Iterator[None]:
+        """Turn whatever a damaged folder makes TFDS raise into one line."""
+        try:
+            yield
+        except Exception as error:
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{self.name} in {place or 'the folder of TFDS'} cannot be read ({said}): remove it and run "
+                f"`{command(self.name, place)}`"
+            ) from error
 
-@contextlib.contextmanager
-def _readable(name: str, place: object, folder: Path | None) -> Iterator[None]:
-    """Turn whatever a damaged folder makes TFDS raise into one line."""
-    try:
-        yield
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{name} in {place} cannot be read ({said}): remove it and run `{_command(name, folder)}`"
-        ) from error
+    def _part(self, builder: Any, split: str, place: Path | None) -> Part:
+        with quiet(), self._readable(place):
+            import tensorflow_datasets as tfds
 
+            whole = builder.as_data_source(split)
+            unread = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+            if not len(whole):
+                raise ValueError("it holds no images")
 
-def _read(source: Any, limit: int | None) -> Part:
-    """The first examples of what TFDS reads from, which has a length and gives each by its number."""
-    examples = [source[index] for index in range(len(source))[:limit]]
-    if not examples:
-        raise ValueError("the prepared data set holds no images: prepare it again")
-    labels = np.array([example["label"] for example in examples], np.int32)
-    return np.stack([example["image"] for example in examples]), labels
+        def labels() -> np.ndarray:
+            with quiet(), self._readable(place):
+                return np.array([unread[index]["label"] for index in range(len(unread))], np.int32)
 
+        def read(index: Index) -> Arrays:
+            with quiet(), self._readable(place):
+                examples = [whole[int(number)] for number in np.arange(len(whole))[index]]
+                if not examples:
+                    return np.empty((0, *whole[0]["image"].shape), np.uint8), np.empty(0, np.int32)
+                images = np.stack([example["image"] for example in examples])
+                return images, np.array([example["label"] for example in examples], np.int32)
 
-def prepare(name: str, directory: str | Path | None = None) -> Path:
-    """Download a data set and write it as array_record, which is read without TensorFlow.
-
-    Needs the extra ``prepare`` and the internet. An existing prepared folder is left as it is.
-
-    Returns: the folder with the prepared set.
-    Raises: ValueError for a set that is not one of `CLASSES`; ImportError without TensorFlow.
-
-    Example:
-      >>> import slth.data
-      >>> slth.data.prepare("cifar10", "data")      # doctest: +SKIP
-    """
-    if name not in CLASSES:
-        raise ValueError(f"data {name!r} cannot be prepared: choose one of {', '.join(CLASSES)}")
-    try:
-        import tensorflow  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'preparing data needs TensorFlow (reading does not): pip install -e ".[prepare]"'
-        ) from error
-    with _quiet():
-        import tensorflow_datasets as tfds
-
-        folder = None if directory is None else Path(directory).expanduser()
-        builder = tfds.builder(name, data_dir=folder, file_format=FORMAT)
-        builder.download_and_prepare()
-    return Path(builder.data_path)
+        return Part(len(whole), labels, read)

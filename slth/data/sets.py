@@ -7,24 +7,25 @@ from typing import NamedTuple, TypeAlias, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from slth.data.archive import LAYOUTS, Archive, Reading, find_archive, read_archive
-from slth.data.prepared import CLASSES, read_prepared
+from slth.data.formats import Reading
+from slth.data.known import KNOWN, find
+from slth.data.npz import LAYOUTS
+from slth.data.subset import taken
 from slth.target import checked_word
 from slth.types import Shape, Task
 
 Images: TypeAlias = Float[np.ndarray, "n *shape"]
 Labels: TypeAlias = Int[np.ndarray, " n"] | Float[np.ndarray, "n *outputs"]
 
-NAMES = ("digits", *CLASSES, "npz")
+NAMES = tuple(KNOWN)
 """The data sets that `load` knows."""
 
 NORMALISATION: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
-    "digits": ((0.3053,), (0.3761,)),
-    "mnist": ((0.1307,), (0.3081,)),
-    "cifar10": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    name: (known.mean, known.std) for name, known in KNOWN.items()
 }
-"""Mean and standard deviation of each channel. Those of CIFAR-10 are what its published ReLU networks were
-trained with; a checkpoint with others says so through `load(mean=, std=)`."""
+"""Mean and standard deviation of each channel; 0 and 1 where a set has none of its own. Those of CIFAR-10 are
+what its published ReLU networks were trained with; a checkpoint with others says so through
+`load(mean=, std=)`."""
 
 
 class Data(NamedTuple):
@@ -110,6 +111,7 @@ def load(
     *,
     limit: int | None = None,
     train_limit: int | None = None,
+    seed: int | None = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     layout: str | None = None,
@@ -122,15 +124,19 @@ def load(
 
     Args:
       name: "digits" (1,797 images of 8x8 pixels that come with scikit-learn; a stratified fifth, 360, is
-        the test part, drawn with seed 0), "mnist", "cifar10" or "npz".
-      directory: the folder that TFDS prepared (its default if None); for "mnist" also an .npz file or a
-        folder with mnist.npz or mnist_test.npz; for "npz" the file. Files hold ``train_images``,
+        the test part, drawn with seed 0), "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "folder"
+        (images by class) or "npz" (arrays of your own).
+      directory: the folder with the set in one of its forms (docs/data.md): what TFDS prepared (its default
+        folder if None), the original archives, or an .npz file; for "folder" that with ``train/CLASS/`` and
+        ``test/CLASS/``; for "npz" the file. Files hold ``train_images``,
         ``train_labels`` (optional) and ``test_images``, ``test_labels`` or ``images``, ``labels``, and may
         hold ``mean`` and ``std``. Images are uint8, or floats in [low, high]; signals (n, length, channels)
         may be int16, which are divided by 2^15. Labels are classes (n,), or numbers (n,) or (n, *outputs).
-      limit, train_limit: take only the first so many test, training images.
+      limit, train_limit: take only so many test, training images: a random subset with each class in its
+        share, in random order, that a larger limit only adds to. What takes all takes them in their order.
+      seed: of these subsets; None: the first so many images, not drawn.
       mean, std: mu and sigma, one for each channel or one for all; the defaults are those of the file, then
-        those in `NORMALISATION`, then 0 and 1.
+        those in `NORMALISATION`.
       layout: of the images in an .npz file: "channels_last" (n, h, w, c), "channels_first" (n, c, h, w) or
         "grey" (n, h, w), or (n, length) of a signal. None: seen from their shape, and an error where that may
         be either.
@@ -158,31 +164,27 @@ def load(
         checked_word("data task", task, get_args(Task))
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"data layout {layout!r} is unknown: choose one of {', '.join(LAYOUTS)}")
+    if seed is not None and seed < 0:
+        raise ValueError(f"data seed must be at least 0 (or none), got {seed}")
     folder = None if directory is None else Path(directory).expanduser()
-    if name == "digits":
-        held = _digits()
-    elif (path := find_archive(name, folder)) is not None:
-        known = "classes" if name in CLASSES else task
-        held = read_archive(path, Reading(layout, known, low, high))
-        if name in CLASSES:
-            held = held._replace(
-                classes=max(held.classes or 0, CLASSES[name])
-            )  # an excerpt may lack the last
-    else:
-        held = read_prepared(name, folder, limit, train_limit)
+    held = find(name, folder).read(folder, Reading(layout, task, low, high))
     own = held.classes
     if classes is not None and (own is None or classes < own):
         said = "numbers as labels" if own is None else f"labels up to {own - 1}, so at least {own}"
         raise ValueError(f"data classes: {name} has {said}, got {classes}")
-    channels = held.test[0].shape[-1]
-    known_mean, known_std = NORMALISATION.get(name, ((0.0,), (1.0,)))
+    train, test = (
+        taken(part, most, seed, own is not None)
+        for part, most in ((held.train, train_limit), (held.test, limit))
+    )
+    channels = test[0].shape[-1]
+    known_mean, known_std = NORMALISATION[name]
     mu = _per_channel("mean", _first(mean, held.mean, known_mean), channels)
     sigma = _per_channel("std", _first(std, held.std, known_std), channels)
     if not (sigma > 0).all():
         raise ValueError(f"data std must be positive, got {sigma.tolist()}")
     parts = [
-        (_normalised(images[:most], mu, sigma), labels[:most].astype(np.float32 if own is None else np.int32))
-        for (images, labels), most in ((held.train, train_limit), (held.test, limit))
+        (_normalised(images, mu, sigma), labels.astype(np.float32 if own is None else np.int32))
+        for images, labels in (train, test)
     ]
     ends = (mu.astype(np.float32), sigma.astype(np.float32), classes or own, held.low, held.high)
     return Data(name, *parts[0], *parts[1], *ends)
@@ -194,13 +196,11 @@ def _first(*given: Sequence[float] | np.ndarray | None) -> Sequence[float] | np.
 
 def files_of(name: str, directory: str | Path) -> list[Path]:
     """The files, in order, that `load` reads of a file or folder; none where there are none."""
-    folder = Path(directory).expanduser()
-    if folder.is_file():
-        return [folder]
-    archive = None if name == "npz" else find_archive(name, folder)
-    if archive is not None:
-        return [archive]
-    return sorted(path for path in (folder / name).rglob("*") if path.is_file())
+    place = Path(directory).expanduser()
+    try:
+        return find(name, place).files(place) or []
+    except (ValueError, FileNotFoundError):  # `load` says it, where the data are needed
+        return []
 
 
 def _per_channel(field: str, values: Sequence[float] | np.ndarray, channels: int) -> np.ndarray:
@@ -215,20 +215,15 @@ def _per_channel(field: str, values: Sequence[float] | np.ndarray, channels: int
 def _normalised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Images:
     # In float64 as the published pipelines' references, block by block: no second copy of the whole set.
     out = np.empty(images.shape, np.float32)
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    for start in range(0, len(images), 1024):
-        block = images[start : start + 1024]
-        out[start : start + 1024] = (block / scale - mean) / std
+    if images.dtype == np.uint8:  # each byte's value is computed once
+        values = ((np.arange(256) / 255.0 - mean[:, None]) / std[:, None]).astype(np.float32)
+    else:
+        values = None
+    for start in range(0, len(images), 64):
+        block = slice(start, start + 64)
+        if values is None:
+            out[block] = (images[block] - mean) / std
+            continue
+        for channel, own in enumerate(values):
+            out[block, ..., channel] = np.take(own, images[block, ..., channel], mode="clip")
     return out
-
-
-def _digits() -> Archive:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.asarray(pixels).reshape(-1, 8, 8, 1) / 16  # grey values 0..16
-    labels = np.asarray(labels)
-    # Drawn, because the file's order follows its writers and partly the digits themselves.
-    train, test = train_test_split(np.arange(len(labels)), test_size=360, random_state=0, stratify=labels)
-    return Archive((images[train], labels[train]), (images[test], labels[test]), 10)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from slth.progress import bar
@@ -29,8 +30,44 @@ class Epoch(NamedTuple):
     seconds: float
 
 
+LISTENER: ContextVar[Callable[[], Callable[[Epoch], None]] | None] = ContextVar("LISTENER", default=None)
+
+
+@contextlib.contextmanager
+def listened(start: Callable[[], Callable[[Epoch], None]]) -> Iterator[None]:
+    """Whoever trains inside also tells a listener of each epoch.
+
+    Args:
+      start: called at the beginning of each training; gives what is called after its epochs.
+    """
+    token = LISTENER.set(start)
+    try:
+        yield
+    finally:
+        LISTENER.reset(token)
+
+
 @contextlib.contextmanager
 def reporter(
+    epochs: int, done: int, report: Callable[[Epoch], None] | None
+) -> Iterator[Callable[[Epoch], None]]:
+    """What to call after each epoch: what `_shown` gives, and the listener where there is one."""
+    start = LISTENER.get()
+    with _shown(epochs, done, report) as tell:
+        if start is None:
+            yield tell
+            return
+        hear = start()
+
+        def both(one: Epoch) -> None:
+            tell(one)
+            hear(one)
+
+        yield both
+
+
+@contextlib.contextmanager
+def _shown(
     epochs: int, done: int, report: Callable[[Epoch], None] | None
 ) -> Iterator[Callable[[Epoch], None]]:
     """What to call after each epoch: ``report``, else a progress bar on a terminal, else lines in the log."""

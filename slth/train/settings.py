@@ -58,7 +58,11 @@ class Settings:
 SETTINGS: Mapping[str, Settings] = {
     "digits": Settings(epochs=60, batch=128, rate=0.2, shift=1),
     "mnist": Settings(epochs=5, batch=128, rate=0.05),
+    "fashion_mnist": Settings(epochs=20, batch=128, rate=0.05, shift=2, mirror=True),
     "cifar10": Settings(epochs=160, batch=128, shift=4, mirror=True),
+    "cifar100": Settings(epochs=160, batch=128, shift=4, mirror=True),
+    "svhn": Settings(epochs=40, batch=128, shift=2),
+    "folder": Settings(),
     "npz": Settings(),
 }
 """Settings that suit each data set of `slth.data`."""

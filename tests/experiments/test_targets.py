@@ -6,8 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from experiments.targets import loaded, spec_of, target_of
+from experiments.run_folder import config_hash
+from experiments.targets import data_of, loaded, spec_of, target_of
 from slth import nn
 from slth.interop import read_arrays, save_checkpoint
 from slth.nn.zoo import build
@@ -250,3 +252,30 @@ def test_pictures_without_mean_and_deviation_are_told(tmp_path: Path, digits_onn
     composed(*given, images, "data.mean=[0]", "data.std=[1]")
     composed("data=npz", images)  # trained here: as it is read
     assert "data.mean" not in caplog.text
+
+
+def test_what_a_limit_takes_is_part_of_the_name_of_a_run():
+    """A limit once took the first images: the results of those runs do not pass for those of a draw."""
+    cfg, _, _ = composed("data.limit=60")
+    older = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    del older.data.seed
+    first, _, _ = composed("data.limit=60", "data.seed=null")
+    other, _, _ = composed("data.limit=60", "data.seed=1")
+    before = {config_hash(one) for one in (older, first)}
+    assert config_hash(cfg) != config_hash(other)
+    assert not before & {config_hash(one) for one in (cfg, other)}
+
+
+def test_a_draw_of_training_images_is_another_target_and_no_draw_is_not(tmp_path: Path):
+    folders = tmp_path / "target"
+    for settings, count in (
+        (("data.seed=0",), 1),
+        (("data.seed=1", "data.limit=40"), 1),
+        (("data.seed=0", "data.train_limit=64"), 2),
+        (("data.seed=1", "data.train_limit=64"), 3),
+    ):
+        cfg, _, _ = composed(
+            "train.epochs=1", "target=mlp", "target.widths=[3]", f"output_dir={tmp_path}", *settings
+        )
+        target_of(cfg, data_of(cfg), tmp_path)
+        assert len(list(folders.iterdir())) == count

@@ -52,7 +52,7 @@ def resnet20(data_dir: Path) -> tuple[str, ...]:
 def test_tickets_of_resnet20_survive_depth(
     root: Path, data_dir: Path, tmp_path: Path, settings: tuple[str, ...], agreement: float, loss: float
 ) -> None:
-    metrics, folder = run(root, tmp_path, *resnet20(data_dir), *settings, "data.limit=256")
+    metrics, folder = run(root, tmp_path, *resnet20(data_dir), *settings, "data.limit=256", "data.seed=null")
     assert metrics["ticket"]["agreement"] >= agreement
     assert metrics["ticket"]["accuracy"] >= metrics["target"]["accuracy"] - loss
     assert metrics["source"]["knows_target"] is False
@@ -63,7 +63,9 @@ def test_tickets_of_resnet20_survive_depth(
 
 def test_a_wide_mask_of_resnet20_in_few_bits(root: Path, data_dir: Path, tmp_path: Path) -> None:
     rounded = ("solver=rounded", "construction.depth=2L", "source.univariate=12", "source.scale=2")
-    metrics, folder = run(root, tmp_path, *resnet20(data_dir), *rounded, "solver.bits=0.9", "data.limit=256")
+    metrics, folder = run(
+        root, tmp_path, *resnet20(data_dir), *rounded, "solver.bits=0.9", "data.limit=256", "data.seed=null"
+    )
     ticket, size = metrics["ticket"], (folder / "ticket.safetensors").stat().st_size
     assert ticket["coded_bits_per_weight"] == pytest.approx(8 * size / metrics["target"]["nonzero"])
     assert ticket["coded_bits_per_weight"] <= 1.2
@@ -72,7 +74,13 @@ def test_a_wide_mask_of_resnet20_in_few_bits(root: Path, data_dir: Path, tmp_pat
 
 
 def test_the_published_rule_does_not_survive_depth(root: Path, data_dir: Path, tmp_path: Path) -> None:
-    settings = ("solver=independent", "solver.objective=best", "source.multiplicity=15", "data.limit=64")
+    settings = (
+        "solver=independent",
+        "solver.objective=best",
+        "source.multiplicity=15",
+        "data.limit=64",
+        "data.seed=null",
+    )
     metrics, _ = run(root, tmp_path, *resnet20(data_dir), *settings)
     assert metrics["ticket"]["agreement"] < 0.5  # errors grow with depth, and the report says so
     assert metrics["error"]["relative"] > 10
@@ -80,7 +88,12 @@ def test_the_published_rule_does_not_survive_depth(root: Path, data_dir: Path, t
 
 def test_the_sigmoid_resnet20_has_a_ticket(root: Path, data_dir: Path, tmp_path: Path) -> None:
     checkpoint = data_dir / "targets" / "resnet20_cifar10_sigmoid.safetensors"
-    target = ("target=resnet20_sigmoid", f"target.checkpoint={checkpoint}", "data.limit=128")
+    target = (
+        "target=resnet20_sigmoid",
+        f"target.checkpoint={checkpoint}",
+        "data.limit=128",
+        "data.seed=null",
+    )
     metrics, _ = run(
         root, tmp_path, *resnet20(data_dir)[:2], *target, "solver=robust", "evaluation.layers=32"
     )
@@ -91,7 +104,7 @@ def test_the_sigmoid_resnet20_has_a_ticket(root: Path, data_dir: Path, tmp_path:
 
 def test_the_whole_mnist_network_is_a_ticket(root: Path, data_dir: Path, tmp_path: Path) -> None:
     checkpoint = data_dir / "targets" / "conv_mnist_relu.safetensors"
-    data = ("data=mnist", f"data.dir={data_dir / 'mnist_test.npz'}", "data.limit=500")
+    data = ("data=mnist", f"data.dir={data_dir / 'mnist_test.npz'}", "data.limit=500", "data.seed=null")
     target = ("target=conv_mnist", f"target.checkpoint={checkpoint}")
     metrics, folder = run(root, tmp_path, *data, *target, "source.multiplicity=15", "solver.objective=best")
     assert metrics["ticket"]["agreement"] >= 0.997

@@ -2,16 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
+from slth.data.formats import Archive, Arrays, Reading, first_folder, part_of
 from slth.types import Task
-
-Part: TypeAlias = tuple[np.ndarray, np.ndarray]
-"""Images (n, *shape), and labels: classes (n,) or numbers (n, *outputs)."""
 
 LOG = logging.getLogger(__name__)
 
@@ -26,47 +24,47 @@ TRAIN = (("train_images", "train_labels"), ("x_train", "y_train"))
 TEST = (("test_images", "test_labels"), ("x_test", "y_test"), ("images", "labels"))
 
 
-class Reading(NamedTuple):
-    """How an .npz file is read; what is None is seen from its arrays."""
+@dataclass(frozen=True)
+class Npz:
+    """An .npz file.
 
-    layout: str | None = None
-    task: Task | None = None
-    low: float | None = None
-    """Least and largest number that an image of floats may hold: 0 and 1, of signals -1 and 1."""
-    high: float | None = None
+    Args:
+      name: of the set.
+      inside: names of the file in a folder; none: the place is the file, whatever its name.
+      classes: of a known set, whose excerpt may lack the last; None: the largest label + 1.
+    """
 
+    name: str
+    inside: tuple[str, ...] = ()
+    classes: int | None = None
 
-class Archive(NamedTuple):
-    """What an .npz file holds."""
+    @property
+    def wanted(self) -> str:
+        """The file."""
+        return self.inside[0] if self.inside else "an .npz file"
 
-    train: Part
-    """Perhaps empty."""
-    test: Part
-    classes: int | None
-    """The largest label + 1; None where labels are numbers."""
-    low: float = 0.0
-    high: float = 1.0
-    mean: np.ndarray | None = None
-    """Of the images, where the file says it."""
-    std: np.ndarray | None = None
-
-
-def find_archive(name: str, path: Path | None) -> Path | None:
-    """The .npz file that is meant, or None where the data are a prepared TFDS folder."""
-    if name == "npz":
-        if path is None:
+    def files(self, place: Path | None) -> list[Path] | None:
+        """The file."""
+        if self.inside:
+            if place is not None and place.is_file() and place.suffix == ".npz":
+                return [place]
+            folder = first_folder(place, (), self.inside)
+            return (
+                None if folder is None else [next(f for one in self.inside if (f := folder / one).is_file())]
+            )
+        if place is None:
             raise ValueError("data npz needs a file: set its directory to the path of an .npz file")
-        if not path.is_file():
-            raise FileNotFoundError(f"data file {path} is not there: name an existing .npz file")
-        return path
-    if path is not None and path.is_file():
-        if path.suffix != ".npz":
-            raise ValueError(f"data file {path} is not an .npz file")
-        return path
-    if name == "mnist" and path is not None and not (path / name).is_dir():
-        files = (path / "mnist.npz", path / "mnist_test.npz")
-        return next((file for file in files if file.is_file()), None)
-    return None
+        if not place.is_file():
+            raise FileNotFoundError(f"data file {place} is not there: name an existing .npz file")
+        return [place]
+
+    def read(self, place: Path | None, reading: Reading) -> Archive:
+        """Both parts."""
+        path = (self.files(place) or [])[0]
+        if self.classes is None:
+            return read_archive(path, reading)
+        held = read_archive(path, reading._replace(task="classes"))
+        return held._replace(classes=max(held.classes or 0, self.classes))
 
 
 def read_archive(path: Path, reading: Reading) -> Archive:
@@ -98,7 +96,7 @@ def read_archive(path: Path, reading: Reading) -> Archive:
         raise ValueError(f"data low must be below data high, got {low:g} and {high:g}")
     ends = (low, high)
     test = _checked(path, test_keys, held, reading, ends)
-    train = (np.empty((0, *test[0].shape[1:]), np.uint8), test[1][:0])
+    train = (test[0][:0], test[1][:0])
     if train_keys is not None:
         train = _checked(path, train_keys, held, reading, ends)
     if train[0].shape[1:] != test[0].shape[1:]:
@@ -114,7 +112,7 @@ def read_archive(path: Path, reading: Reading) -> Archive:
     classes = None
     if reading.task == "classes":
         classes = int(max(test[1].max(initial=0), train[1].max(initial=0))) + 1
-    return Archive(train, test, classes, low, high, held.get("mean"), held.get("std"))
+    return Archive(part_of(*train), part_of(*test), classes, low, high, held.get("mean"), held.get("std"))
 
 
 def _task(path: Path, labels: Sequence[np.ndarray]) -> Task:
@@ -212,7 +210,7 @@ def _checked(
     held: Mapping[str, np.ndarray],
     reading: Reading,
     ends: tuple[float, float],
-) -> Part:
+) -> Arrays:
     image_key, label_key = keys
     images, labels = held[image_key], held[label_key]
     if images.ndim < 2 or labels.shape[:1] != images.shape[:1] or len(images) == 0:
