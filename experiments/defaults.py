@@ -22,6 +22,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from experiments.names import names_of
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 RECORD = CONF / "first_defaults.json"
 ELSEWHERE = ("output_dir", "force", "returns")
@@ -143,6 +145,11 @@ def _composed(name: str) -> Plain:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key not in ELSEWHERE}
+
+
+def names_in(config: str) -> list[str]:
+    """The dotted names of the settings of an experiment or of a file of a group, with `ELSEWHERE`."""
+    return [*names_of(_composed(config)), *ELSEWHERE]
 
 
 def missing() -> dict[str, Plain]:

@@ -90,11 +90,12 @@ def digest(plain: dict) -> str:
 
 def folder_of(cfg: DictConfig, experiment: str) -> Path:
     """The folder that a run with these settings ends in, an absolute path."""
-    return (
-        Path(cfg.get("output_dir") or "outputs").expanduser().resolve()
-        / experiment
-        / config_hash(cfg, experiment)
-    )
+    return runs_of(cfg, experiment) / config_hash(cfg, experiment)
+
+
+def runs_of(cfg: DictConfig, experiment: str) -> Path:
+    """The folder of an experiment's run folders, an absolute path."""
+    return Path(cfg.get("output_dir") or "outputs").expanduser().resolve() / experiment
 
 
 def finished(folder: Path) -> bool:
