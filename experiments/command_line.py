@@ -17,39 +17,32 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 import jax
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments.run_folder import USER_ERRORS, execute
+from experiments.defaults import CONF
+from experiments.locks import Busy
+from experiments.messages import register_help, said
+from experiments.run_folder import USER_ERRORS, execute, runs_of
+from experiments.sweep import Sweep, Watch
 from slth.precision import in_32_bits
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+LOG = logging.getLogger(__name__)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of programs that the signal ends."""
+Run = Callable[[DictConfig, Path], dict]
 
 
-def said(error: Exception) -> str:
-    """What a user is told of an error: of an override that Hydra cannot read, how to quote it."""
-    if not isinstance(error, OverrideParseException):
-        return " ".join(str(error).split())
-    name, equals, value = error.override.partition("=")
-    if not equals:
-        return f"{error.override}: expected a setting and its value, NAME=VALUE"
-    value = value.strip("\"'")
-    return (
-        f"{name}: cannot read {value}: a value with one of = ~ ( [ {{ or quotes in it needs quotes within "
-        f"quotes, '{name}=\"{value}\"'"
-    )
-
-
-def refuse(error: Exception) -> NoReturn:
+def refuse(error: Exception, config: str | None = None) -> NoReturn:
     """One line, and exit code 2."""
-    print("error: " + said(error), file=sys.stderr)
+    print("error: " + said(error, config), file=sys.stderr)
     sys.exit(2)
 
 
@@ -68,22 +61,8 @@ def check_device() -> None:
         ) from error
 
 
-class Faults:
-    """What went wrong in the points of a sweep, which goes on; a single run ends at its fault."""
-
-    def __init__(self) -> None:
-        self.refused = self.failed = self.points = 0
-
-    def exit_code(self) -> int:
-        """2 where a point was refused, else 1 where one contradicts a claim, else 0; says how many."""
-        if self.refused or self.failed:
-            text = "of {} points {} were refused and {} failed: see the lines above"
-            print(text.format(self.points, self.refused, self.failed), file=sys.stderr)
-        return 2 if self.refused else int(bool(self.failed))
-
-
 def main(
-    run: Callable[[DictConfig, Path], dict],
+    run: Run,
     experiment: str,
     config: str | None = None,
     *,
@@ -91,8 +70,8 @@ def main(
     verdict: Callable[[dict], str | None] = lambda metrics: None,
 ) -> None:
     """The command line of an experiment: Hydra's overrides and sweeps, one line and exit code 2 for bad
-    input, exit code 1 for a run whose results contradict a claim. A sweep goes on after such a point, and
-    ends with its exit code.
+    input, exit code 1 for a run whose results contradict a claim, 130 after Ctrl-C. A sweep goes on after
+    such a point, and ends with its exit code; a point that another process works on waits for its end.
 
     Args:
       run: computes the metrics of one configuration and writes its other files into the folder given.
@@ -103,38 +82,88 @@ def main(
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's many lines
-    faults = Faults()
+    sweep = Watch.sweep = Sweep(experiment)
 
-    def job(cfg: DictConfig) -> str | None:
+    def job(cfg: DictConfig) -> Any:
         logging.getLogger("jax").setLevel(logging.WARNING)
         hydra_cfg = HydraConfig.get()
-        sweep, faults.points = hydra_cfg.mode == RunMode.MULTIRUN, faults.points + 1
-        point = f"{' '.join(hydra_cfg.overrides.task)}: " if sweep else ""
+        if hydra_cfg.mode != RunMode.MULTIRUN:
+            return single(cfg)
+        if not sweep.here:
+            os.chdir(sweep.folder)  # paths are relative to it
+        name = f"{' '.join(hydra_cfg.overrides.task)}: "
+        note = partial(sweep.note, hydra_cfg.sweep.dir, hydra_cfg.job.num)
         try:
-            check_device()
-            with in_32_bits():
-                folder = execute(run, cfg, experiment, again=again)
+            return point(cfg, name, note, wait=not sweep.here or cfg.returns is not None)
+        except Busy as busy:
+            LOG.info("%s: going on to the next point, this one comes last", busy)
+            sweep.later.append(lambda: point(cfg, name, note))
+
+    def single(cfg: DictConfig) -> None:
+        try:
+            wrong = verdict(metrics_of(cfg))
         except USER_ERRORS as error:
             if full:
                 raise
-            if not sweep:
-                refuse(error)  # here: Hydra would print lines of its own first
-            print(f"error: {point}{said(error)}", file=sys.stderr)
-            faults.refused += 1
-            return None
-        wrong = verdict(json.loads((folder / "metrics.json").read_text()))
+            refuse(error)  # here: Hydra would print lines of its own first
         if wrong is not None:
-            print(f"FAILED: {point}{wrong}", file=sys.stderr)
-            faults.failed += 1
-            if not sweep:
-                sys.exit(1)
-        return str(folder)
+            print(f"FAILED: {wrong}", file=sys.stderr)
+            sys.exit(1)
 
+    def point(cfg: DictConfig, name: str, note: Callable[..., None], wait: bool = True) -> float | None:
+        """One point of a sweep, and the number that ``returns`` names."""
+        try:
+            metrics = metrics_of(cfg, wait)
+            number = None if cfg.returns is None else number_of(metrics, cfg.returns)
+        except USER_ERRORS as error:
+            if full:
+                raise
+            note("refused", f"error: {name}{said(error)}")
+            return None
+        wrong = verdict(metrics)
+        note(*(() if wrong is None else ("failed", f"FAILED: {name}{wrong}")))
+        return number
+
+    def metrics_of(cfg: DictConfig, wait: bool = True) -> dict:
+        check_device()
+        sweep.runs = runs_of(cfg, experiment)
+        with in_32_bits():
+            folder = execute(run, cfg, experiment, again=again, wait=wait)
+        return json.loads((folder / "metrics.json").read_text())
+
+    job.__module__ = f"experiments.{experiment}"  # Hydra names the job after it
+    register_help()
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config or experiment)(job)()
     except USER_ERRORS as error:
         if full:
             raise
-        refuse(error)
-    if code := faults.exit_code():
+        refuse(error, config or experiment)
+    except KeyboardInterrupt:
+        print(interrupted(sweep), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    if code := sweep.exit_code():
         sys.exit(code)
+
+
+def number_of(metrics: dict, name: str) -> float:
+    """A number of a run's metrics by its dotted name.
+
+    Raises: ValueError where there is no such number.
+    """
+    value: Any = metrics
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if type(value) not in (int, float):
+        raise ValueError(f"returns: expected the name of a number in metrics.json, {name} is {value!r}")
+    return float(value)
+
+
+def interrupted(sweep: Sweep) -> str:
+    """What is kept after Ctrl-C, and how to go on."""
+    if sweep.runs is None:
+        return "interrupted before any run began"
+    return (
+        f"interrupted: finished runs and what this one has made are kept in {sweep.runs}: the same command "
+        "goes on"
+    )

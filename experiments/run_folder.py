@@ -1,18 +1,18 @@
 """Where a run leaves its results.
 
 A run lives in ``<output_dir>/<experiment>/<hash of its settings and of the files they name>``. It is
-written beside that folder and renamed at the end, so a folder that exists is complete: the same settings and
-files are then skipped, a broken run goes on where it was broken off, and no run overwrites another.
+written beside that folder, in ``.<hash>``, by the one process that holds ``.<hash>.lock``, and renamed at
+the end. So a folder that exists is complete: the same settings and files are then skipped, a broken run
+goes on where it was broken off, and no run overwrites another.
 """
 
 import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,17 +21,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.defaults import ELSEWHERE, changes, counted, drawn, text
+from experiments.locks import held
 from slth.data.sets import files_of
 from slth.interop.onnx import files_of as tensors_of
 
+LOG = logging.getLogger(__name__)
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
 def settings(cfg: DictConfig) -> dict:
-    """The resolved config without ``output_dir``: what a run computes, not where it is put."""
+    """The resolved config without `ELSEWHERE`: what a run computes, not where it is put."""
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    return {k: v for k, v in plain.items() if k not in ("output_dir", "tracker")}
+    return {str(k): v for k, v in plain.items() if k not in ELSEWHERE}
 
 
 FILES = ("target.checkpoint", "targets")
@@ -70,22 +73,29 @@ def _sha256(path: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def config_hash(cfg: DictConfig) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of the settings and of the files that they name.
+def config_hash(cfg: DictConfig, experiment: str) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the settings that count and of the files that they name.
 
-    The order of keys does not matter; settings without files have the hash of the settings alone.
+    What counts is what differs from the first defaults (`experiments.defaults`). The order of keys does not
+    matter.
     """
-    return digest({**settings(cfg), **({"files": files} if (files := content_hashes(cfg)) else {})})
+    files = content_hashes(cfg)
+    return digest({**counted(drawn(settings(cfg)), experiment), **({"files": files} if files else {})})
 
 
 def digest(plain: dict) -> str:
     """Twelve hexadecimal digits of the SHA-256 of a dict of plain values."""
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(text(plain).encode()).hexdigest()[:12]
 
 
 def folder_of(cfg: DictConfig, experiment: str) -> Path:
     """The folder that a run with these settings ends in, an absolute path."""
-    return Path(cfg.get("output_dir") or "outputs").expanduser().resolve() / experiment / config_hash(cfg)
+    return runs_of(cfg, experiment) / config_hash(cfg, experiment)
+
+
+def runs_of(cfg: DictConfig, experiment: str) -> Path:
+    """The folder of an experiment's run folders, an absolute path."""
+    return Path(cfg.get("output_dir") or "outputs").expanduser().resolve() / experiment
 
 
 def finished(folder: Path) -> bool:
@@ -94,65 +104,65 @@ def finished(folder: Path) -> bool:
 
 
 @contextmanager
-def run_folder(cfg: DictConfig, experiment: str) -> Iterator[Path]:
-    """A folder to write a run into, moved to `folder_of` when the block ends.
+def run_folder(cfg: DictConfig, experiment: str, *, again: bool = False, wait: bool = True) -> Iterator[Path]:
+    """A folder to write a run into, moved to `folder_of` when the block ends; only one process has it at a
+    time.
 
-    What a broken run of the same settings has left is taken over: a run finds its own half-made files there.
-    The folder goes where the settings are refused (`USER_ERRORS`); whatever else ends the block leaves it for
-    the next attempt. ``config.yaml`` and, from the root logger, ``log.txt`` are written here.
+    What a broken run of the same settings has left is taken over: a run finds its own half-made files
+    there. A folder with no more than ``config.yaml`` and, from the root logger, ``log.txt``, which are
+    written here, goes where the settings are refused (`USER_ERRORS`); whatever else ends the block leaves
+    it for the next attempt.
+
+    Args:
+      again: do a finished run anew; its folder stays until the new one is whole.
+      wait: for another process that has it; otherwise `Busy` is raised.
+
+    Raises: Busy; Finished where another process has just finished the run.
     """
     final = folder_of(cfg, experiment)
     final.parent.mkdir(parents=True, exist_ok=True)
-    work = final.parent / f".{final.name}.{os.getpid()}"
-    for left in final.parent.glob(f".{final.name}.*"):
-        if left != work and not _alive(left.suffix[1:]):
-            _take_over(left, work)
-    work.mkdir(exist_ok=True)
-    (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(settings(cfg)), sort_keys=True))
-    log = logging.FileHandler(work / "log.txt")
-    log.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(log)
-    try:
-        yield work
-        if final.exists() and not finished(final):
-            shutil.rmtree(final)
-        if final.exists():  # another process has just finished the same run
-            shutil.rmtree(work)
-        else:
-            work.rename(final)
-    except USER_ERRORS:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    finally:
-        logging.getLogger().removeHandler(log)
-        log.close()
+    work = final.parent / f".{final.name}"
+    with held(final.parent / f".{final.name}.lock", f"{experiment}/{final.name}", wait=wait):
+        if finished(work):  # its process was killed before it moved it
+            _move(work, final)
+        if finished(final) and not again:
+            raise Finished
+        work.mkdir(exist_ok=True)
+        (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(settings(cfg)), sort_keys=True))
+        log = logging.FileHandler(work / "log.txt")
+        log.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(log)
+        try:
+            yield work
+            _move(work, final)
+        except USER_ERRORS:
+            if {path.name for path in work.iterdir()} <= {"config.yaml", "log.txt"}:
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        finally:
+            logging.getLogger().removeHandler(log)
+            log.close()
 
 
-def _take_over(left: Path, work: Path) -> None:
-    """Make a dead process's folder our own; where several are left one is enough."""
-    if work.exists():
-        shutil.rmtree(left, ignore_errors=True)
-        return
-    with suppress(FileNotFoundError):
-        left.rename(work)
+class Finished(Exception):
+    """Another process has finished a run."""
 
 
-def _alive(pid: str) -> bool:
-    """Whether a process of this number runs; a suffix that is no number belongs to nobody."""
-    if not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _move(work: Path, final: Path) -> None:
+    """Put a whole folder into its place; what was there goes once it is."""
+    old = final.parent / f".{final.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    work.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_metrics(folder: Path, metrics: dict) -> None:
     """``metrics.json`` in strict JSON: NumPy values as numbers and lists, what is not finite as null."""
-    (folder / "metrics.json").write_text(json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n")
+    part = folder / ".metrics.json"
+    part.write_text(json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n")
+    part.replace(folder / "metrics.json")  # a run whose metrics.json is there is whole
 
 
 def _plain(value):
@@ -168,16 +178,47 @@ def _plain(value):
 
 
 def execute(
-    run: Callable[[DictConfig, Path], dict], cfg: DictConfig, experiment: str, *, again: bool = False
+    run: Callable[[DictConfig, Path], dict],
+    cfg: DictConfig,
+    experiment: str,
+    *,
+    again: bool = False,
+    wait: bool = True,
 ) -> Path:
-    """The finished run folder of these settings, computed unless it is there or ``again``; prints it."""
-    final = folder_of(cfg, experiment)
-    if again:
-        shutil.rmtree(final, ignore_errors=True)
-    if finished(final):
-        logging.getLogger(__name__).info("already finished: %s", final)
-    else:
-        with run_folder(cfg, experiment) as folder:
+    """The finished run folder of these settings, computed unless it is there; prints it.
+
+    Args:
+      run: computes the metrics of one configuration and writes its other files into the folder given.
+      cfg: the settings; with ``force`` a finished run is done anew.
+      experiment: names the folder under ``output_dir``.
+      again: as ``force``.
+      wait: for another process that does the same run; otherwise `experiments.locks.Busy` is raised.
+    """
+    force = cfg.get("force", False)
+    if type(force) is not bool:
+        raise ValueError(f"force: expected true or false, got {force!r}")
+    final, again = folder_of(cfg, experiment), again or force
+    try:
+        if finished(final) and not again:
+            raise Finished
+        with run_folder(cfg, experiment, again=again, wait=wait) as folder:
             write_metrics(folder, run(cfg, folder))
+    except Finished:
+        _check_same(final, cfg)
+        LOG.info("already finished: %s", final)
     print(final, flush=True)
     return final
+
+
+def _check_same(folder: Path, cfg: DictConfig) -> None:
+    """Refuse a finished run that has the same name by a default that was not recorded before it was changed.
+
+    Raises: ValueError.
+    """
+    old = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(old, dict)
+    for name, before, now in changes({str(k): v for k, v in old.items()}, settings(cfg)):
+        raise ValueError(
+            f"{name}: {now!r} here and {before!r} in {folder}, whose name is the same: the default was "
+            "changed before experiments.defaults recorded it: force=true does the run anew"
+        )

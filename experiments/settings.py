@@ -1,8 +1,7 @@
 """Checks of a composed config: numbers in range, words that are known; errors name the field."""
 
-import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.names import names_of, unknown
 from slth import Best, Compensated, Robust, Rounded, Single, Smallest
 from slth.certificate.prove import Method
 from slth.coding.rounded import MOST_MEMBERS
@@ -101,14 +101,7 @@ GROUPS = ("solver", "source", "certificate")
 def _known(group: str) -> tuple[str, ...]:
     """The settings of a group by their names in the config; those of settings within settings too."""
     path = Path(__file__).resolve().parent.parent / "conf" / group / "base.yaml"
-    return tuple(_names(OmegaConf.to_container(OmegaConf.load(path)), group))
-
-
-def _names(settings: Any, prefix: str) -> Iterator[str]:
-    for name, value in settings.items():
-        yield f"{prefix}.{name}"
-        if isinstance(value, Mapping):
-            yield from _names(value, f"{prefix}.{name}")
+    return tuple(names_of(OmegaConf.to_container(OmegaConf.load(path)), group))
 
 
 def _check_names(cfg: DictConfig) -> None:
@@ -118,13 +111,10 @@ def _check_names(cfg: DictConfig) -> None:
     """
     for group in GROUPS:
         own, known = OmegaConf.select(cfg, group), _known(group)
-        for name in _names(plain(own), group) if OmegaConf.is_dict(own) else ():
+        for name in names_of(plain(own), group) if OmegaConf.is_dict(own) else ():
             if name in known or name.startswith("source.scales."):  # which has names of layers
                 continue
-            ends = {one.rpartition(".")[2]: one for one in known}
-            near = difflib.get_close_matches(name.rpartition(".")[2], ends, 1)
-            hint = f": did you mean {ends[near[0]]}?" if near else ""
-            raise ValueError(f"{name}: there is no such setting{hint}")
+            raise ValueError(unknown(name, known))
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
+from experiments.defaults import counted, drawn
+from experiments.locks import held
 from experiments.run_folder import content_hashes, digest
 from experiments.settings import field, pairs_of, plain
 from slth import Target
@@ -250,14 +252,14 @@ def target_of(cfg: DictConfig, data: Data, folder: Path) -> Trained:
         chosen = {k: v for k, v in plain(cfg.train).items() if v is not None}
         asked = {"target": plain(cfg.target), "data": plain(cfg.data), "train": chosen}
         asked["data"]["limit"] = None  # of test images
-        if cfg.data.train_limit is None:
-            asked["data"].pop("seed", None)  # nothing is drawn
+        asked = counted(drawn(asked), None)
         if files := content_hashes(cfg):
             asked["files"] = files
         kept = Path(cfg.output_dir).expanduser().resolve() / "target" / digest(asked)
-        with field("train"):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with field("train"), held(kept.parent / f".{kept.name}.lock", f"target/{kept.name}"):
             settings = Settings(**{**vars(SETTINGS[data.name]), **chosen})
             params = train(network, data, settings, folder=kept).params
-        shutil.copyfile(kept / TARGET, folder / TARGET)
+            shutil.copyfile(kept / TARGET, folder / TARGET)
         seconds = time.perf_counter() - started
     return Trained(Target.of(network, params, data.task), seconds)

@@ -18,7 +18,6 @@ from experiments.run_folder import execute
 from slth import nn, planting, pruning
 
 TINY = ("samples.train=256", "samples.test=200", "+planted.options.pieces=2", "planted.density=0.3")
-EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))
 
 
@@ -170,24 +169,6 @@ def test_constructed_tickets_are_pruned_to_their_density_and_to_every_other_if_a
         assert [key["density"] for key, _ in told] == densities
         assert [point.density for _, point in told] == densities
         assert all(point.planted.density is None for _, point in told)
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_presets_compose_and_say_what_to_expect(path: Path):
-    header = path.read_text().partition("defaults:")[0]
-    name = header.partition("python -m experiments.")[2].split()[0]
-    cfg = composed(f"+experiment={path.stem}", name=name)
-    if name == "when_do_pruners_succeed":
-        points = list(when_do_pruners_succeed.points_of(cfg))
-        densities = sum(
-            len(cfg.densities) * (ground.kind != "constructed" or ground.get("every", False))
-            + (ground.kind == "constructed")
-            for ground in cfg.grounds
-        )
-        assert len(points) == len(cfg.seeds) * densities * len(cfg.pruners)
-    for word in ("Command:", f"+experiment={path.stem}", "Hardware:", "Runtime:", "Expected:"):
-        assert word in header, f"{path.name} does not say {word}"
-    assert ("published" in header) != ("a new measurement" in header)
 
 
 def test_outputs_that_a_method_is_told_have_the_factor_of_the_ticket():

@@ -60,11 +60,13 @@ def test_a_file_overwritten_at_its_path_is_another_run(tmp_path: Path, settings,
     assert len(runs) == 2
 
 
-def test_settings_without_files_are_hashed_alone():
-    cfg = OmegaConf.create({"b": 1, "a": [2], "targets": "uniform", "output_dir": "here"})
-    assert config_hash(cfg) == config_hash(OmegaConf.create({"targets": "uniform", "a": [2], "b": 1}))
+def test_settings_of_what_has_no_recorded_defaults_are_hashed_alone():
+    cfg = OmegaConf.create({"b": 1, "a": [2], "targets": "uniform", "output_dir": "here", "force": True})
+    assert config_hash(cfg, "x") == config_hash(
+        OmegaConf.create({"targets": "uniform", "a": [2], "b": 1}), "x"
+    )
     # sha256 of {"a": [2], "b": 1, "targets": "uniform"}
-    assert config_hash(cfg) == "42e268d764f5"
+    assert config_hash(cfg, "x") == "42e268d764f5"
 
 
 def test_a_target_is_trained_again_on_other_images(tmp_path: Path):

@@ -261,9 +261,9 @@ def test_what_a_limit_takes_is_part_of_the_name_of_a_run():
     del older.data.seed
     first, _, _ = composed("data.limit=60", "data.seed=null")
     other, _, _ = composed("data.limit=60", "data.seed=1")
-    before = {config_hash(one) for one in (older, first)}
-    assert config_hash(cfg) != config_hash(other)
-    assert not before & {config_hash(one) for one in (cfg, other)}
+    before = {config_hash(one, "ticket") for one in (older, first)}
+    assert config_hash(cfg, "ticket") != config_hash(other, "ticket")
+    assert not before & {config_hash(one, "ticket") for one in (cfg, other)}
 
 
 def test_a_draw_of_training_images_is_another_target_and_no_draw_is_not(tmp_path: Path):

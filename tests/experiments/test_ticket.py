@@ -235,7 +235,7 @@ def test_a_run_broken_in_the_middle_goes_on(
             execute(experiment.run, cfg, "ticket")
     final = folder_of(cfg, "ticket")
     (left,) = final.parent.iterdir()
-    assert left.name.startswith(f".{final.name}.")
+    assert left.name == f".{final.name}"
     assert len(list((left / experiment.NODES).iterdir())) == 3
     with caplog.at_level("INFO"):
         folder = execute(experiment.run, cfg, "ticket")

@@ -256,6 +256,6 @@ def test_a_tracker_renames_no_run(name: str):
         plain = compose(name)
         others = [compose(name, [f"tracker={one}"]) for one in trackers.EXTRAS]
     assert plain.tracker.name == "none"
-    assert {config_hash(one) for one in others} == {config_hash(plain)}
+    assert {config_hash(one, name) for one in others} == {config_hash(plain, name)}
     older = OmegaConf.create({k: v for k, v in OmegaConf.to_container(plain).items() if k != "tracker"})
-    assert config_hash(older) == config_hash(plain)
+    assert config_hash(older, name) == config_hash(plain, name)
