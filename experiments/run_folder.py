@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.pages import write_report
 from slth.data.sets import files_of
 from slth.interop.onnx import files_of as tensors_of
 
@@ -179,5 +180,6 @@ def execute(
     else:
         with run_folder(cfg, experiment) as folder:
             write_metrics(folder, run(cfg, folder))
+            write_report(folder, experiment, final)
     print(final, flush=True)
     return final
