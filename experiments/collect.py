@@ -1,4 +1,4 @@
-"""Finished runs in one place: tables, means over seeds with intervals, figures, and a page that opens offline.
+"""Finished runs in one place: tables, means over seeds with intervals, figures, and a page.
 
 python -m experiments.collect runs=outputs
 python -m experiments.collect runs=outputs,other/outputs 'only=[ticket]'
@@ -19,8 +19,7 @@ from experiments.command_line import main
 from experiments.contract import CONTRACT
 from experiments.drawings import draw
 from experiments.groups import Groups, groups_of, means
-from experiments.pages import hashes_of
-from experiments.rerun import command_of
+from experiments.pages import AGAIN, commands_of, hashes_of
 from experiments.runs import Found, Run, flat, numbers, read, rows_of
 from slth import report
 
@@ -30,7 +29,7 @@ LOG = logging.getLogger(__name__)
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """``runs.csv``, ``rows.csv``, ``summary.csv``, figures and ``index.html`` of the runs in some folders."""
     found = _found(cfg)
-    commands = {run.key: command_of(run.experiment, run.settings) for run in found.runs}
+    commands = {run.key: commands_of(run, run.folder) for run in found.runs}
     hashes = {run.key: hashes_of(run) for run in found.runs}
     problems = {run.key: report.problems(run.metrics) for run in found.runs}
     for path in found.unfinished:
@@ -40,7 +39,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     for path, first in found.again.items():
         LOG.info("the same run as %s, counted once: %s", first, path)
 
-    table = [_row(run, commands[run.key], hashes[run.key], problems[run.key]) for run in found.runs]
+    table = [_row(run, commands[run.key][AGAIN], hashes[run.key], problems[run.key]) for run in found.runs]
     _write(folder / "runs.csv", table)
     _write(folder / "rows.csv", [{"run": run.key} | row for run in found.runs for row in rows_of(run)])
     by_experiment: dict[str, list[Run]] = {}
@@ -88,8 +87,10 @@ def _found(cfg: DictConfig) -> Found:
     if not found.runs:
         also = f"; {len(found.unfinished)} unfinished" if found.unfinished else ""
         also += "".join(f"; {path}: {why}" for path, why in list(found.broken.items())[:3])
-        raise ValueError(f"runs: no finished run {'of ' + ', '.join(wanted) + ' ' if wanted else ''}in "
-                         f"{', '.join(listed)}{also}")
+        raise ValueError(
+            f"runs: no finished run {'of ' + ', '.join(wanted) + ' ' if wanted else ''}in "
+            f"{', '.join(listed)}{also}"
+        )
     return found
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from experiments.drawings import MEASURES
 from experiments.groups import VERSION, Groups, means, repeated
-from experiments.pages import commands_of
 from experiments.runs import Found, Run, flat, numbers
 from slth import report
 
@@ -18,7 +17,7 @@ def page_of(
     found: Found,
     groups: Sequence[Groups],
     figures: Sequence[report.Figure],
-    commands: Mapping[str, str],
+    commands: Mapping[str, Mapping[str, str]],
     hashes: Mapping[str, Mapping[str, str]],
     problems: Mapping[str, Sequence[str]],
 ) -> report.Page:
@@ -33,14 +32,10 @@ def page_of(
     return report.Page(
         title=f"{_count(len(found.runs), 'run')} of {', '.join(one.experiment for one in groups)}",
         summary=_summary(found, groups, problems),
-        problems=[*_faults(found, groups), *_of_runs(problems)],
+        problems=[*_faults(found, groups), *_failures(found.runs), *_unsolved(found.runs)],
         sheets=sheets,
         figures=figures,
-        entries=[
-            _entry(run, hashes[run.key], problems[run.key])
-            for run in found.runs
-            if run.key in commands
-        ],
+        entries=[_entry(run, commands[run.key], hashes[run.key], problems[run.key]) for run in found.runs],
     )
 
 
@@ -76,8 +71,24 @@ def _faults(found: Found, groups: Sequence[Groups]) -> list[str]:
     return faults
 
 
-def _of_runs(problems: Mapping[str, Sequence[str]]) -> list[str]:
-    return [f"{key}: {text}" for key, texts in problems.items() for text in texts]
+def _failures(runs: Sequence[Run]) -> list[str]:
+    return [f"{run.key}: {text}" for run in runs for text in report.failures(run.metrics)]
+
+
+def _unsolved(runs: Sequence[Run]) -> list[str]:
+    """One line for all runs with unsolved subset sums, so that nothing rarer drowns in them."""
+    shares = {
+        run.key: values["subset_sum.unsolved"] / max(values["subset_sum.problems"], 1)
+        for run in runs
+        if (values := numbers(run)).get("subset_sum.unsolved")
+    }
+    if not shares:
+        return []
+    worst = max(shares, key=shares.__getitem__)
+    return [
+        f"{_count(len(shares), 'run')} with unsolved subset-sum problems: at most "
+        f"{100 * shares[worst]:.2f} % of them ({worst})"
+    ]
 
 
 def _differences(groups: Groups) -> report.Sheet:
@@ -93,7 +104,8 @@ def _means(groups: Groups, confidence: float) -> report.Sheet:
     for (settings, found), (_, runs) in zip(means(groups, confidence), groups.members, strict=True):
         row = dict(settings) or {"configuration": "all runs"}
         rows.append(row | {"n": len(runs)} | {name: found.get(name) for name in _shown(groups)})
-    note = f"Mean ± half the {100 * confidence:g} % interval by Student's t over n runs that differ in seeds only."
+    percent = f"{100 * confidence:g} %"
+    note = f"Mean ± half the {percent} interval by Student's t; n runs differ in nothing but seeds."
     if not _shown(groups):
         rows = []
     return report.Sheet(f"Means of {groups.experiment}", _filled(rows), note, live=len(rows) > 1)
@@ -111,10 +123,10 @@ def _runs(groups: Groups, problems: Mapping[str, Sequence[str]]) -> report.Sheet
             rows.append(
                 {
                     "run": run.name,
+                    "problems": len(said),
                     **own,
                     **{name: settings.get(name) for name in groups.seeds},
                     **{name: values.get(name) for name in _shown(groups)},
-                    "problems": len(said),
                 }
             )
             if said:
@@ -150,14 +162,16 @@ def place_of(run: Run) -> str:
     return f"{run.experiment}-{run.name}"
 
 
-def _entry(run: Run, hashes: Mapping[str, str], problems: Sequence[str]) -> report.Entry:
+def _entry(
+    run: Run, commands: Mapping[str, str], hashes: Mapping[str, str], problems: Sequence[str]
+) -> report.Entry:
     facts = {"run": run.name, "folder": str(run.folder), **hashes}
     facts |= {f"problem {number}": text for number, text in enumerate(problems, 1)}
     environment = run.metrics.get("environment")
     if isinstance(environment, dict):
         facts["environment"] = ", ".join(f"{k} {v}" for k, v in environment.items())
     title = f"{run.experiment} {run.name}{' ⚠' if problems else ''}"
-    return report.Entry(place_of(run), title, facts, commands_of(run, run.folder))
+    return report.Entry(place_of(run), title, facts, commands)
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

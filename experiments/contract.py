@@ -60,7 +60,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
 
 
 def breach(experiment: str, metrics: Any) -> str | None:
-    """How metrics break the contract of their experiment, the first fault in words; None where they keep it."""
+    """How metrics break the contract of their experiment, the first fault; None where they keep it."""
     if not isinstance(metrics, dict):
         return f"metrics.json holds {_kind(metrics)}, not a table of sections"
     for section, wanted in CONTRACT.get(experiment, {}).items():
@@ -78,7 +78,9 @@ def breach(experiment: str, metrics: Any) -> str | None:
                 return f"metrics.json has no {section}.{missing[0]}"
             wrong = [name for name in wanted if name in NUMBERS and not _number(found[name])]
             if wrong:
-                return f"{section}.{wrong[0]} of metrics.json is {_kind(found[wrong[0]])}, not a number or null"
+                return (
+                    f"{section}.{wrong[0]} of metrics.json is {_kind(found[wrong[0]])}, not a number or null"
+                )
     return None
 
 
@@ -99,4 +101,6 @@ def _number(value: Any) -> bool:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    return {dict: "a section", list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a number")
+    return {dict: "a section", list: "a list", str: "a text", bool: "true or false"}.get(
+        type(value), "a number"
+    )

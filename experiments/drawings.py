@@ -68,7 +68,7 @@ def draw(folder: Path, groups: Groups, confidence: float) -> list[report.Figure]
 
 
 def axis_of(groups: Groups) -> str | None:
-    """The setting to draw against: of those that are numbers the one with most values, else that with most."""
+    """The setting to draw against: the one with most values, numbers before others; None of none."""
     ranked = {name: (all(map(_is_number, values)), len(values)) for name, values in groups.settings.items()}
     return max(ranked, key=ranked.__getitem__, default=None)
 
@@ -108,7 +108,7 @@ def _draw(
         y_label=measure.label,
         title=f"{measure.label[:1].upper()}{measure.label[1:]} by {axis}",
         names=() if numeric else [report.shown(value) for value in values],
-        log=measure.log and min(drawn) > 0,
+        log=measure.log and min(drawn) > 0 and max(drawn) / min(drawn) > 10,
         log_x=bool(spots) and min(spots) > 0 and max(spots) / min(spots) > 20,
         spread=bands,
         ticks={spot: report.shown(spot) for spot in spots} if 0 < len(spots) <= 10 else None,

@@ -25,7 +25,7 @@ class Groups(NamedTuple):
 
 
 def groups_of(experiment: str, runs: Sequence[Run]) -> Groups:
-    """Runs of one experiment grouped by all settings that differ, seeds left out, and by the version of slth."""
+    """Runs of one experiment grouped by all settings that differ but seeds, and by the version of slth."""
     leaves = {id(run): _leaves(run) for run in runs}
     names = dict.fromkeys(name for one in leaves.values() for name in one)
     differing: dict[str, list[Any]] = {}

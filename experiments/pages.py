@@ -8,12 +8,13 @@ from typing import Any
 
 from experiments.contract import CONTRACT
 from experiments.rerun import command_of
-from experiments.runs import Run, numbers, read_run
+from experiments.runs import PASSED_OVER, Run, numbers, read_run
 from slth import report
 
 LOG = logging.getLogger(__name__)
 FILE = "report.html"
 TICKET, TARGET = "ticket.safetensors", "target.safetensors"
+AGAIN = "Make it again"
 CAPTIONS = {
     "logits": "Outputs of the ticket against those of its target, and their differences.",
     "layers": "Relative error of one copy of each channel, and of the mean of the copies, layer by layer.",
@@ -30,6 +31,8 @@ def write_report(folder: Path, experiment: str, final: Path) -> None:
       experiment: its name.
       final: where its folder will be; the commands name it.
     """
+    if experiment in PASSED_OVER:
+        return
     try:
         run = read_run(folder, experiment)._replace(name=final.name)
         report.write_page(folder / FILE, page_of(run, final))
@@ -38,7 +41,7 @@ def write_report(folder: Path, experiment: str, final: Path) -> None:
 
 
 def page_of(run: Run, final: Path) -> report.Page:
-    """A run as a page: in words, in numbers, layer by layer, in figures, and how to make and check it again."""
+    """A run as a page: in words, in numbers, layer by layer, in figures, and how to make and check it."""
     ticket = run.experiment == "ticket"
     layers = _layers(run.folder / "layers.csv")
     return report.Page(
@@ -65,14 +68,18 @@ def page_of(run: Run, final: Path) -> report.Page:
 def commands_of(run: Run, final: Path) -> dict[str, str]:
     """How to make a run again, and how to check its ticket."""
     known = run.experiment in CONTRACT
-    commands = {"Make it again": command_of(run.experiment, run.settings)} if known else {}
+    commands = {AGAIN: command_of(run.experiment, run.settings)} if known else {}
     if run.experiment == "ticket" and (run.folder / TICKET).is_file():
         data, target = run.settings.get("data"), run.settings.get("target")
         settings: dict[str, Any] = {"ticket": str(final / TICKET)}
         if data is not None:
             settings["data"] = data
         if data is not None and target is not None and (run.folder / TARGET).is_file():
-            named = {"checkpoint": str(final / TARGET), "key": None, "rename": None, "ignore": None}
+            named = (
+                {}
+                if target.get("name") == "file"
+                else {"checkpoint": str(final / TARGET), "key": None, "rename": None, "ignore": None}
+            )
             settings["target"] = target | {k: v for k, v in named.items() if k in target}
         commands["Verify it"] = command_of("verify", settings)
     return commands

@@ -16,7 +16,7 @@ from slth.report.panels import Band, draw_bands
 from slth.report.progress import LayerProgress, layer_progress
 from slth.report.seeds import Mean, mean_of
 from slth.report.tables import layer_rows, ticket_lines, ticket_table, write_csv
-from slth.report.words import problems, sentences
+from slth.report.words import failures, problems, sentences
 
 __all__ = [
     "Band",
@@ -39,6 +39,7 @@ __all__ = [
     "draw_sizes",
     "environment",
     "error_metrics",
+    "failures",
     "fitting_metrics",
     "layer_progress",
     "layer_rows",

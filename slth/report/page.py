@@ -125,7 +125,7 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(shown(one) for one in value) or "none"
     return str(value)
@@ -155,7 +155,9 @@ def _bundle() -> dict[str, str]:
     try:
         from itables import options
     except ImportError as error:
-        raise ValueError("itables is not installed, which tables are sorted by: pip install 'slth[page]'") from error
+        raise ValueError(
+            "itables is not installed, which tables are sorted by: pip install 'slth[page]'"
+        ) from error
     program = Path(options.dt_bundle)
     style = program.with_suffix(".css").read_text(encoding="utf-8")
     return {"style": style.replace("</", "<\\/"), "program": base64.b64encode(program.read_bytes()).decode()}

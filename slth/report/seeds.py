@@ -24,7 +24,7 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Sequence[float | None], confidence: float = 0.95) -> Mean:
-    r"""Mean and interval :math:`\bar x \pm t_{n-1} s / \sqrt n` by Student's t, s with n − 1 in its denominator.
+    r"""Mean and interval :math:`\bar x \pm t_{n-1} s / \sqrt n` by Student's t, s divided by n − 1.
 
     The interval holds for independent values that are roughly normal. One value has no interval.
 

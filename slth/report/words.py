@@ -18,21 +18,23 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
       >>> error = {"relative": 0.01, "examples": 360}
       >>> metrics = {"target": known, "source": made, "ticket": found, "error": error}
       >>> report.sentences(metrics)[0]
-      'The ticket keeps 500 of the 5,000 weights of a random source (10.00 %, seed 1) and changes none of them.'
+      'The ticket keeps 500 of the 5,000 weights of a random source (10.00 %, seed 1), unchanged.'
     """
     target, source, ticket, error = (metrics[part] for part in ("target", "source", "ticket", "error"))
     text = [
         f"The ticket keeps {ticket['nonzero']:,} of the {source['parameters']:,} weights of a random source "
-        f"({_percent(ticket['density'])}, seed {source['seed']}) and changes none of them."
+        f"({_percent(ticket['density'])}, seed {source['seed']}), unchanged."
     ]
     images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
     if ticket["accuracy"] is not None and target["accuracy"] is not None:
         text.append(
-            f"Its accuracy{images} is {_percent(ticket['accuracy'])}; that of its target, {target['name']}, is "
-            f"{_percent(target['accuracy'])}."
+            f"Its accuracy{images} is {_percent(ticket['accuracy'])}; that of its target, "
+            f"{target['name']}, is {_percent(target['accuracy'])}."
         )
     if ticket["agreement"] is not None:
-        text.append(f"Ticket and target name the same class of {_percent(ticket['agreement'])} of the images.")
+        text.append(
+            f"Ticket and target name the same class of {_percent(ticket['agreement'])} of the images."
+        )
     if error["relative"] is not None:
         text.append(f"The outputs of the two differ by {_percent(error['relative'])} (relative L2 error).")
     return text
@@ -49,20 +51,34 @@ def problems(metrics: Mapping[str, Any]) -> list[str]:
       >>> report.problems({"subset_sum": {"problems": 10, "unsolved": 2, "tolerance": 0.01}})
       ['2 of 10 subset-sum problems (20.00 %) have no subset within the tolerance 0.01: unsolved']
     """
-    found = []
     sums = _section(metrics, "subset_sum")
-    if sums.get("unsolved"):
-        found.append(
-            f"{sums['unsolved']:,} of {sums['problems']:,} subset-sum problems "
-            f"({_percent(sums['unsolved'] / max(sums['problems'], 1))}) have no subset within the tolerance "
-            f"{sums['tolerance']:g}: unsolved"
-        )
+    if not sums.get("unsolved"):
+        return failures(metrics)
+    share = _percent(sums["unsolved"] / max(sums["problems"], 1))
+    return [
+        f"{sums['unsolved']:,} of {sums['problems']:,} subset-sum problems ({share}) have no subset within "
+        f"the tolerance {sums['tolerance']:g}: unsolved",
+        *failures(metrics),
+    ]
+
+
+def failures(metrics: Mapping[str, Any]) -> list[str]:
+    """`problems` without the count of unsolved subset sums, which most tickets have.
+
+    Example:
+      >>> from slth import report
+      >>> report.failures({"theorem": {"satisfied": False}})
+      ['Theorem 2 does not hold here: the errors of the subset sums exceed its budgets']
+    """
+    found = []
     broken = broken_bound(_certified(metrics))
     if broken is not None:
         found.append(broken)
     if _section(metrics, "theorem").get("satisfied") is False:
         found.append("Theorem 2 does not hold here: the errors of the subset sums exceed its budgets")
-    found += [str(one["text"]) for one in _section(metrics, "fitting").get("misfits") or () if one.get("text")]
+    found += [
+        str(one["text"]) for one in _section(metrics, "fitting").get("misfits") or () if one.get("text")
+    ]
     for part, rows in metrics.items():
         if isinstance(rows, list):
             found += _of_rows(part, [row for row in rows if isinstance(row, Mapping)])
