@@ -1,4 +1,4 @@
-"""The page of collected runs as a reader has it: sorted and filtered in headless Chromium, without network."""
+"""Collected runs as a reader has them: sorted and filtered in headless Chromium, without a network."""
 
 import shutil
 from pathlib import Path
