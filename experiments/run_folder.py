@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.defaults import ELSEWHERE, changes, counted, drawn, text
 from experiments.locks import held
+from experiments.pages import write_report
 from slth.data.sets import files_of
 from slth.interop.onnx import files_of as tensors_of
 
@@ -203,6 +204,7 @@ def execute(
             raise Finished
         with run_folder(cfg, experiment, again=again, wait=wait) as folder:
             write_metrics(folder, run(cfg, folder))
+            write_report(folder, experiment, final)
     except Finished:
         _check_same(final, cfg)
         LOG.info("already finished: %s", final)

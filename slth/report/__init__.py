@@ -11,15 +11,23 @@ from slth.report.metrics import (
     target_metrics,
     ticket_metrics,
 )
+from slth.report.page import Entry, Figure, Page, Sheet, shown, write_page
 from slth.report.panels import Band, draw_bands
 from slth.report.progress import LayerProgress, layer_progress
-from slth.report.tables import layer_rows, ticket_table, write_csv
+from slth.report.seeds import Mean, mean_of
+from slth.report.tables import layer_rows, ticket_lines, ticket_table, write_csv
+from slth.report.words import failures, problems, sentences
 
 __all__ = [
     "Band",
     "Curve",
+    "Entry",
+    "Figure",
     "LayerProgress",
+    "Mean",
+    "Page",
     "Proof",
+    "Sheet",
     "broken_bound",
     "certificate_metrics",
     "draw_bands",
@@ -31,14 +39,21 @@ __all__ = [
     "draw_sizes",
     "environment",
     "error_metrics",
+    "failures",
     "fitting_metrics",
     "layer_progress",
     "layer_rows",
+    "mean_of",
+    "problems",
     "realised_kernels",
+    "sentences",
+    "shown",
     "source_metrics",
     "subset_sum_metrics",
     "target_metrics",
+    "ticket_lines",
     "ticket_metrics",
     "ticket_table",
     "write_csv",
+    "write_page",
 ]

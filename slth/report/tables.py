@@ -105,11 +105,23 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
       >>> metrics = pathlib.Path("outputs/ticket/291876cd7618/metrics.json")      # of a run
       >>> print(report.ticket_table(json.loads(metrics.read_text())))    # doctest: +SKIP
     """
+    return _table(ticket_lines(metrics))
+
+
+def ticket_lines(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of `ticket_table` by their names.
+
+    Example:
+      >>> import json, pathlib
+      >>> from slth import report
+      >>> metrics = pathlib.Path("outputs/ticket/291876cd7618/metrics.json")      # of a run
+      >>> report.ticket_lines(json.loads(metrics.read_text()))["size"]    # doctest: +SKIP
+    """
     target, source, ticket = metrics["target"], metrics["source"], metrics["ticket"]
     sums, error, seconds = metrics["subset_sum"], metrics["error"], metrics["seconds"]
     how = sums["method"] if sums["objective"] is None else f"{sums['method']}, {sums['objective']}"
     images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
-    rows = {
+    return {
         "target": f"{target['name']}, {target['nonzero']:,} of {target['parameters']:,} weights, "
         f"{_against_labels(target)}{images}",
         "source": f"seed {source['seed']}, {source['init']}, {_width(source)}, "
@@ -124,7 +136,6 @@ def ticket_table(metrics: Mapping[str, Any]) -> Table:
         **_proved(metrics),
         "seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None),
     }
-    return _table(rows)
 
 
 def _against_labels(section: Mapping[str, Any]) -> str:

@@ -72,6 +72,7 @@ def test_the_last_line_is_a_folder_with_everything_in_it(finished: Path):
         "target.safetensors",
         "layers.csv",
         "log.txt",
+        "report.html",
     }
     assert names == files | pictures
     assert all((finished / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
