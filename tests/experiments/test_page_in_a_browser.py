@@ -43,7 +43,7 @@ def test_a_reader_sorts_and_filters_without_a_network(page: Path, tmp_path: Path
         tab.goto(page.as_uri())
         tab.wait_for_selector("html[data-ready=yes]")
 
-        runs = tab.locator("h2:has-text('Runs of ticket') ~ .wide").first
+        runs = tab.locator(".wide", has=tab.locator("input[type=search]")).last
         names = runs.locator("tbody tr td:first-child")
         heading = runs.locator("thead th", has_text="source.multiplicity").first
         heads = runs.locator("thead th").all_text_contents()
