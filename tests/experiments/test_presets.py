@@ -89,6 +89,10 @@ SMOKE = {  # the smallest run of each, on the images that are at hand
         *("data.train_limit=128", "seeds=[0]", "densities=[0.2]", "retrain.epochs=1", "train.epochs=2"),
         "pruners=[{label: random, file: random}]",
     ),
+    "popup_cifar10": (
+        *("data=digits", "data.train_limit=96", "data.limit=40", "target=mlp", "target.widths=[8]"),
+        *("train.epochs=2", "refine.steps=2", "pruner.settings.epochs=1"),
+    ),
     "popup_digits": (
         *("data.train_limit=128", "seeds=[0]", "train.epochs=2", "pruners=[{label: random, file: random}]"),
     ),
@@ -112,7 +116,7 @@ def test_a_preset_runs_at_smoke_size(path: Path, tmp_path: Path):
     cfg = composed(name, f"+experiment={path.stem}", *SMOKE[path.stem], f"output_dir={tmp_path}")
     folder = execute(importlib.import_module(f"experiments.{name}").run, cfg, name)
     metrics = metrics_of(folder)
-    rows = metrics["points"] if "points" in metrics else metrics["levels"]
+    rows = metrics.get("points") or metrics.get("levels") or [metrics["found"]]
     assert rows
     scores = [row.get("score", row.get("accuracy")) for row in rows if not row.get("refused")]
     assert scores
