@@ -68,7 +68,7 @@ def test_a_preset_composes_and_says_what_to_expect(path: Path):
         assert len(points) == len(cfg.seeds) * densities * len(cfg.pruners)
 
 
-NET = ("data=digits", "data.train_limit=96", "data.limit=40", "target=resnet20", "target.width=2")
+NET = ("data=digits", "data.train_limit=160", "data.limit=40", "target=resnet20", "target.width=2")
 SMOKE = {  # the smallest run of each, on the images that are at hand
     "at_initialisation_cifar10": (
         *NET,
