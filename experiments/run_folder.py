@@ -105,7 +105,9 @@ def finished(folder: Path) -> bool:
 
 
 @contextmanager
-def run_folder(cfg: DictConfig, experiment: str, *, again: bool = False, wait: bool = True) -> Iterator[Path]:
+def run_folder(
+    cfg: DictConfig, experiment: str, *, force: bool = False, again: bool = False, wait: bool = True
+) -> Iterator[Path]:
     """A folder to write a run into, moved to `folder_of` when the block ends; only one process has it at a
     time.
 
@@ -115,7 +117,8 @@ def run_folder(cfg: DictConfig, experiment: str, *, again: bool = False, wait: b
     it for the next attempt.
 
     Args:
-      again: do a finished run anew; its folder stays until the new one is whole.
+      force: do a finished run anew; its folder stays until the new one is whole.
+      again: the same for a run whose old result is no proof any more: its folder goes first.
       wait: for another process that has it; otherwise `Busy` is raised.
 
     Raises: Busy; Finished where another process has just finished the run.
@@ -126,7 +129,9 @@ def run_folder(cfg: DictConfig, experiment: str, *, again: bool = False, wait: b
     with held(final.parent / f".{final.name}.lock", f"{experiment}/{final.name}", wait=wait):
         if finished(work):  # its process was killed before it moved it
             _move(work, final)
-        if finished(final) and not again:
+        if again:
+            shutil.rmtree(final, ignore_errors=True)
+        if finished(final) and not force:
             raise Finished
         work.mkdir(exist_ok=True)
         (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(settings(cfg)), sort_keys=True))
@@ -192,17 +197,17 @@ def execute(
       run: computes the metrics of one configuration and writes its other files into the folder given.
       cfg: the settings; with ``force`` a finished run is done anew.
       experiment: names the folder under ``output_dir``.
-      again: as ``force``.
+      again: the same, and a finished run is removed first: its result is no proof any more.
       wait: for another process that does the same run; otherwise `experiments.locks.Busy` is raised.
     """
     force = cfg.get("force", False)
     if type(force) is not bool:
         raise ValueError(f"force: expected true or false, got {force!r}")
-    final, again = folder_of(cfg, experiment), again or force
+    final = folder_of(cfg, experiment)
     try:
-        if finished(final) and not again:
+        if finished(final) and not (force or again):
             raise Finished
-        with run_folder(cfg, experiment, again=again, wait=wait) as folder:
+        with run_folder(cfg, experiment, force=force, again=again, wait=wait) as folder:
             write_metrics(folder, run(cfg, folder))
             write_report(folder, experiment, final)
     except Finished:

@@ -145,17 +145,17 @@ def test_points_of_pruners_are_the_runs_of_the_command_line():
 
 def test_a_default_that_was_changed_before_it_was_recorded_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path):
     def new(value):
-        changed(monkeypatch, "tracker", value)
-        return composed("ticket", f"output_dir={tmp_path}", f"+tracker={value}")
+        changed(monkeypatch, "colour", value)
+        return composed("ticket", f"output_dir={tmp_path}", f"+colour={value}")
 
     first = new("none")
-    folder = execute(lambda cfg, folder: {"tracker": cfg.tracker}, first, "ticket")
+    folder = execute(lambda cfg, folder: {"colour": cfg.colour}, first, "ticket")
     second = new("all")
     assert folder_of(second, "ticket") == folder
     with pytest.raises(
-        ValueError, match=r"tracker: 'all' here and 'none' in .*: force=true does the run anew"
+        ValueError, match=r"colour: 'all' here and 'none' in .*: force=true does the run anew"
     ):
         execute(ticket.run, second, "ticket")
     second.force = True
-    assert execute(lambda cfg, folder: {"tracker": cfg.tracker}, second, "ticket") == folder
+    assert execute(lambda cfg, folder: {"colour": cfg.colour}, second, "ticket") == folder
     assert '"all"' in (folder / "metrics.json").read_text()

@@ -62,7 +62,7 @@ def test_leaves_a_complete_folder_and_skips_it_next_time(tmp_path):
         ("distribution=[cauchy]", "unknown distribution 'cauchy'"),
         ("multiplicity=[40]", "multiplicity must be integers from 1 to 24, got 40"),
         ("targets=no/such/file.npz", "there is no file no/such/file.npz"),
-        ("problem=3", "Could not override 'problem'"),
+        ("problem=3", "problem: there is no such setting: did you mean problems?"),
     ],
 )
 def test_bad_settings_give_one_line(tmp_path, override, message):
