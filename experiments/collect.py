@@ -78,9 +78,8 @@ def _found(cfg: DictConfig) -> Found:
             raise ValueError(f"only: {name!r} is no experiment: choose among {', '.join(CONTRACT)}")
     if type(confidence) is not float or not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
-    for package in ("jinja2", "itables"):
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f"{package} is not installed, which the page needs: pip install 'slth[page]'")
+    if importlib.util.find_spec("itables") is None:
+        raise ValueError("itables is not installed, which the page needs: pip install 'slth[page]'")
     found = read(listed)
     if wanted:
         found = found._replace(runs=[run for run in found.runs if run.experiment in wanted])

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.contract import is_number
 from experiments.drawings import MEASURES
 from experiments.groups import VERSION, Groups, means, repeated
-from experiments.runs import Found, Run, flat, numbers
+from experiments.runs import Found, Run, filled, flat, numbers
 from slth import report
 
 OTHERS = 8
@@ -108,7 +109,7 @@ def _means(groups: Groups, confidence: float) -> report.Sheet:
     note = f"Mean ± half the {percent} interval by Student's t; n runs differ in nothing but seeds."
     if not _shown(groups):
         rows = []
-    return report.Sheet(f"Means of {groups.experiment}", _filled(rows), note, live=len(rows) > 1)
+    return report.Sheet(f"Means of {groups.experiment}", filled(rows), note, live=len(rows) > 1)
 
 
 def _runs(groups: Groups, problems: Mapping[str, Sequence[str]]) -> report.Sheet:
@@ -134,7 +135,7 @@ def _runs(groups: Groups, problems: Mapping[str, Sequence[str]]) -> report.Sheet
             if values.get("subset_sum.unsolved"):
                 bad.add((number, "subset_sum.unsolved"))
     note = "Click a heading to sort, type to filter; a run's name leads to its command and hashes."
-    return report.Sheet(f"Runs of {groups.experiment}", _filled(rows), note, live=True, bad=bad, links=links)
+    return report.Sheet(f"Runs of {groups.experiment}", filled(rows), note, live=True, bad=bad, links=links)
 
 
 def _shown(groups: Groups) -> list[str]:
@@ -142,19 +143,8 @@ def _shown(groups: Groups) -> list[str]:
     if groups.experiment in MEASURES:
         return [measure.name for measure in MEASURES[groups.experiment]]
     each = [numbers(run) for _, runs in groups.members for run in runs]
-    known = dict.fromkeys(
-        name
-        for one in each
-        for name, value in one.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    )
+    known = dict.fromkeys(name for one in each for name, value in one.items() if is_number(value))
     return list(known)[:OTHERS]
-
-
-def _filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without the columns that nothing fills."""
-    known = {name for row in rows for name, value in row.items() if value is not None}
-    return [{name: value for name, value in row.items() if name in known} for row in rows]
 
 
 def place_of(run: Run) -> str:

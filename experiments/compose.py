@@ -149,6 +149,11 @@ def nonnegative_of(cfg: DictConfig) -> bool:
     return "nonnegative" in (cfg.construction.inputs, cfg.solver.inputs)
 
 
+def construct_options(cfg: DictConfig) -> dict[str, Any]:
+    """What the settings say of a construction beside its target, source, solver and images."""
+    return {"fit": cfg.solver.fit, "nonnegative": nonnegative_of(cfg)}
+
+
 class Ingredients(NamedTuple):
     """What a construction takes, and the data that it is measured on."""
 
@@ -181,5 +186,4 @@ def ingredients_of(cfg: DictConfig, folder: Path, data: Data | None = None) -> I
         rehearse(cfg, data, solver, network)
     target, seconds = target_of(cfg, data, folder)
     source = source_of(cfg, target, data)
-    options = {"fit": cfg.solver.fit, "nonnegative": nonnegative_of(cfg)}
-    return Ingredients(target, source, solver, calibration, options, data, seconds)
+    return Ingredients(target, source, solver, calibration, construct_options(cfg), data, seconds)

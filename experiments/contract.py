@@ -76,7 +76,8 @@ def breach(experiment: str, metrics: Any) -> str | None:
             missing = [name for name in wanted if name not in found]
             if missing:
                 return f"metrics.json has no {section}.{missing[0]}"
-            wrong = [name for name in wanted if name in NUMBERS and not _number(found[name])]
+            values = {name: found[name] for name in wanted if name in NUMBERS and found[name] is not None}
+            wrong = [name for name, value in values.items() if not is_number(value)]
             if wrong:
                 return (
                     f"{section}.{wrong[0]} of metrics.json is {_kind(found[wrong[0]])}, not a number or null"
@@ -94,8 +95,9 @@ NUMBERS = frozenset(
 """Fields of the contract that are numbers, or null where nothing was computed."""
 
 
-def _number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def is_number(value: Any) -> bool:
+    """Whether a value of metrics.json is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:

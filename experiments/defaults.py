@@ -133,23 +133,24 @@ def recorded() -> dict[str, Plain]:
 
 def _of_experiment(experiment: str) -> Plain:
     """Today's defaults of an experiment; of a group that has a name no more than that."""
-    plain = _composed(experiment)
+    plain = composed(experiment)
     return plain | {group: {"name": kind} for group, kind in kinds_of(plain).items()}
 
 
 def _of_kind(group: str, kind: str) -> Plain:
     """Today's content of a file of a group; nothing where the file is gone."""
     try:
-        return _composed(f"{group}/{kind}")[group]
+        return composed(f"{group}/{kind}")[group]
     except HydraException:
         return {}
 
 
 @cache
-def _composed(name: str) -> Plain:
+def composed(name: str, overrides: tuple[str, ...] = ()) -> Plain:
+    """What a config says with these overrides, resolved and without `ELSEWHERE`."""
     inside = GlobalHydra.instance().is_initialized()  # with the search path of the command line
     with nullcontext() if inside else initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(name)
+        cfg = compose(name, list(overrides))
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key not in ELSEWHERE}
@@ -157,7 +158,7 @@ def _composed(name: str) -> Plain:
 
 def names_in(config: str) -> list[str]:
     """The dotted names of the settings of an experiment or of a file of a group, with `ELSEWHERE`."""
-    return [*names_of(_composed(config)), *ELSEWHERE]
+    return [*names_of(composed(config)), *ELSEWHERE]
 
 
 def missing() -> dict[str, Plain]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.contract import is_number
 from experiments.groups import Groups, means
 from slth import report
 from slth.report import Mean
@@ -69,7 +70,7 @@ def draw(folder: Path, groups: Groups, confidence: float) -> list[report.Figure]
 
 def axis_of(groups: Groups) -> str | None:
     """The setting to draw against: the one with most values, numbers before others; None of none."""
-    ranked = {name: (all(map(_is_number, values)), len(values)) for name, values in groups.settings.items()}
+    ranked = {name: (all(map(is_number, values)), len(values)) for name, values in groups.settings.items()}
     return max(ranked, key=ranked.__getitem__, default=None)
 
 
@@ -89,7 +90,7 @@ def curves_of(
 def _draw(
     path: Path, axis: str, curves: Mapping[str, Mapping[Any, Mean]], values: list[Any], measure: Measure
 ) -> None:
-    numeric = all(map(_is_number, values))
+    numeric = all(map(is_number, values))
     places = {_hashable(value): float(value) if numeric else place for place, value in enumerate(values)}
     lines: dict[str, tuple[list[float], list[float]]] = {}
     bands: dict[str, tuple[list[float], list[float]]] = {}
@@ -138,10 +139,6 @@ def _caption(axis: str, curves: Mapping[str, Mapping[Any, Mean]], measure: Measu
 def _place(axis: str, one: tuple[Mean, str, Any]) -> str:
     _, label, value = one
     return f"{axis} {report.shown(value)}" + ("" if label == "mean" else f" ({label})")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _hashable(value: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.compose import calibration_of, ingredients_of, nonnegative_of, solver_of, source_of
+from experiments.compose import calibration_of, construct_options, ingredients_of, solver_of, source_of
 from experiments.refining import refine_images, refined_of
 from experiments.settings import field, plain
 from experiments.targets import data_of, spec_of, target_of
@@ -88,8 +88,7 @@ def ground_of(cfg: DictConfig, folder: Path) -> Ground:
     if kind == "constructed" and cfg.planted.of is not None:
         target, data, solver = _handmade(cfg, cfg.planted.of), _samples(cfg, cfg.planted.of), solver_of(cfg)
         source, images = source_of(cfg, target, data), calibration_of(cfg, data, solver)
-        options = {"fit": cfg.solver.fit, "nonnegative": nonnegative_of(cfg)}
-        return _constructed(cfg, data, target, source, solver, images, **options)
+        return _constructed(cfg, data, target, source, solver, images, **construct_options(cfg))
     data = data_of(cfg)
     if kind == "trained":
         return _planted(cfg, sparse_target(cfg, data, folder), data)

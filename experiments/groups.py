@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from experiments.contract import is_number
 from experiments.runs import Run, flat, numbers
 from slth.report import Mean, mean_of
 
@@ -59,11 +60,11 @@ def means(groups: Groups, confidence: float) -> list[tuple[dict[str, Any], dict[
     found = []
     for settings, runs in groups.members:
         each = [numbers(run) for run in runs]
-        names = dict.fromkeys(name for one in each for name, value in one.items() if _is_number(value))
+        names = dict.fromkeys(name for one in each for name, value in one.items() if is_number(value))
         averaged = {}
         for name in names:
             values = [one.get(name) for one in each]
-            mean = mean_of([value if _is_number(value) else None for value in values], confidence)
+            mean = mean_of([value if is_number(value) else None for value in values], confidence)
             averaged[name] = mean._replace(low=None, high=None) if repeated(groups, runs) else mean
         found.append((settings, averaged))
     return found
@@ -75,14 +76,10 @@ def _leaves(run: Run) -> dict[str, Any]:
     return flat(run.settings) | ({} if version is None else {VERSION: version})
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
     """Numbers by size, then everything else by its text."""
-    return (False, value, "") if _is_number(value) else (True, 0.0, _key(value))
+    return (False, value, "") if is_number(value) else (True, 0.0, _key(value))

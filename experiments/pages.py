@@ -1,6 +1,5 @@
 """The page of one run: ``report.html`` in its folder."""
 
-import csv
 import hashlib
 import logging
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from experiments.contract import CONTRACT
 from experiments.rerun import command_of
-from experiments.runs import PASSED_OVER, Run, numbers, read_run
+from experiments.runs import PASSED_OVER, Run, filled, numbers, read_run, table
 from slth import report
 
 LOG = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def write_report(folder: Path, experiment: str, final: Path) -> None:
 def page_of(run: Run, final: Path) -> report.Page:
     """A run as a page: in words, in numbers, layer by layer, in figures, and how to make and check it."""
     ticket = run.experiment == "ticket"
-    layers = _layers(run.folder / "layers.csv")
+    layers = filled(table(run.folder / "layers.csv"))
     return report.Page(
         title=f"{run.experiment} {run.name}",
         summary=report.sentences(run.metrics) if ticket else [],
@@ -99,22 +98,3 @@ def hashes_of(run: Run) -> dict[str, str]:
 
 def _numbers(run: Run) -> dict[str, str]:
     return {name: report.shown(value) for name, value in numbers(run).items()}
-
-
-def _layers(path: Path) -> list[dict[str, Any]]:
-    """Rows of a table of layers, numbers as numbers, without the columns that nothing fills."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    filled = {name for row in rows for name, value in row.items() if value is not None}
-    return [{name: value for name, value in row.items() if name in filled} for row in rows]
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text or None

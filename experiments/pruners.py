@@ -94,7 +94,7 @@ def rehearse(cfg: DictConfig) -> None:
     else:
         asked = cfg.planted
         name = asked.kind if asked.of is None else asked.of
-        stand_in = HANDMADE[name]() if name in HANDMADE else HANDMADE["circle"]()
+        stand_in = HANDMADE[name if name in HANDMADE else "circle"]()
         pruner_of(cfg, {"any": 1.0}, stand_in)
 
 

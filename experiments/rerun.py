@@ -6,12 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.defaults import CONF, ELSEWHERE
+from experiments.defaults import CONF, composed
 
 ABSENT = object()
 
@@ -30,25 +28,12 @@ def overrides_of(experiment: str, settings: Mapping[str, Any]) -> list[str]:
     groups = [name for name, value in settings.items() if (CONF / name).is_dir() and isinstance(value, dict)]
     chosen = []
     for group in groups:
-        own = defaults(experiment).get(group)
+        own = composed(experiment).get(group)
         option = _nearest(group, settings[group])
         if option is not None and own != settings[group] and not _same_option(group, own, option):
             chosen.append(f"{group}={option}")
-    base = defaults(experiment, tuple(chosen))
+    base = composed(experiment, tuple(chosen))
     return [*chosen, *_differences(base, settings)]
-
-
-@lru_cache(maxsize=256)
-def defaults(experiment: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What an experiment computes with these overrides, without `ELSEWHERE`."""
-    if GlobalHydra.instance().is_initialized():
-        cfg = hydra.compose(experiment, list(overrides))
-    else:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra.compose(experiment, list(overrides))
-    plain = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key not in ELSEWHERE}
 
 
 @lru_cache(maxsize=1024)

@@ -1,5 +1,6 @@
 """Finished run folders, read and checked; also while others are written beside them."""
 
+import csv
 import json
 import math
 import os
@@ -160,3 +161,26 @@ def rows_of(run: Run) -> Iterator[dict[str, Any]]:
             for number, row in enumerate(value):
                 if isinstance(row, Mapping):
                     yield {"part": part, "row": number, **flat(row)}
+
+
+def filled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the columns that nothing fills."""
+    known = {name for row in rows for name, value in row.items() if value is not None}
+    return [{name: value for name, value in row.items() if name in known} for row in rows]
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, numbers as numbers and empty cells as None; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{name: _cell(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _cell(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None

@@ -6,7 +6,6 @@ def run(cfg, folder):
 return metrics
 """
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.contract import is_number
 from experiments.run_folder import folder_of, settings
+from experiments.runs import flat, table
 from experiments.trackers import OPEN, Tracker, check_package
 from slth.train.progress import Epoch, listened
 
@@ -103,24 +104,19 @@ class Listener:
         numbers = dict(scalars(metrics))
         if numbers:
             self.tell(lambda tracker: tracker.numbers(numbers, None))
-        if (folder / LAYERS).is_file():
-            for step, row in enumerate(layer_numbers(folder / LAYERS)):
-                self.tell(lambda tracker, row=row, step=step: tracker.numbers(row, step))
+        for step, row in enumerate(layer_numbers(folder / LAYERS)):
+            self.tell(lambda tracker, row=row, step=step: tracker.numbers(row, step))
         for path in sorted(folder.glob("*.png")):
             self.tell(lambda tracker, path=path: tracker.picture(path))
 
 
 def flat_config(cfg: DictConfig, experiment: str) -> dict[str, Any]:
     """The settings by their dotted names, and the folder in which the run ends."""
-
-    def flat(values: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Any]]:
-        for name, value in values.items():
-            if isinstance(value, Mapping) and value:
-                yield from flat(value, f"{before}{name}.")
-            else:
-                yield f"{before}{name}", value if isinstance(value, int | float | str) else str(value)
-
-    return {**dict(flat(settings(cfg), "")), "folder": str(folder_of(cfg, experiment))}
+    leaves = {
+        name: value if isinstance(value, int | float | str) else str(value)
+        for name, value in flat(settings(cfg)).items()
+    }
+    return {**leaves, "folder": str(folder_of(cfg, experiment))}
 
 
 def scalars(metrics: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, float]]:
@@ -135,21 +131,12 @@ def scalars(metrics: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str,
 
 
 def layer_numbers(path: Path) -> Iterator[dict[str, float]]:
-    """The numbers of each layer."""
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            numbers = {
-                f"layers/{name}": number
-                for name, text in row.items()
-                if (number := _number(text)) is not None
-            }
-            if numbers:
-                yield numbers
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "nan")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    """The finite numbers of each layer."""
+    for row in table(path):
+        numbers = {
+            f"layers/{name}": float(value)
+            for name, value in row.items()
+            if is_number(value) and math.isfinite(value)
+        }
+        if numbers:
+            yield numbers

@@ -59,7 +59,7 @@ def test_every_field_has_its_first_default_recorded():
 
 def changed(monkeypatch: pytest.MonkeyPatch, name: str, value) -> None:
     """Have the YAML files say this of a field of `ticket`, from now on."""
-    real = defaults._composed
+    real = defaults.composed
 
     def other(of: str):
         cfg = OmegaConf.create(copy.deepcopy(real(of)))
@@ -67,7 +67,7 @@ def changed(monkeypatch: pytest.MonkeyPatch, name: str, value) -> None:
             OmegaConf.update(cfg, name, value)
         return OmegaConf.to_container(cfg)
 
-    monkeypatch.setattr(defaults, "_composed", other)
+    monkeypatch.setattr(defaults, "composed", other)
 
 
 @pytest.mark.parametrize("name", ["source.twist", "evaluation.images", "colour", "target.dropout"])
