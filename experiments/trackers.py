@@ -3,6 +3,7 @@
 A name such as ``subset_sum/unsolved`` has its group before the slash.
 """
 
+import importlib
 import importlib.util
 import os
 import re
@@ -75,12 +76,12 @@ class Mlflow:
 
     def __init__(self, settings: Mapping[str, Any], experiment: str, label: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
+        mlflow = importlib.import_module("mlflow")
 
         uri, project, artifacts = settings["uri"], settings["project"], settings["artifacts"]
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(uri)
+        self._client = mlflow.MlflowClient(uri)
         known = self._client.get_experiment_by_name(project)
         place = None if artifacts is None else Path(artifacts).expanduser().resolve().as_uri()
         group = self._client.create_experiment(project, place) if known is None else known.experiment_id
@@ -116,7 +117,7 @@ class Wandb:
 
     def __init__(self, settings: Mapping[str, Any], experiment: str, label: str) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
+        wandb = importlib.import_module("wandb")
 
         folder = Path(settings["dir"]).expanduser()
         folder.mkdir(parents=True, exist_ok=True)  # else it takes the system's folder of temporary files
