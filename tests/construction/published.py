@@ -18,6 +18,8 @@ SOLVERS = {
     "robust, measured": Robust(noise="measured"),
     "compensated": Compensated(sweeps=2),
 }
+OTHERS = [(solver, depth) for depth in ("L+1", "2L") for solver in SOLVERS if solver != "robust"]
+"""Solvers and depths beside `robust`, which most tests of published networks take."""
 
 
 def case(network, solver="robust", *, depth="L+1", skip="carried", copies=16, size=1.0, **options):

@@ -11,7 +11,7 @@ from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Res
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from tests.construction.nets import PAD, RELU, images, target_of
-from tests.construction.published import SOLVERS, case, check_case
+from tests.construction.published import OTHERS, case, check_case
 from tests.construction.reference import forward
 from tests.dealt import dealt
 
@@ -85,7 +85,6 @@ FIRST = {  # what a source of L+1 holds no copies of
 }
 LARGEST = {"tanh": 0.15, "two of them": 0.06, "padded mean pool": 0.3}
 KINDS = [(depth, skip) for depth in ("L+1", "2L") for skip in ("carried", "random")]
-OTHERS = [(solver, depth) for depth in ("L+1", "2L") for solver in SOLVERS if solver != "robust"]
 QUICK = {
     *(("ends in an activation", kind) for kind in KINDS),
     *(

@@ -6,7 +6,7 @@ from slth.nn.layers import Activation, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Upsample
 from tests.construction.nets import PAD, RELU
-from tests.construction.published import SOLVERS, case, check_case
+from tests.construction.published import OTHERS, case, check_case
 from tests.dealt import dealt
 
 SLOW = pytest.mark.slow
@@ -50,7 +50,6 @@ NETS = {
     ),
 }
 KINDS = [(depth, skip) for depth in ("L+1", "2L") for skip in ("carried", "random")]
-OTHERS = [(solver, depth) for depth in ("L+1", "2L") for solver in SOLVERS if solver != "robust"]
 QUICK = {
     *(("global max", kind) for kind in (("L+1", "carried"), ("2L", "random"))),
     *((name, ("L+1", "carried")) for name in ("padded mean, counted", "upsampled in front")),
