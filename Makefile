@@ -14,6 +14,8 @@ PYTEST := $(BIN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=workst
 # An int is a float, as for static checkers.
 CHECKER := slth,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 ARGS ?=
+# Images of containers often set this; then each of the many processes of a suite compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@echo "slth: strong lottery tickets, constructed. Targets:"
