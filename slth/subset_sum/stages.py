@@ -43,9 +43,10 @@ class Stage(NamedTuple):
 def plan(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
     """The stages for ``n`` problems of ``m`` variables, the exact search alone where the problems are few.
 
-    Chunks keep a kernel's arrays in the second-level cache.
+    Chunks keep a kernel's arrays in the second-level cache. A chunk is computed whole, however few problems
+    are in it: that of the exact search, which mostly sees few, is small where a problem is long.
     """
-    exact = Stage(objective, exact_chunk, 512, (objective, size))
+    exact = Stage(objective, exact_chunk, max(32, min(512, 2**21 >> m)), (objective, size))
     if m > MAX_ENUMERATED:
         exact = Stage(objective, large_chunk, 64, (objective is Objective.SMALLEST,))
     few = n << m <= FEW and objective is not Objective.QUADRATIC  # whose exact search compiles longest

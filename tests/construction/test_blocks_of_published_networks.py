@@ -99,7 +99,7 @@ QUICK = {
     "name, depth, skip",
     [
         pytest.param(name, *kind, marks=() if (name, kind) in QUICK else SLOW)
-        for name, kind in dealt(list(BLOCKS), KINDS, 2, QUICK)
+        for name, kind in dealt(list(BLOCKS), KINDS, 4, QUICK)
     ],
 )
 def test_tickets_compute_their_targets(name, depth, skip, tmp_path):

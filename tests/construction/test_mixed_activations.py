@@ -62,9 +62,9 @@ def error_of(target, source, made, x):
 # constants and weights are large, and a bias is left once it is within the tolerance. A scale that is wrong
 # for a pair gives 0.2 and more.
 EXACT, SMOOTH = 0.004, 0.08
-# Every activation meets another in front of it or behind, and three of each among the slow tests.
+# Every activation meets another in front of it or behind; most of the pairs are slow tests.
 SHIFTED = [
-    (KINDS[i], KINDS[(i + shift) % len(KINDS)], shift) for i in range(len(KINDS)) for shift in (1, 5, 9)
+    (KINDS[i], KINDS[(i + shift) % len(KINDS)], shift) for i in range(len(KINDS)) for shift in (1, 5)
 ]
 
 

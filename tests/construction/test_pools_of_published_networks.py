@@ -57,7 +57,7 @@ QUICK = {
 }
 CASES = [
     pytest.param(name, *kind, marks=() if (name, kind) in QUICK else SLOW)
-    for name, kind in dealt(list(NETS), KINDS, 2, QUICK)
+    for name, kind in dealt(list(NETS), KINDS, 4, QUICK)
 ]
 LARGEST = {"global max before the activation": 0.1}
 
