@@ -11,7 +11,7 @@ from slth.nn.graph import Join, Sum, by_layer, graph, nested, value_shapes
 from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
-from slth.nn.prune import Channels, made_values, needed
+from slth.nn.prune import Channels, made_values, needed, sum_values
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.types import AnyArray, Mask, Params, Shape
 
@@ -87,7 +87,7 @@ class Thinned(NamedTuple):
     rows: dict[str, Held]
     """Rows left of each layer's kernel (or factors) by path: its input channels, or those of a group."""
     columns: dict[str, Held]
-    """Output channels left of each linear layer, by path."""
+    """Output channels left of each linear layer by path, and of each sum that is named after its block."""
 
     def cut(self, path: str, name: str, values: np.ndarray) -> np.ndarray:
         """What is left of a parameter, or of any array of its shape."""
@@ -130,7 +130,7 @@ def thinned(network: Network, mask: Mask) -> Thinned:
     found = needed(network, mask)
     kept = by_layer(found.mask)
     held = _held(network, found.read)
-    columns = {path: held[value] for path, value in made_values(network).items()}
+    columns = {path: held[value] for path, value in (sum_values(network) | made_values(network)).items()}
     rows: dict[str, Held] = {}
 
     def smaller(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from slth import Compensated, Robust, Source, Target, construct, nn, refine
 from slth.nn.graph import by_layer
-from slth.refinement import FIRST, SECOND, State, _step
+from slth.refinement.steps import FIRST, SECOND, State, step_of
 
 RELU = nn.Activation("relu")
 NETWORKS = {
@@ -85,7 +85,7 @@ def test_a_step_is_the_rule_of_the_page():
         flips = (np.sign(debt) == np.sign(jump)) & (np.abs(debt) > np.abs(jump) / 2)
         assert flips.any()
         bits, debt = np.where(flips, 1 - bits, bits), np.where(flips, debt - jump, debt)
-        state = _step(
+        state = step_of(
             network,
             "outputs",
             {"a": {}},
