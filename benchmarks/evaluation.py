@@ -1,8 +1,9 @@
 """What evaluating a ticket without its dead channels saves: ``python -m benchmarks.evaluation SETTING ...``.
 
-The settings are those of `experiments.ticket`. A row for the whole ticket and one for its compact form, on the
-same images in batches of the same size: parameters, multiply-adds an image, milliseconds an image (median, without
-compiling); then the ratio of the times and the largest difference of the outputs.
+The settings are those of `experiments.ticket`. A row for the whole source and one for the compact form, on
+the same images in batches of the same size: parameters, multiply-adds an image, their number in a second,
+milliseconds an image (median, without compiling); then the ratios, and the largest difference of the outputs
+in units of the largest one.
 """
 
 import argparse
@@ -35,10 +36,16 @@ def main() -> None:
         call = partial(evaluate.run, network, params, images, batch=batch)
         spent = milliseconds(call, len(images))
         found.append((spent, call().logits))
-        print(f"{name:<8} {nn.count(params):>13,} parameters, {spent:9.3f} ms an image", flush=True)
+        work = nn.multiply_adds(network)
+        print(
+            f"{name:<8} {nn.count(params):>13,} parameters, {work:>13,} multiply-adds an image, "
+            f"{work / spent / 1e6:5.1f} G/s, {spent:9.3f} ms an image",
+            flush=True,
+        )
     (dense, wanted), (thin, given) = found
     off = np.abs(wanted - given).max() / np.abs(wanted).max()
-    print(f"dense / compact {dense / thin:.2f}; largest difference {off:.1e} of the largest output")
+    work = nn.multiply_adds(whole[0]) / nn.multiply_adds(small.network)
+    print(f"dense / compact: multiply-adds {work:.2f}, time {dense / thin:.2f}; outputs off by {off:.1e}")
 
 
 if __name__ == "__main__":

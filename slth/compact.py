@@ -64,8 +64,7 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
       True
     """
     thin = thinned(network, mask)
-    layers = {path: thin.layer(path, own) for path, own in by_layer(params).items()}
-    return Compact(thin.network, nested(layers))
+    return Compact(thin.network, thin.params(params))
 
 
 class Thinned(NamedTuple):
@@ -104,6 +103,10 @@ class Thinned(NamedTuple):
         if "bias" in kept and not self.cut(path, "bias", kept["bias"]).any():
             del left["bias"]
         return left
+
+    def params(self, params: Params) -> Params:
+        """The parameters of the smaller network, of those of the whole one."""
+        return nested({path: self.layer(path, own) for path, own in by_layer(params).items()})
 
     def whole(self, path: str, left: np.ndarray) -> np.ndarray:
         """A layer's mask of its kernel in which what is left is replaced; the inverse of `cut`."""

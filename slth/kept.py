@@ -1,7 +1,7 @@
-"""What long work keeps on disk, so that a killed process goes on: arrays, and a hash of all that decides them.
+"""What long work keeps on disk, so that a killed process goes on: arrays, and a hash of what decides them.
 
-A file is written whole or not at all. One that is damaged, or was made of something else, is as good as none:
-the work is done again.
+A file is written whole or not at all. One that is damaged, or was made of something else, is as good as
+none: the work is done again.
 """
 
 import hashlib

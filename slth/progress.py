@@ -78,11 +78,11 @@ class Pace:
 @contextmanager
 def paced(
     what: str, total: int, unit: str, say: Callable[[str], None] = LOG.info
-) -> Iterator[Callable[[int, int, str], None]]:
+) -> Iterator[Callable[..., None]]:
     """What is told how far long work is: how much is done, how much of it before this process, and a text.
 
-    A bar on a terminal. Else a line as soon as the rate is known, and one every half minute; at the end, one
-    with the seconds.
+    A bar on a terminal. Else, where it takes longer than seconds, a line as soon as the rate is known, one
+    every half minute, and one at the end.
 
     Args:
       what: is done, in a word.
@@ -91,26 +91,34 @@ def paced(
       say: takes the lines.
     """
     pace, begun, due = Pace(total, unit), time.monotonic(), 0.0
-    reached = 0
+    reached = taken_over = 0
+    begun_here = told_once = False
+
+    def begin() -> None:
+        nonlocal begun_here
+        if taken_over and not begun_here:
+            say(f"{what}: took over {taken_over:,} of {total:,} {unit} from a run that was broken off")
+        begun_here = True
+
     with _shown(total) as (shown, task):
 
         def tell(done: int, before: int, text: str = "") -> None:
-            nonlocal due, reached
-            reached = done
-            if before == done:
-                say(f"{what}: took over {done:,} of {total:,} {unit} from a run that was broken off")
-            else:
+            nonlocal due, reached, taken_over, told_once
+            reached, taken_over = done, before
+            if done > before:
+                begin()
                 pace.reach(done)
             told = ", ".join(filter(None, (text, pace.text(done))))
             if shown is not None:
                 shown.update(task, completed=done, description=f"{what} {told}")
             elif (left := pace.left(done)) is not None and left > SOON and time.monotonic() >= due:
                 say(f"{what}: {done:,}/{total:,} {unit}, {told}")
-                due = time.monotonic() + EACH
+                due, told_once = time.monotonic() + EACH, True
 
         yield tell
-    if reached:
-        say(f"{what}: {reached:,} {unit} in {duration(time.monotonic() - begun)}")
+    begin()
+    if told_once:
+        say(f"{what}: {reached - taken_over:,} {unit} in {duration(time.monotonic() - begun)}")
 
 
 def duration(seconds: float) -> str:
