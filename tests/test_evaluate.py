@@ -167,7 +167,10 @@ def made_of(name: str) -> Construction:
     return made
 
 
-@pytest.mark.parametrize("name", ["blocks", "groups", "2L", "pruned", "silent"])
+WIDE = [pytest.param(name, marks=pytest.mark.slow) for name in ("blocks", "groups", "2L")]
+
+
+@pytest.mark.parametrize("name", ["pruned", "silent", *WIDE])
 def test_the_compact_form_has_the_errors_of_the_whole(name):
     made = made_of(name)
     network, params = made.source.network, made.ticket.params
@@ -211,7 +214,7 @@ def keeps_all(monkeypatch: pytest.MonkeyPatch):
 def test_a_killed_evaluation_goes_on_to_the_same_bits(tmp_path, layers):
     made = made_of("pruned")
     network, params = made.source.network, made.ticket.params
-    x = np.asarray(jax.random.normal(jax.random.key(0), (23, *network.input_shape)))
+    x = np.array(jax.random.normal(jax.random.key(0), (23, *network.input_shape)))
     x[9] = np.nan  # an image on which all outputs are no numbers
     copies = made.copies() if layers else None
     whole = evaluate.run(network, params, x, copies=copies, batch=4)
