@@ -124,17 +124,12 @@ def ticket_lines(metrics: Mapping[str, Any]) -> dict[str, str]:
     seen = metrics.get("evaluation") or {}
     tested = seen.get("of", error["examples"])
     images = "" if tested is None else f" on {tested:,} test images"
-    drawn = {}
-    if seen.get("images") != seen.get("of"):
-        own = seen["target_accuracy"]
-        there = "" if own is None else f", on which the target has an accuracy of {_percent(own)}"
-        drawn["evaluated"] = f"{seen['images']:,} of the {seen['of']:,} test images{there}"
     return {
         "target": f"{target['name']}, {target['nonzero']:,} of {target['parameters']:,} weights, "
         f"{_against_labels(target)}{images}",
         "source": f"seed {source['seed']}, {source['init']}, {_width(source)}, "
         f"{source['parameters']:,} parameters",
-        **drawn,
+        **_drawn(metrics),
         "ticket": f"{_against_labels(ticket)}, {_against_target(ticket, error)}, "
         f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept)",
         "size": f"{ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
@@ -145,6 +140,16 @@ def ticket_lines(metrics: Mapping[str, Any]) -> dict[str, str]:
         **_proved(metrics),
         "seconds": ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value is not None),
     }
+
+
+def _drawn(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """A line where the ticket was evaluated on some of the test images only."""
+    seen = metrics.get("evaluation") or {}
+    if seen.get("images") == seen.get("of"):
+        return {}
+    own = seen["target_accuracy"]
+    there = "" if own is None else f", on which the target has an accuracy of {_percent(own)}"
+    return {"evaluated": f"{seen['images']:,} of the {seen['of']:,} test images{there}"}
 
 
 def _against_labels(section: Mapping[str, Any]) -> str:
@@ -234,6 +239,7 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
         f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
         "channels": f"{ticket['channels_kept']:,} of {ticket['channels']:,} kept, "
         f"{ticket['constants_kept']:,} of them constant",
+        **_drawn(metrics),
         "against the labels": _against_labels(ticket),
         "against the target": f"{_against_target(ticket, error)}, output error max "
         f"{_number(error['max'])}, mean {_number(error['mean'])}",

@@ -119,6 +119,7 @@ def test_the_intervals_are_those_that_so_many_images_support(whole: Path):
     assert "evaluation.images=40" in page
 
 
+@pytest.mark.slow
 def test_the_form_is_said_and_changes_nothing_but_rounding(runs: Path, whole: Path):
     cfg = config("ticket", f"output_dir={runs}", *SMALL, "evaluation.images=40", "evaluation.form=dense")
     dense = execute(ticket.run, cfg, "ticket")
@@ -187,6 +188,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_done_anew_takes_over_what_was_begun(runs: Path, whole: Path, killed_after):
     cfg = config("ticket", f"output_dir={runs}", *SMALL, "evaluation.images=40", "force=true")
     before = (whole / "metrics.json").read_bytes()
@@ -199,6 +201,7 @@ def test_a_run_done_anew_takes_over_what_was_begun(runs: Path, whole: Path, kill
     assert json.loads((folder / "metrics.json").read_text())["evaluation"]["taken_over"] == 26
 
 
+@pytest.mark.slow
 def test_a_run_on_a_part_is_verified_on_the_same_images(
     runs: Path, whole: Path, tmp_path: Path, killed_after
 ):

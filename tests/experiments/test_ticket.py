@@ -177,7 +177,7 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "no fit": (["solver.fit=0"], "solver.fit: expected a positive number, got 0"),
     "no batch": (["evaluation.batch=null"], "evaluation.batch: expected a value, got null"),
     "more images than there are": (
-        ["evaluation.images=70"],
+        ["data.limit=60", "evaluation.images=70"],
         "evaluation.images: 70 asked of digits, which has 60",
     ),
     "unknown form": (

@@ -1,5 +1,6 @@
 """Runs killed at any time and started again end with the ticket of an undisturbed run, bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ def start(root: Path, folder: Path, *overrides: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a background shell
     )
 
 
@@ -33,9 +35,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[Path, str]:
     return Path(out.splitlines()[-1]), said
 
 
-def kill_after(process: subprocess.Popen[str], folder: Path, nodes: int) -> None:
-    """SIGKILL as soon as the run keeps so many nodes of its construction, or has ended."""
-    while process.poll() is None and len(list(folder.glob("ticket/.*/construction/node*"))) < nodes:
+def kill_after(process: subprocess.Popen[str], folder: Path, count: int, kept: str = "node*") -> None:
+    """SIGKILL as soon as the run keeps so many files of its construction (or of what else), or has ended."""
+    while process.poll() is None and len(list(folder.glob(f"ticket/.*/*/{kept}"))) < count:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -54,3 +56,51 @@ def test_killed_runs_end_with_the_same_ticket(root: Path, tmp_path: Path):
         assert (found / "ticket.safetensors").read_bytes() == (whole / "ticket.safetensors").read_bytes()
         assert {path.name for path in found.iterdir()} == {path.name for path in whole.iterdir()}
         assert [path.name for path in found.parent.iterdir()] == [found.name]
+
+
+LONG = ("data.limit=300", "evaluation.batch=1", "evaluation.layers=100", "evaluation.images=250")
+REFINED = ("refine.steps=60", "refine.batch=16", "refine.images=200")
+
+
+def numbers(folder: Path) -> dict:
+    """The metrics without what depends on the clock and on who did what."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    apart = {"images_per_second", "taken_over"}
+    about = {name: value for name, value in metrics["evaluation"].items() if name not in apart}
+    return {k: v for k, v in metrics.items() if k not in ("seconds", "memory")} | {"evaluation": about}
+
+
+def test_runs_killed_in_refinement_and_evaluation_end_with_the_same_numbers(root: Path, tmp_path: Path):
+    asked = (*LONG, *REFINED)
+    whole, _ = finish(start(root, tmp_path / "whole", *asked))
+    folder = tmp_path / "killed"
+    kill_after(start(root, folder, *asked), folder, 1, "refinement.safetensors")
+    for files in (1, 2):
+        kill_after(start(root, folder, *asked), folder, files, "*/from*")
+    assert list(folder.glob("ticket/.*/evaluation/*/from*")), "killed before it was done"
+    found, said = finish(start(root, folder, *asked))
+    assert "refinement: took over 60 of 60 steps" in said
+    assert "images from a run that was broken off" in said
+    assert numbers(found) == numbers(whole)
+    assert numbers(found)["refinement"]["changed"] > 0
+    names = ("ticket.safetensors", "target.safetensors")
+    assert all((found / name).read_bytes() == (whole / name).read_bytes() for name in names)
+    assert {path.name for path in found.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "stage, kept",
+    [("prepare", "target/*/training.safetensors"), ("evaluate", "ticket/.*/evaluation/*/from*")],
+)
+def test_ctrl_c_names_the_stage_and_what_is_kept(root: Path, tmp_path: Path, stage: str, kept: str):
+    asked = ("train.epochs=400",) if stage == "prepare" else ("train.epochs=2", *LONG)
+    process = start(root, tmp_path, *asked)
+    while process.poll() is None and not list(tmp_path.glob(kept)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said[-2000:]
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("interrupted")]
+    assert line.startswith(f"interrupted in the stage {stage}: ")
+    assert line.endswith(f"kept in {tmp_path / 'ticket'}: the same command goes on")
