@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ pytestmark = pytest.mark.slow
 SETTINGS = ("data.limit=60", "target=digits_resnet", "solver=compensated", "source.multiplicity=8")
 
 
-def start(root: Path, folder: Path, *overrides: str) -> subprocess.Popen[str]:
+def start(
+    root: Path, folder: Path, *overrides: str, settings: tuple[str, ...] = SETTINGS
+) -> subprocess.Popen[str]:
     """``python -m experiments.ticket`` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.ticket", f"output_dir={folder}", *SETTINGS, *overrides],
+        [sys.executable, "-m", "experiments.ticket", f"output_dir={folder}", *settings, *overrides],
         cwd=root,
         env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / ".cache" / "jax")},
         stdout=subprocess.PIPE,
@@ -58,8 +61,12 @@ def test_killed_runs_end_with_the_same_ticket(root: Path, tmp_path: Path):
         assert [path.name for path in found.parent.iterdir()] == [found.name]
 
 
-LONG = ("data.limit=300", "evaluation.batch=1", "evaluation.layers=100", "evaluation.images=250")
-REFINED = ("refine.steps=60", "refine.batch=16", "refine.images=200")
+LONG = (
+    *("data.limit=300", "data.train_limit=200", "target=mlp", "target.widths=[16]", "train.epochs=3"),
+    *("solver=independent", "solver.objective=best", "source.multiplicity=6"),
+    *("evaluation.batch=1", "evaluation.layers=100", "evaluation.images=250"),
+)
+REFINED = ("refine.steps=60", "refine.batch=16", "refine.images=200", "refine.rate=0.02")
 
 
 def numbers(folder: Path) -> dict:
@@ -71,14 +78,13 @@ def numbers(folder: Path) -> dict:
 
 
 def test_runs_killed_in_refinement_and_evaluation_end_with_the_same_numbers(root: Path, tmp_path: Path):
-    asked = (*LONG, *REFINED)
-    whole, _ = finish(start(root, tmp_path / "whole", *asked))
+    begin = partial(start, root, settings=(*LONG, *REFINED))
+    whole, _ = finish(begin(tmp_path / "whole"))
     folder = tmp_path / "killed"
-    kill_after(start(root, folder, *asked), folder, 1, "refinement.safetensors")
-    for files in (1, 2):
-        kill_after(start(root, folder, *asked), folder, files, "*/from*")
+    for count, files in ((1, "refinement.safetensors"), (1, "*/from*"), (2, "*/from*")):
+        kill_after(begin(folder), folder, count, files)
     assert list(folder.glob("ticket/.*/evaluation/*/from*")), "killed before it was done"
-    found, said = finish(start(root, folder, *asked))
+    found, said = finish(begin(folder))
     assert "refinement: took over 60 of 60 steps" in said
     assert "images from a run that was broken off" in said
     assert numbers(found) == numbers(whole)
@@ -93,8 +99,7 @@ def test_runs_killed_in_refinement_and_evaluation_end_with_the_same_numbers(root
     [("prepare", "target/*/training.safetensors"), ("evaluate", "ticket/.*/evaluation/*/from*")],
 )
 def test_ctrl_c_names_the_stage_and_what_is_kept(root: Path, tmp_path: Path, stage: str, kept: str):
-    asked = ("train.epochs=400",) if stage == "prepare" else ("train.epochs=2", *LONG)
-    process = start(root, tmp_path, *asked)
+    process = start(root, tmp_path, settings=("train.epochs=4000",) if stage == "prepare" else LONG)
     while process.poll() is None and not list(tmp_path.glob(kept)):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
