@@ -104,7 +104,7 @@ def refine(
       augment: (key, images) -> images of the same shape; more images for the target to speak about.
       folder: where the state is kept, at a look and three times a minute at most (`STATE`). Called again with
         the same arguments, ``augment`` among them, a killed refinement goes on from there, to the same mask.
-      report: is called after each look at the held-out images.
+      report: is called after each look at the held-out images, and first of all where one is taken over.
     Returns: the refined construction, losses and counts.
     Raises: ValueError for arguments out of range.
 
@@ -159,10 +159,11 @@ def refine(
     earlier = None if file is None else find(file, identity)
     if earlier is None:
         before = score(bits)
-        progress = Progress(State(bits, zeros, zeros, zeros), bits, before, 0, before)
+        progress = Progress(State(bits, zeros, zeros, zeros), bits, before, before, 0, before)
     else:
         progress = progress_of(*earlier)
-    state, best, least, begun, before = progress
+        report(Look(progress.steps, steps, progress.loss, progress.least, progress.steps))
+    state, best, least, _, begun, before = progress
     draw = np.random.default_rng([seed, 1])
     size = min(batch, len(fitted))
     since = time.monotonic()
@@ -191,7 +192,7 @@ def refine(
             if now < least:
                 best, least = state.bits, now
             if file is not None and (number == steps or time.monotonic() - since >= KEPT_EACH):
-                keep_progress(file, Progress(state, best, least, number, before), identity)
+                keep_progress(file, Progress(state, best, least, now, number, before), identity)
                 since = time.monotonic()
             report(Look(number, steps, now, least, begun))
     new = {path: np.asarray(best[path]) > 0 for path in random}

@@ -44,19 +44,22 @@ class Progress(NamedTuple):
     """The bits with the smallest loss so far."""
     least: float
     """Their loss."""
+    loss: float
+    """Of the bits as they are."""
     steps: int
     """Steps done."""
     before: float
     """Loss of the mask that was given."""
 
 
+NUMBERS = ("least", "loss", "steps", "before")
+
+
 def keep_progress(file: Path, progress: Progress, identity: str) -> None:
     """Write where a refinement is, whole or not at all."""
     parts = progress.state._asdict() | {"best": progress.best}
     arrays = {f"{part}:{path}": np.asarray(leaf) for part, own in parts.items() for path, leaf in own.items()}
-    keep(
-        file, arrays, identity, {"before": progress.before, "least": progress.least, "steps": progress.steps}
-    )
+    keep(file, arrays, identity, {name: getattr(progress, name) for name in NUMBERS})
 
 
 def progress_of(arrays: Mapping[str, np.ndarray], text: Mapping[str, Any]) -> Progress:
@@ -66,4 +69,4 @@ def progress_of(arrays: Mapping[str, np.ndarray], text: Mapping[str, Any]) -> Pr
         part, _, path = name.partition(":")
         parts.setdefault(part, {})[path] = jnp.asarray(leaf)
     best = parts.pop("best")
-    return Progress(State(**parts), best, float(text["least"]), int(text["steps"]), float(text["before"]))
+    return Progress(State(**parts), best, **{name: text[name] for name in NUMBERS})

@@ -62,11 +62,11 @@ def test_killed_runs_end_with_the_same_ticket(root: Path, tmp_path: Path):
 
 
 LONG = (
-    *("data.limit=300", "data.train_limit=200", "target=mlp", "target.widths=[16]", "train.epochs=3"),
-    *("solver=independent", "solver.objective=best", "source.multiplicity=6"),
+    *("data.limit=300", "data.train_limit=200", "target=mlp", "target.widths=[16]", "train.epochs=20"),
+    *("solver=independent", "solver.objective=best", "source.multiplicity=3"),
     *("evaluation.batch=1", "evaluation.layers=100", "evaluation.images=250"),
 )
-REFINED = ("refine.steps=60", "refine.batch=16", "refine.images=200", "refine.rate=0.02")
+REFINED = ("refine.steps=100", "refine.batch=16", "refine.images=200", "refine.rate=0.01")
 
 
 def numbers(folder: Path) -> dict:
@@ -85,7 +85,7 @@ def test_runs_killed_in_refinement_and_evaluation_end_with_the_same_numbers(root
         kill_after(begin(folder), folder, count, files)
     assert list(folder.glob("ticket/.*/evaluation/*/from*")), "killed before it was done"
     found, said = finish(begin(folder))
-    assert "refinement: took over 60 of 60 steps" in said
+    assert "refinement: took over 100 of 100 steps" in said
     assert "images from a run that was broken off" in said
     assert numbers(found) == numbers(whole)
     assert numbers(found)["refinement"]["changed"] > 0
