@@ -24,6 +24,8 @@ from slth.target import Target
 
 LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
+MEASURED = ("construct", "refine", "evaluate")
+"""Stages whose memory counts."""
 AVERAGED = ("bits", "mask_bits", "accuracy", "agreement", "seconds", "memory")
 
 
@@ -73,7 +75,7 @@ def _tickets(cfg: DictConfig) -> Iterator[Row]:
                 "accuracy": ticket["accuracy"],
                 "agreement": ticket["agreement"],
                 "seconds": seconds["construct"] + (seconds["refine"] or 0.0),
-                "memory": max(filter(None, metrics["memory"].values()), default=None),
+                "memory": max(filter(None, map(metrics["memory"].get, MEASURED)), default=None),
                 "run": where.name,
             }
 

@@ -31,6 +31,7 @@ from experiments.defaults import CONF
 from experiments.locks import Busy
 from experiments.messages import register_help, said
 from experiments.run_folder import USER_ERRORS, execute, runs_of
+from experiments.stages import kept_of
 from experiments.sweep import Sweep, Watch
 from slth.precision import in_32_bits
 
@@ -139,8 +140,8 @@ def main(
         if full:
             raise
         refuse(error, config or experiment)
-    except KeyboardInterrupt:
-        print(interrupted(sweep), file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(interrupted(sweep, *map(str, stop.args[:1])), file=sys.stderr)
         sys.exit(INTERRUPTED)
     if code := sweep.exit_code():
         sys.exit(code)
@@ -159,11 +160,16 @@ def number_of(metrics: dict, name: str) -> float:
     return float(value)
 
 
-def interrupted(sweep: Sweep) -> str:
-    """What is kept after Ctrl-C, and how to go on."""
+def interrupted(sweep: Sweep, stage: str | None = None) -> str:
+    """What is kept after Ctrl-C, and how to go on.
+
+    Args:
+      stage: of the run, where it is known (`experiments.stages`).
+    """
     if sweep.runs is None:
         return "interrupted before any run began"
+    kept = "" if stage is None else kept_of(stage, sweep.runs.parent / "target")
     return (
-        f"interrupted: finished runs and what this one has made are kept in {sweep.runs}: the same command "
-        "goes on"
+        f"interrupted{'' if stage is None else f' in the stage {stage}'}: finished runs and what this one "
+        f"has made{kept and f' ({kept})'} are kept in {sweep.runs}: the same command goes on"
     )

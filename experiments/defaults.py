@@ -58,8 +58,10 @@ def counted(settings: Plain, experiment: str | None) -> Plain:
 
 def drawn(settings: Plain) -> Plain:
     """The settings; where all images are taken, none are drawn, and ``data.seed`` says nothing."""
-    data = settings.get("data")
+    data, evaluation = settings.get("data"), settings.get("evaluation")
     if not isinstance(data, dict) or data.get("limit") is not None or data.get("train_limit") is not None:
+        return settings
+    if isinstance(evaluation, dict) and evaluation.get("images") is not None:
         return settings
     return settings | {"data": data | {"seed": None}} if "seed" in data else settings
 

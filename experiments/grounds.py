@@ -23,6 +23,8 @@ from slth.types import Params
 
 KINDS = (*HANDMADE, "trained", "constructed", "none")
 """What ``planted.kind`` may be."""
+REFINEMENT = "refinement"
+"""Folder in which a run keeps the state of a refinement until it ends."""
 
 
 class Ground(NamedTuple):
@@ -88,13 +90,13 @@ def ground_of(cfg: DictConfig, folder: Path) -> Ground:
     if kind == "constructed" and cfg.planted.of is not None:
         target, data, solver = _handmade(cfg, cfg.planted.of), _samples(cfg, cfg.planted.of), solver_of(cfg)
         source, images = source_of(cfg, target, data), calibration_of(cfg, data, solver)
-        return _constructed(cfg, data, target, source, solver, images, **construct_options(cfg))
+        return _constructed(cfg, folder, data, target, source, solver, images, **construct_options(cfg))
     data = data_of(cfg)
     if kind == "trained":
         return _planted(cfg, sparse_target(cfg, data, folder), data)
     if kind == "constructed":
         target, source, solver, images, options, data, _ = ingredients_of(cfg, folder, data)
-        return _constructed(cfg, data, target, source, solver, images, **options)
+        return _constructed(cfg, folder, data, target, source, solver, images, **options)
     network = spec_of(cfg, data)
     key, weights = jax.random.key(cfg.seed), plain(cfg.weights)
     if weights["kind"] is None:
@@ -119,14 +121,14 @@ def _samples(cfg: DictConfig, name: str) -> Data:
         return planting.samples(name, **plain(cfg.samples), seed=cfg.seed)
 
 
-def _constructed(cfg: DictConfig, data: Data, *parts: Any, **options: Any) -> Ground:
+def _constructed(cfg: DictConfig, folder: Path, data: Data, *parts: Any, **options: Any) -> Ground:
     """A ticket in a source that knows nothing of it: `slth.construct` of the parts, refined if asked for."""
     learning = refine_images(cfg, data)
     made = construct(*parts, **options)
     planted = Planted.of(made)
     if learning is None:
         return Ground(planted.network, planted.params, data, planted)
-    refined = Planted.of(refined_of(cfg, made, data, learning).made)
+    refined = Planted.of(refined_of(cfg, made, data, learning, folder / REFINEMENT).made)
     return Ground(refined.network, refined.params, data, refined, unrefined=planted)
 
 

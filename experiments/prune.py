@@ -5,6 +5,8 @@ python -m experiments.prune pruner=snip planted.kind=circle planted.density=0.1
 
 import inspect
 import logging
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from experiments.command_line import main
-from experiments.grounds import Ground, check_ground, ground_of
+from experiments.evaluation import forget, predicted
+from experiments.grounds import REFINEMENT, Ground, check_ground, ground_of
 from experiments.pruners import batch_of, pruner_of, rehearse
 from experiments.settings import check, field, plain
 from experiments.stages import Stages
@@ -44,6 +47,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     stages = Stages()
     with stages("plant"):
         ground = ground_of(cfg, folder)
+    score = partial(_score, ground, folder)
     planted = ground.planted
     if planted is None:
         method = pruner_of(cfg)
@@ -64,7 +68,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             if trained is None:
                 trained = retrained(cfg, ground, found.mask)
             if planted is not None:
-                reference = _score(ground, retrained(cfg, ground, planted.mask), planted.mask)
+                reference = score(retrained(cfg, ground, planted.mask), planted.mask)
     interop.save_checkpoint(folder / MASK, found.mask)
     rows = _layers(ground, found)
     report.write_csv(folder / "layers.csv", rows)
@@ -76,9 +80,9 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         },
         "found": {
             "density": found.density,
-            "score": _score(ground, strong, found.mask),
-            "trained": None if trained is None else _score(ground, trained, found.mask),
-            "dense": _score(ground, ground.params, None),
+            "score": score(strong, found.mask),
+            "trained": None if trained is None else score(trained, found.mask),
+            "dense": score(ground.params, None),
             "chance": chance_score(ground),
         },
         "planted": None
@@ -97,9 +101,12 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         else _numbers(planting.overlap(ground.network, found.mask, planted.mask)),
         "layers": rows,
         "seconds": stages.seconds,
+        "memory": stages.memory,
         "environment": report.environment(),
     }
     show(_table(metrics))
+    forget(folder)
+    shutil.rmtree(folder / REFINEMENT, ignore_errors=True)
     return metrics
 
 
@@ -120,10 +127,10 @@ def retrained(cfg: DictConfig, ground: Ground, mask: Mask) -> Params:
         return train(ground.network, data, settings, start=ground.params, mask=mask).params
 
 
-def _score(ground: Ground, params: Params, mask: Mask | None) -> float:
+def _score(ground: Ground, folder: Path, params: Params, mask: Mask | None) -> float:
     """`slth.planting.score` on the test images."""
     own = params if mask is None else pruning.masked(params, mask)
-    outputs = nn.predict(ground.network, own, ground.data.test_images)
+    outputs = predicted(ground.network, own, ground.data.test_images, folder)
     return planting.score(outputs, ground.data.test_labels)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
@@ -10,6 +11,7 @@ from experiments.settings import field
 from slth import refine
 from slth.construction import Construction
 from slth.data import Data
+from slth.progress import paced
 from slth.refinement import Refined
 from slth.train import SETTINGS, augment
 
@@ -31,13 +33,17 @@ def refine_images(cfg: DictConfig, data: Data) -> np.ndarray | None:
     return images
 
 
-def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarray) -> Refined:
-    """The construction refined on images as ``refine`` asks; moved and mirrored as those of its data are."""
+def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarray, folder: Path) -> Refined:
+    """The construction refined on images as ``refine`` asks; moved and mirrored as those of its data are.
+
+    Args:
+      folder: where its state is kept: a broken refinement goes on from there.
+    """
     asked, usual = cfg.refine, SETTINGS.get(data.name)
     moved = None
     if usual is not None and (usual.shift or usual.mirror):
         moved = partial(augment, shift=usual.shift, mirror=usual.mirror)
-    with field("refine"):
+    with field("refine"), paced("refinement", asked.steps, "steps") as tell:
         found = refine(
             made,
             images,
@@ -46,6 +52,10 @@ def refined_of(cfg: DictConfig, made: Construction, data: Data, images: np.ndarr
             rate=asked.rate,
             loss="classes" if made.target.classes else "outputs",
             augment=moved,
+            folder=folder,
+            report=lambda look: tell(
+                look.step, look.taken_over, f"held-out loss {look.loss:.4f}, best {look.least:.4f}"
+            ),
         )
     text = "refined in %d steps: %d bits changed, loss on held-out training images %.4f before, %.4f after"
     LOG.info(text, found.steps, found.changed, found.before, found.after)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.evaluation import FORMS
 from experiments.names import names_of, unknown
 from slth import Best, Compensated, Robust, Rounded, Single, Smallest
 from slth.certificate.prove import Method
@@ -51,6 +52,7 @@ INTEGERS = {
     "refine.images": (2, math.inf),
     "evaluation.batch": (1, math.inf),
     "evaluation.layers": (1, math.inf),
+    "evaluation.images": (1, math.inf),
     "certificate.images": (1, math.inf),
 }
 CHOICES = {
@@ -68,6 +70,7 @@ CHOICES = {
     "construction.subset": get_args(Subset),
     "construction.inputs": get_args(Inputs),
     "certificate.method": get_args(Method),
+    "evaluation.form": FORMS,
 }
 NUMBERS = (
     "source.scale",
@@ -89,6 +92,7 @@ REQUIRED = (
     *(f"source.{name}" for name in ("multiplicity", "seed", "init", "presence", "biases", "skip")),
     *("source.univariate_signs", "solver.method", "solver.objective", "construction.depth"),
     *("refine.steps", "evaluation.batch", "evaluation.layers", "train.seed"),
+    "evaluation.form",
 )
 """Settings that cannot be null."""
 

@@ -6,6 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
+KEPT = {
+    "prepare": "epochs of the training of a target in {targets}",
+    "construct": "layers",
+    "refine": "the refinement's last state that was kept, of the last minute",
+    "evaluate": "evaluated batches but those of the last second",
+    "prune": "epochs of the search, for a method that trains",
+}
+"""What a run keeps of a stage that is broken off, beside what the stages before have made."""
 
 
 class Stages:
@@ -20,9 +28,22 @@ class Stages:
     def __call__(self, name: str) -> Iterator[None]:
         """Measure a stage."""
         begun, known = time.perf_counter(), forget_peak()
-        yield
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            stop.args = stop.args or (name,)  # what `experiments.command_line` says of it
+            raise
         self.seconds[name] = time.perf_counter() - begun
         self.memory[name] = memory("VmHWM") / 1e9 if known else None
+
+
+def kept_of(stage: str, targets: Path) -> str:
+    """What is kept of a stage, in words; empty where nothing is.
+
+    Args:
+      targets: the folder of trained targets.
+    """
+    return KEPT.get(stage, "").format(targets=targets)
 
 
 def forget_peak() -> bool:

@@ -4,8 +4,10 @@ python -m experiments.ticket data=digits target=digits_cnn source.seed=0
 """
 
 import logging
+import math
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from omegaconf import DictConfig
 from experiments.certificates import names_of, proofs_of
 from experiments.command_line import main
 from experiments.compose import ingredients_of
+from experiments.evaluation import about_images, evaluated, forget, part_evaluated
 from experiments.refining import refine_images, refined_of
 from experiments.scores import score_of
 from experiments.settings import check
 from experiments.stages import Stages
 from experiments.targets import data_of
 from experiments.tracking import tracked
-from slth import Ticket, evaluate, report
+from slth import Ticket, evaluate, nn, report
 from slth.compile_cache import use_compile_cache
 from slth.construction import Construction, Plan, finish, nodes_of, plan_of
 from slth.nn.graph import sums
@@ -31,7 +34,7 @@ from slth.types import Params
 LOG = logging.getLogger(__name__)
 FILE = "ticket.safetensors"
 NODES = "construction"
-"""Folder in which a run keeps its nodes until it ends: a broken one goes on from there."""
+"""Folder in which a run keeps nodes and the state of a refinement until it ends: a broken one goes on."""
 
 
 @tracked("ticket")
@@ -41,46 +44,43 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     use_compile_cache()
     check(cfg)
     names_of(cfg)
-    data = data_of(cfg)
-    learning = refine_images(cfg, data)
-    target, source, solver, calibration, options, data, train_seconds = ingredients_of(cfg, folder, data)
-
     stages = Stages()
+    with stages("prepare"):
+        data = data_of(cfg)
+        part = part_evaluated(cfg, data)
+        learning = refine_images(cfg, data)
+        ingredients = ingredients_of(cfg, folder, data)
+    target, source, solver, calibration, options, data, train_seconds = ingredients
+
     with stages("construct"):
         made = constructed(plan_of(target, source, solver, calibration, **options), folder / NODES)
     refined = None
     if learning is not None:
         with stages("refine"):
-            refined = refined_of(cfg, made, data, learning)
+            refined = refined_of(cfg, made, data, learning, folder / NODES)
             made = refined.made
     made.ticket.save(folder / FILE)
 
     with stages("evaluate"):
         ticket = Ticket.load(folder / FILE)  # what follows rests on the file alone
         LOG.info("reloaded %s: its source was generated again and has the same hash", FILE)
-        goal = target(data.test_images)
-        network, params, copies = ticket.source.network, ticket.params, made.copies()
-        layers, batch = cfg.evaluation.layers, cfg.evaluation.batch
-        first = evaluate.run(network, params, data.test_images[:layers], copies=copies, batch=batch)
-        seen = {}
-        if calibration is not None:
-            seen = evaluate.run(network, params, calibration[:layers], copies=copies, batch=batch).layers
-        logits = [first.logits]
-        if len(data.test_images) > layers:
-            logits.append(evaluate.run(network, params, data.test_images[layers:], batch=batch).logits)
-        outputs = np.float32(ticket.factor) * np.concatenate(logits)
+        found = evaluated(cfg, ticket, part.test_images, folder, made.copies(), calibration)
+        goal, outputs = target(part.test_images), found.outputs
         comparison = evaluate.compare(goal, outputs, data.task)
-        of_target, of_ticket = score_of(data, goal), score_of(data, outputs)
+        of_target, of_ticket = score_of(data, target(data.test_images)), score_of(part, outputs)
         off = np.abs(outputs.astype(np.float64) - goal)
 
     def errors(x: np.ndarray) -> np.ndarray:
-        found = np.float32(ticket.factor) * evaluate.run(network, params, x, batch=batch).logits
-        return np.abs(found.astype(np.float64) - target(x))
+        network, params, batch = found.form.network, found.form.params, cfg.evaluation.batch
+        logits = evaluate.run(network, params, x, batch=batch).logits
+        return np.abs((np.float32(ticket.factor) * logits).astype(np.float64) - target(x))
 
-    proofs = proofs_of(cfg, data, made, solver, calibration, goal, off, errors)
-    rows = report.layer_rows(made, seen, first.layers, proofs[-1] if proofs else None)
+    with stages("certify") if names_of(cfg) else nullcontext():
+        proofs = proofs_of(cfg, part, made, solver, calibration, goal, off, errors)
+    rows = report.layer_rows(made, found.seen, found.layers, proofs[-1] if proofs else None)
     report.write_csv(folder / "layers.csv", rows)
-    _draw(folder, made, params, rows, goal, outputs)
+    with stages("report"):
+        _draw(folder, made, ticket.params, rows, goal, outputs)
     metrics = {
         "target": {
             "task": data.task,
@@ -89,21 +89,24 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         "source": report.source_metrics(ticket, knows_target=source.knows_target),
         "ticket": report.ticket_metrics(
             *(ticket, of_ticket.accuracy, comparison, (folder / FILE).stat().st_size, target.params),
-            of_ticket.errors,
+            *(of_ticket.errors, len(outputs)),
         ),
         "subset_sum": report.subset_sum_metrics(made, solver, 0 if calibration is None else len(calibration)),
         "fitting": report.fitting_metrics(made),
         "error": report.error_metrics(comparison, off),
+        "evaluation": about_images(part, data, goal) | found.about,
         "refinement": None
         if refined is None
         else {k: v for k, v in refined._asdict().items() if k != "made"},
         **report.certificate_metrics(proofs),
         "seconds": {
+            "prepare": stages.seconds["prepare"],
             "train": train_seconds,
             "construct": stages.seconds["construct"],
             "refine": stages.seconds.get("refine"),
-            "certify": sum(proof.seconds for proof in proofs) if proofs else None,
             "evaluate": stages.seconds["evaluate"],
+            "certify": stages.seconds.get("certify"),
+            "report": stages.seconds["report"],
             "total": time.perf_counter() - started,
         },
         "memory": stages.memory,
@@ -111,6 +114,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     }
     show(report.ticket_table(metrics))
     shutil.rmtree(folder / NODES)
+    forget(folder)
     return metrics
 
 
@@ -120,7 +124,8 @@ def constructed(plan: Plan, folder: Path) -> Construction:
     if fit.predicted is not None:
         LOG.info("fit %g: the error that is predicted of the outputs is %.2g", fit.value, fit.predicted)
     total, nodes = len(sums(plan.target.network)), []
-    with report.layer_progress(total) as progress:
+    size = sum(math.prod(shape) for shape in nn.parameter_shapes(plan.source.network).values())
+    with report.layer_progress(total, size) as progress:
         for node in nodes_of(plan, folder):
             nodes.append(node)
             progress.finish(node)

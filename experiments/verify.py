@@ -5,7 +5,6 @@ python -m experiments.verify ticket=FILE data=digits compact=SMALL
 """
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.command_line import main
+from experiments.evaluation import about_images, evaluated, forget, part_evaluated
 from experiments.scores import Score, score_of
 from experiments.settings import check, field
+from experiments.stages import Stages
 from experiments.targets import data_of, loaded, spec_of
 from slth import Target, Ticket, evaluate, nn, report
 from slth.compact import compact
@@ -40,41 +41,56 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if cfg.ticket is None:
         raise ValueError("ticket: name a file, such as ticket=outputs/ticket/RUN/ticket.safetensors")
     path = Path(cfg.ticket).expanduser()
-    begun = time.perf_counter()
-    kept = Ticket.load(path)
-    seconds = {"verify": time.perf_counter() - begun, "evaluate": None}
+    if cfg.compact is not None and cfg.get("data") is not None:
+        cfg = _dense(cfg)  # the export is held against it
+    stages = Stages()
+    with stages("verify"):
+        kept = Ticket.load(path)
     LOG.info("verified %s: the source of seed %d has the same hash", path, kept.source.seed)
-    comparison = data = found = target = None
+    comparison = data = part = found = target = about = None
     score = Score(None, None)
     if cfg.get("data") is not None:
-        begun = time.perf_counter()
         data = data_of(cfg)
+        part = part_evaluated(cfg, data)
         if data.shape != kept.source.network.input_shape:
             raise ValueError(
                 f"data: images of shape {data.shape}, the ticket reads {kept.source.network.input_shape}"
             )
-        found = _outputs(cfg, kept.source.network, kept.params, kept.factor, data)
-        score = score_of(data, found)
         target = _target(cfg, data, kept)
-        comparison = None if target is None else evaluate.compare(target(data.test_images), found, data.task)
-        seconds["evaluate"] = time.perf_counter() - begun
+        with stages("evaluate"):
+            made = evaluated(cfg, kept, part.test_images, folder)
+            found, score = made.outputs, score_of(part, made.outputs)
+            goal = None if target is None else target(part.test_images)
+            comparison = None if goal is None else evaluate.compare(goal, found, data.task)
+        about = about_images(part, data, goal) | made.about
     elif cfg.get("target") is not None:
         raise ValueError("data: name the images to compare ticket and target on, such as data=digits")
-    exported = None if cfg.compact is None else _export(cfg, kept, data, found)
+    exported = None if cfg.compact is None else _export(cfg, kept, part, found)
     metrics = {
         "verified": True,
         "source": report.source_metrics(kept),
         "ticket": report.ticket_metrics(
             *(kept, score.accuracy, comparison, path.stat().st_size),
             *(None if target is None else target.params, score.errors),
+            *(() if part is None else (len(part.test_images),)),
         ),
         "error": comparison_metrics(comparison),
         "compact": exported,
-        "seconds": seconds,
+        "evaluation": about,
+        "seconds": {"evaluate": None, **stages.seconds},
+        "memory": stages.memory,
         "environment": report.environment(),
     }
     show(verify_table(metrics))
+    forget(folder)
     return metrics
+
+
+def _dense(cfg: DictConfig) -> DictConfig:
+    """The settings, with the whole masked source evaluated."""
+    cfg = cfg.copy()
+    cfg.evaluation.form = "dense"
+    return cfg
 
 
 def _outputs(cfg: DictConfig, network: Network, params: Params, factor: float, data: Data) -> np.ndarray:

@@ -11,7 +11,7 @@ from slth.nn.graph import Join, Sum, by_layer, graph, nested, value_shapes
 from slth.nn.layers import BatchNorm, ChannelScale, Conv, Dense, Layer
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Subsample
-from slth.nn.prune import Channels, made_values, needed
+from slth.nn.prune import Channels, made_values, needed, sum_values
 from slth.nn.rewrite import Place, Sides, rewrite
 from slth.types import AnyArray, Mask, Params, Shape
 
@@ -64,8 +64,7 @@ def compact(network: Network, params: Params, mask: Mask) -> Compact:
       True
     """
     thin = thinned(network, mask)
-    layers = {path: thin.layer(path, own) for path, own in by_layer(params).items()}
-    return Compact(thin.network, nested(layers))
+    return Compact(thin.network, thin.params(params))
 
 
 class Thinned(NamedTuple):
@@ -87,7 +86,7 @@ class Thinned(NamedTuple):
     rows: dict[str, Held]
     """Rows left of each layer's kernel (or factors) by path: its input channels, or those of a group."""
     columns: dict[str, Held]
-    """Output channels left of each linear layer, by path."""
+    """Output channels left of each linear layer by path, and of each sum that is named after its block."""
 
     def cut(self, path: str, name: str, values: np.ndarray) -> np.ndarray:
         """What is left of a parameter, or of any array of its shape."""
@@ -104,6 +103,10 @@ class Thinned(NamedTuple):
         if "bias" in kept and not self.cut(path, "bias", kept["bias"]).any():
             del left["bias"]
         return left
+
+    def params(self, params: Params) -> Params:
+        """The parameters of the smaller network, of those of the whole one."""
+        return nested({path: self.layer(path, own) for path, own in by_layer(params).items()})
 
     def whole(self, path: str, left: np.ndarray) -> np.ndarray:
         """A layer's mask of its kernel in which what is left is replaced; the inverse of `cut`."""
@@ -130,7 +133,7 @@ def thinned(network: Network, mask: Mask) -> Thinned:
     found = needed(network, mask)
     kept = by_layer(found.mask)
     held = _held(network, found.read)
-    columns = {path: held[value] for path, value in made_values(network).items()}
+    columns = {path: held[value] for path, value in (sum_values(network) | made_values(network)).items()}
     rows: dict[str, Held] = {}
 
     def smaller(place: Place, done: tuple[Layer, ...]) -> tuple[Layer, ...]:

@@ -1,7 +1,8 @@
 """Target and ticket side by side on images: outputs, agreement, and the error of every layer's copies."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from slth import nn
-from slth.nn.forward import in_batches
+from slth.kept import identity_of, in_kept_batches
+from slth.nn.forward import apply_compiled
 from slth.nn.graph import sums
 from slth.nn.network import Network
 from slth.precision import in_32_bits
@@ -19,6 +21,7 @@ from slth.types import Batch, Params, Task
 
 Arrays = dict[str, Array]
 BATCH = 64
+OUTPUTS = "outputs"
 
 
 class Copies(NamedTuple):
@@ -41,6 +44,18 @@ class Copies(NamedTuple):
     """Source channels of the copies of each linear layer's outputs (`slth.construct`)."""
     reads: Mapping[str, Bool[np.ndarray, " channels"]]
     """Which source channels are read by what follows (`slth.nn.prune.read_channels`)."""
+    held: Mapping[str, Int[np.ndarray, " left"]] | None = None
+    """The source channels that the evaluated network has, as of a compact one (`slth.compact.thinned`: its
+    columns); those that it lacks are not read, or zero. None: all."""
+
+    def places(self, path: str) -> Int[np.ndarray, "cout copies"]:
+        """Where in the evaluated network each copy of a layer's outputs is; -1 for one that is not there."""
+        columns = np.asarray(self.columns[path])
+        if self.held is None:
+            return columns
+        place = np.full(len(self.reads[path]), -1)
+        place[self.held[path]] = np.arange(len(self.held[path]))
+        return place[columns]
 
 
 class LayerError(NamedTuple):
@@ -112,6 +127,8 @@ class Comparison(NamedTuple):
     r2: float | None
     """1 less the sum of squares of ticket - target over that of the target's outputs less their means over
     the images; None where these do not differ between images."""
+    not_finite: int
+    """Images of which an output of the ticket is infinite or not a number. They agree with nothing."""
 
 
 def compare(
@@ -147,20 +164,29 @@ def compare(
     error = np.abs(np.asarray(ticket, np.float64) - goal)
     spread = goal - goal.mean(0)
     varies = bool((target != target[:1]).any())
+    finite = np.isfinite(ticket).reshape(len(ticket), -1).all(1)
     return Comparison(
-        float((target.argmax(-1) == ticket.argmax(-1)).mean()) if classes else None,
+        float(((target.argmax(-1) == ticket.argmax(-1)) & finite).mean()) if classes else None,
         float(error.max()),
         float(error.mean()),
         float(np.linalg.norm(error) / max(np.linalg.norm(goal), np.finfo(np.float64).tiny)),
         len(target),
         float(np.sqrt((error**2).mean())),
         float(1 - (error**2).sum() / (spread**2).sum()) if varies else None,
+        int((~finite).sum()),
     )
 
 
 @in_32_bits()
 def run(
-    network: Network, params: Params, images: Batch, *, copies: Copies | None = None, batch: int = BATCH
+    network: Network,
+    params: Params,
+    images: Batch,
+    *,
+    copies: Copies | None = None,
+    batch: int = BATCH,
+    folder: str | Path | None = None,
+    tell: Callable[[int, int], None] = lambda done, before: None,
 ) -> Outputs:
     """A network on any number of images, in batches of one compiled shape.
 
@@ -169,6 +195,9 @@ def run(
       images: shape (n, *input_shape).
       copies: also compare every layer with the target it carries.
       batch: images at a time; wide sources need memory of about 6 times their largest layer's activations.
+      folder: where batches are kept, at most once a second; called again with the same arguments, a killed
+        evaluation goes on from there, to the same bits.
+      tell: is called after each batch with the numbers of images done, and of those taken over from there.
     Raises: ValueError if there is no image.
 
     Example:
@@ -182,27 +211,38 @@ def run(
       >>> bool(abs(made.factor * out.logits - made.ticket(x)).max() < 1e-5), list(out.layers)
       (True, ['a', 'b'])
     """
-    if copies is None:
-        return Outputs(nn.predict(network, params, images, batch), {})
-    columns = dict(copies.columns)
-    used = {path: copies.reads[path][channels] for path, channels in columns.items()}
-    compared = partial(_compared, network, copies.target, params, copies.params, columns, used)
-    logits, powers = in_batches(compared, images, batch)
-    return Outputs(logits, {path: _layer_error(powers[path], used[path]) for path in columns})
+    places = {} if copies is None else {path: copies.places(path) for path in copies.columns}
+    used = {} if copies is None else {path: copies.reads[path][copies.columns[path]] for path in places}
+
+    def outputs(x: Batch) -> Arrays:
+        if copies is None:
+            return {OUTPUTS: apply_compiled(network, params, x)}
+        y, powers = _compared(network, copies.target, params, copies.params, places, used, x)
+        return powers | {OUTPUTS: y}
+
+    identity = ""
+    if folder is not None:
+        goal = None if copies is None else copies.target
+        trees = (params, None if copies is None else copies.params, places, used)
+        facts = (jax.devices()[0].device_kind, network, goal, list(places), min(batch, len(images)))
+        identity = identity_of("evaluation", *facts, arrays=[*jax.tree.leaves(trees), images])
+        folder = Path(folder) / identity[:12]
+    found = in_kept_batches(outputs, images, batch, folder, identity, tell)
+    return Outputs(found[OUTPUTS], {path: _layer_error(found[path], used[path]) for path in places})
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _compared(
-    network: Network, target: Network, params: Params, goal: Params, columns: Arrays, used: Arrays, x: Batch
+    network: Network, target: Network, params: Params, goal: Params, places: Arrays, used: Arrays, x: Batch
 ) -> tuple[Array, dict[str, Float[Array, "n 4"]]]:
     """Outputs, and by layer and image the squared norms for `_layer_error`."""
     y, values = nn.trace(network, params, x)
     _, right = nn.trace(target, goal, x)
     powers = {}
     names = carried_values(target)
-    for path, channels in columns.items():
-        carried = values[names[path]][..., channels].reshape(len(x), -1, *channels.shape)
-        x_j = right[names[path]].reshape(len(x), -1, len(channels))
+    for path, place in places.items():
+        carried = jnp.where(place >= 0, values[names[path]][..., place], 0).reshape(len(x), -1, *place.shape)
+        x_j = right[names[path]].reshape(len(x), -1, len(place))
         count = used[path].sum(-1)[None, None]
         off = jnp.where(used[path][None, None], carried - x_j[..., None], 0)
         mean_off = off.sum(-1) / jnp.maximum(count, 1)

@@ -16,7 +16,7 @@ STEPS = (
     ("nn", "subset_sum"),
     ("target", "compact"),
     ("source", "interop", "data"),
-    ("export",),
+    ("export", "kept"),
     ("ticket", "evaluate"),
     ("construction", "train"),
     ("certificate", "quantise"),

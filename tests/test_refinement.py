@@ -9,7 +9,8 @@ import pytest
 
 from slth import Compensated, Robust, Source, Target, construct, nn, refine
 from slth.nn.graph import by_layer
-from slth.refinement import FIRST, SECOND, State, _step
+from slth.refinement import loop
+from slth.refinement.steps import FIRST, SECOND, State, step_of
 
 RELU = nn.Activation("relu")
 NETWORKS = {
@@ -85,7 +86,7 @@ def test_a_step_is_the_rule_of_the_page():
         flips = (np.sign(debt) == np.sign(jump)) & (np.abs(debt) > np.abs(jump) / 2)
         assert flips.any()
         bits, debt = np.where(flips, 1 - bits, bits), np.where(flips, debt - jump, debt)
-        state = _step(
+        state = step_of(
             network,
             "outputs",
             {"a": {}},
@@ -133,3 +134,39 @@ def test_images_that_do_not_fit_are_refused():
         refine(made, x[:, :4])
     with pytest.raises(ValueError, match="^images: refinement needs 2 at least"):
         refine(made, x[:1])
+
+
+class Killed(Exception):
+    """What ends a refinement in the middle."""
+
+
+@pytest.mark.parametrize("moved", [None, lambda key, x: x + 0.01 * jax.random.normal(key, x.shape)])
+def test_a_killed_refinement_goes_on_to_the_same_mask(tmp_path, monkeypatch, moved):
+    monkeypatch.setattr(loop, "KEPT_EACH", 0.0)
+    made, x = made_of("dense")
+    asked = {"steps": 40, "batch": 32, "rate": 0.02, "loss": "outputs", "every": 5, "augment": moved}
+    whole = refine(made, x, **asked)
+    looks = []
+
+    def kill(look):
+        looks.append(look)
+        if look.step in (10, 25) and look.taken_over < look.step:
+            raise Killed
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            refine(made, x, **asked, folder=tmp_path, report=kill)
+    found = refine(made, x, **asked, folder=tmp_path, report=looks.append)
+    assert [(look.step, look.taken_over) for look in looks] == [
+        *((5, 0), (10, 0), (10, 10), (15, 10), (20, 10), (25, 10), (25, 25), (30, 25), (35, 25), (40, 25))
+    ]
+    assert found.made.ticket == whole.made.ticket
+    assert found[1:] == whole[1:]
+    assert min(look.loss for look in looks) == found.after
+    looks.clear()
+    again = refine(made, x, **asked, folder=tmp_path, report=looks.append)
+    assert [(look.step, look.taken_over) for look in looks] == [(40, 40)], "nothing is left to do"
+    assert again.made.ticket == whole.made.ticket
+    looks.clear()
+    refine(made, x, **(asked | {"rate": 0.01}), folder=tmp_path, report=looks.append)
+    assert looks[0].taken_over == 0, "the state of another refinement is not taken over"

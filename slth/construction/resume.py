@@ -6,36 +6,27 @@ computations as before. So the streams are made again rather than stored, and th
 bits.
 """
 
-import hashlib
-import json
 from pathlib import Path
 
-import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from slth.construction.misfit import Lost
 from slth.construction.plan import Plan
 from slth.construction.realise import LayerRecord, Node
 from slth.construction.state import Solved, Stats
-from slth.interop.files import write_whole
+from slth.kept import find, identity_of, keep
 
-FORMAT = "slth node 3"
+FORMAT = "slth node 4"
 
 
 def fingerprint(plan: Plan) -> str:
     """A hash of all that decides a construction: target, source, solver, settings and images."""
     arrays = flatten_dict(plan.balanced.params, sep="/") | {"images": plan.images}
-    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
+    arrays = {name: a for name, a in arrays.items() if a is not None}
     reads = [entry.read for node in plan.nodes.values() for entry in node.maps]
-    shapes = [(name, a.shape, a.dtype.str) for name, a in arrays.items()]
-    facts = (jax.__version__, plan.target.network, plan.source, plan.solver, reads, shapes)
-    digest = hashlib.sha256(repr(facts).encode())
-    for array in arrays.values():
-        digest.update(array.data)
-    return digest.hexdigest()
+    facts = (FORMAT, plan.target.network, plan.source, plan.solver, reads, tuple(arrays))
+    return identity_of(*facts, arrays=arrays.values())
 
 
 def save_node(folder: Path, node: Node, identity: str) -> None:
@@ -48,25 +39,15 @@ def save_node(folder: Path, node: Node, identity: str) -> None:
         arrays["own"] = solved.own
     record = node.record._asdict() | {"stats": node.record.stats._asdict()}
     text = {"shapes": [mask.shape for mask in solved.masks], "record": record, "steps": solved.steps}
-    as_json = json.dumps(text, default=np.generic.item)  # NumPy's numbers as Python's
-    metadata = {"format": FORMAT, "identity": identity, "node": as_json}
-    content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(node_file(folder, node.number), content)
+    keep(node_file(folder, node.number), arrays, identity, text)
 
 
 def load_node(folder: Path, number: int, identity: str) -> Node | None:
     """The node that an earlier process has kept; None where there is none of this construction."""
-    path = node_file(folder, number)
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT or metadata.get("identity") != identity:
-                return None
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, safetensors.SafetensorError):
+    kept = find(node_file(folder, number), identity)
+    if kept is None:
         return None
-    text = json.loads(metadata["node"])
+    arrays, text = kept
     masks = tuple(
         np.unpackbits(arrays[f"mask{number}"], count=int(np.prod(shape))).astype(bool).reshape(shape)
         for number, shape in enumerate(text["shapes"])

@@ -90,6 +90,8 @@ class Data(NamedTuple):
     def accuracy(self, outputs: Float[np.ndarray, "n classes"]) -> float:
         """Share of the test images whose largest output is the label's, in [0, 1].
 
+        Outputs that are infinite or not numbers name no class.
+
         Raises: ValueError where a label has no output, or is no class.
         """
         if self.classes is None:
@@ -102,7 +104,8 @@ class Data(NamedTuple):
                 f"data {self.name} have labels up to {self.test_labels.max()}, and the network has {count} "
                 "outputs: are these the data of this network?"
             )
-        return float((outputs.argmax(-1) == self.test_labels).mean())
+        right = (outputs.argmax(-1) == self.test_labels) & np.isfinite(outputs).all(-1)
+        return float(right.mean())
 
 
 def load(

@@ -28,6 +28,7 @@ from slth.nn.layers import (
     Residual,
 )
 from slth.nn.network import Network
+from slth.nn.operations import multiply_adds
 from slth.nn.pooling import Flatten, GlobalMax, GlobalMean, Pool, Subsample, Upsample
 from slth.nn.rewrite import rewrite
 
@@ -66,6 +67,7 @@ __all__ = [
     "format_summary",
     "graph",
     "init",
+    "multiply_adds",
     "nested",
     "parameter_shapes",
     "predict",

@@ -1,6 +1,6 @@
 """What a network computes: its outputs, its values on the way, its initial parameters, its size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, reduce
 from operator import add
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ def predict(network: Network, params: Params, images: Batch, batch: int = 512) -
       >>> nn.predict(network, params, np.ones((1000, 4), np.float32), batch=64).shape
       (1000, 2)
     """
-    return in_batches(lambda x: _apply(network, params, x), images, batch)
+    return in_batches(lambda x: apply_compiled(network, params, x), images, batch)
 
 
 def in_batches(function: Callable[[Batch], Any], images: Batch, batch: int) -> Any:
@@ -99,18 +99,36 @@ def in_batches(function: Callable[[Batch], Any], images: Batch, batch: int) -> A
       function: makes of a batch an array, or a tree of them, whose first axis is that of the images.
     Raises: ValueError if there is no image.
     """
+    check_some(images)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *each_batch(function, images, batch))
+
+
+def each_batch(function: Callable[[Batch], Any], images: Batch, batch: int, first: int = 0) -> Iterator[Any]:
+    """What a function makes of each batch, without what it makes of the zeros that fill up the last one.
+
+    Args:
+      function: as of `in_batches`.
+      first: number of the image at which the first of these batches begins.
+    """
+    size = min(batch, len(images))
+    for start in range(first, len(images), size):
+        block = np.asarray(images[start : start + size])
+        count = len(block)
+        padded = np.pad(block, ((0, size - count), *((0, 0),) * (block.ndim - 1)))
+        yield jax.tree.map(lambda part, count=count: np.asarray(part)[:count], function(padded))
+
+
+def check_some(images: Batch) -> None:
+    """Refuse no image at all.
+
+    Raises: ValueError.
+    """
     if len(images) == 0:
         raise ValueError("images: there are none to evaluate")
-    size = min(batch, len(images))
-    outputs = []
-    for start in range(0, len(images), size):
-        block = np.asarray(images[start : start + size])
-        padded = np.pad(block, ((0, size - len(block)), *((0, 0),) * (block.ndim - 1)))
-        outputs.append(jax.tree.map(np.asarray, function(padded)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(images)], *outputs)
 
 
-_apply = jax.jit(apply, static_argnums=0)
+apply_compiled = jax.jit(apply, static_argnums=0)
+"""`apply`, compiled once for each network and shape of a batch."""
 
 
 def apply_train(network: Network, params: Params, x: Batch) -> tuple[Float[Array, "n *out"], Params]:

@@ -62,8 +62,12 @@ def read_channels(network: Network, mask: Mask) -> dict[str, Channels]:
     the network are read.
     """
     reads = _reads(network, _copies(network, mask))
-    names = {step.path: value for value, step in enumerate(graph(network), start=1) if isinstance(step, Sum)}
-    return {path: reads[value] for path, value in (names | made_values(network)).items()}
+    return {path: reads[value] for path, value in (sum_values(network) | made_values(network)).items()}
+
+
+def sum_values(network: Network) -> dict[str, int]:
+    """For every sum by its path, the number of its value."""
+    return {step.path: value for value, step in enumerate(graph(network), start=1) if isinstance(step, Sum)}
 
 
 def made_values(network: Network) -> dict[str, int]:

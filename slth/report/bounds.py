@@ -15,7 +15,7 @@ from slth.report.figures import BLUE, DARK, GREY, RED, picture
 
 THEOREM = ("epsilon", "delta", "required_multiplicity", "C", "satisfied")
 MORE_THEOREM = ("required_univariate", "guaranteed", "problems")
-ERRORS = ("max", "mean", "relative", "rmse", "r2", "examples")
+ERRORS = ("max", "mean", "relative", "rmse", "r2", "examples", "not_finite")
 CERTIFICATE = ("bound", "holds", "domain", "certified_fraction")
 LAYER_BOUNDS = (
     *("bound", "mean_bound", "unstable"),

@@ -124,8 +124,12 @@ def ticket_metrics(
     size: int,
     target: Params | None = None,
     errors: Comparison | None = None,
+    images: int | None = None,
 ) -> dict[str, Any]:
-    """Section ``ticket``; ``bytes`` is the size of its file, the interval of the agreement is at 95 %.
+    """Section ``ticket``; ``bytes`` is the size of its file.
+
+    ``accuracy_interval`` and ``agreement_interval`` are what the images support at 95 %: the exact intervals
+    of Clopper and Pearson, of all images that might have been drawn in place of these.
 
     ``bits_per_weight`` is the number of the mask's bits, one for each parameter of the source, over that of
     the target's parameters that are not 0; ``coded_bits_per_weight`` has the bits of the ticket's file, of
@@ -137,6 +141,7 @@ def ticket_metrics(
       size: of the ticket's file, in bytes.
       target: the target's parameters, batch norm folded; without them bits for each weight are None.
       errors: of its outputs against labels that are numbers, or None.
+      images: how many test images the accuracy is of, for its interval; None: not known.
 
     Example:
       >>> import jax, slth
@@ -152,24 +157,30 @@ def ticket_metrics(
     """
     weights = None if target is None else _nonzero(target)
     channels = count_channels(ticket.source.network, ticket.mask)
-    agreement = interval = None
-    if comparison is not None and comparison.agreement is not None:
-        agreement, images = comparison.agreement, comparison.examples
-        interval = list(clopper_pearson(round(agreement * images), images))
+    agreement = None if comparison is None else comparison.agreement
+    compared = None if comparison is None else comparison.examples
     return {
         **_against_labels(accuracy, errors),
+        "accuracy_interval": _interval(accuracy, images),
         "nonzero": ticket.nonzero,
         "density": ticket.density,
         "channels": channels.channels,
         "channels_kept": channels.kept,
         "constants_kept": channels.constants,
         "agreement": agreement,
-        "agreement_interval": interval,
+        "agreement_interval": _interval(agreement, compared),
         "factor": ticket.factor,
         "bytes": size,
         "bits_per_weight": ticket.parameters / weights if weights else None,
         "coded_bits_per_weight": 8 * len(ticket.content) / weights if weights else None,
     }
+
+
+def _interval(share: float | None, images: int | None) -> list[float] | None:
+    """At 95 %, of a share of so many images."""
+    if share is None or images is None:
+        return None
+    return list(clopper_pearson(round(share * images), images))
 
 
 def subset_sum_metrics(construction: Construction, solver: Solver, calibration: int) -> dict[str, Any]:

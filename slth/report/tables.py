@@ -13,6 +13,7 @@ from slth.construction import Construction
 from slth.construction.state import Stats
 from slth.evaluate import LayerError
 from slth.report.bounds import LAYER_BOUNDS, Proof, layer_bounds
+from slth.report.words import interval_text
 
 
 def layer_rows(
@@ -120,12 +121,15 @@ def ticket_lines(metrics: Mapping[str, Any]) -> dict[str, str]:
     target, source, ticket = metrics["target"], metrics["source"], metrics["ticket"]
     sums, error, seconds = metrics["subset_sum"], metrics["error"], metrics["seconds"]
     how = sums["method"] if sums["objective"] is None else f"{sums['method']}, {sums['objective']}"
-    images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
+    seen = metrics.get("evaluation") or {}
+    tested = seen.get("of", error["examples"])
+    images = "" if tested is None else f" on {tested:,} test images"
     return {
         "target": f"{target['name']}, {target['nonzero']:,} of {target['parameters']:,} weights, "
         f"{_against_labels(target)}{images}",
         "source": f"seed {source['seed']}, {source['init']}, {_width(source)}, "
         f"{source['parameters']:,} parameters",
+        **_drawn(metrics),
         "ticket": f"{_against_labels(ticket)}, {_against_target(ticket, error)}, "
         f"density {ticket['density']:.4f} ({ticket['nonzero']:,} kept)",
         "size": f"{ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
@@ -138,10 +142,20 @@ def ticket_lines(metrics: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _drawn(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """A line where the ticket was evaluated on some of the test images only."""
+    seen = metrics.get("evaluation") or {}
+    if seen.get("images") == seen.get("of"):
+        return {}
+    own = seen["target_accuracy"]
+    there = "" if own is None else f", on which the target has an accuracy of {_percent(own)}"
+    return {"evaluated": f"{seen['images']:,} of the {seen['of']:,} test images{there}"}
+
+
 def _against_labels(section: Mapping[str, Any]) -> str:
     """How far outputs are right: as classes, or as numbers where the labels are these."""
     if section["rmse"] is None:
-        return f"accuracy {_percent(section['accuracy'])}"
+        return f"accuracy {_percent(section['accuracy'])}{interval_text(section.get('accuracy_interval'))}"
     return f"RMSE {_number(section['rmse'])}, R² {_r2(section['r2'])}"
 
 
@@ -149,7 +163,7 @@ def _against_target(ticket: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     """How far ticket and target say the same."""
     if ticket["agreement"] is None and error["rmse"] is not None:
         return f"against the target RMSE {_number(error['rmse'])}, R² {_r2(error['r2'])}"
-    return f"agreement {_percent(ticket['agreement'])}{_interval(ticket['agreement_interval'])}"
+    return f"agreement {_percent(ticket['agreement'])}{interval_text(ticket['agreement_interval'])}"
 
 
 def _r2(value: float | None) -> str:
@@ -168,10 +182,6 @@ def _width(source: Mapping[str, Any]) -> str:
         return f"{source['multiplicity']} copies a channel"
     alone = ", positive ones alone behind a ReLU" if source.get("positive") else ""
     return f"{source['univariate']} univariate channels for each input and sign{alone}"
-
-
-def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" (95 % sure: {100 * interval[0]:.2f} to {100 * interval[1]:.2f} %)"
 
 
 def _quantile(error: Mapping[str, Any]) -> str:
@@ -229,6 +239,7 @@ def verify_table(metrics: Mapping[str, Any]) -> Table:
         f"lambda {ticket['factor']:.6g}, {ticket['bytes'] / 1000:,.1f} kB{_bits(ticket)}",
         "channels": f"{ticket['channels_kept']:,} of {ticket['channels']:,} kept, "
         f"{ticket['constants_kept']:,} of them constant",
+        **_drawn(metrics),
         "against the labels": _against_labels(ticket),
         "against the target": f"{_against_target(ticket, error)}, output error max "
         f"{_number(error['max'])}, mean {_number(error['mean'])}",

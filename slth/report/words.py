@@ -1,6 +1,6 @@
 """What the metrics of a run say, in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slth.report.bounds import broken_bound
@@ -26,18 +26,32 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
         f"({_percent(ticket['density'])}, seed {source['seed']}), unchanged."
     ]
     images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
+    seen = _section(metrics, "evaluation")
+    drawn = seen.get("images") != seen.get("of")
+    if drawn:
+        images = f" on {seen['images']:,} of the {seen['of']:,} test images"
     if ticket["accuracy"] is not None and target["accuracy"] is not None:
+        own = _percent(target["accuracy"])
+        if drawn:
+            own = f"{_percent(seen['target_accuracy'])} on the same images and {own} on all"
+        sure = interval_text(ticket.get("accuracy_interval"))
         text.append(
-            f"Its accuracy{images} is {_percent(ticket['accuracy'])}; that of its target, "
-            f"{target['name']}, is {_percent(target['accuracy'])}."
+            f"Its accuracy{images} is {_percent(ticket['accuracy'])}{sure}; that of its target, "
+            f"{target['name']}, is {own}."
         )
     if ticket["agreement"] is not None:
         text.append(
-            f"Ticket and target name the same class of {_percent(ticket['agreement'])} of the images."
+            f"Ticket and target name the same class of {_percent(ticket['agreement'])} of the images"
+            f"{interval_text(ticket.get('agreement_interval'))}."
         )
     if error["relative"] is not None:
         text.append(f"The outputs of the two differ by {_percent(error['relative'])} (relative L2 error).")
     return text
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+    """A 95 % interval of a share, in brackets; nothing where there is none."""
+    return "" if interval is None else f" (95 % sure: {100 * interval[0]:.2f} to {100 * interval[1]:.2f} %)"
 
 
 def problems(metrics: Mapping[str, Any]) -> list[str]:
@@ -71,6 +85,12 @@ def failures(metrics: Mapping[str, Any]) -> list[str]:
       ['Theorem 2 does not hold here: the errors of the subset sums exceed its budgets']
     """
     found = []
+    error = _section(metrics, "error")
+    if error.get("not_finite"):
+        found.append(
+            f"on {error['not_finite']:,} of {error['examples']:,} images outputs of the ticket are infinite "
+            "or not numbers: they count as wrong"
+        )
     broken = broken_bound(_certified(metrics))
     if broken is not None:
         found.append(broken)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from slth.progress import bar
+from slth.progress import bar, duration
 
 LOG = logging.getLogger("slth.train")
 
@@ -80,6 +80,8 @@ def _shown(
         def tell(one: Epoch) -> None:
             right = "" if one.accuracy is None else f"training accuracy {100 * one.accuracy:.1f} %, "
             line = f"epoch {one.epoch}/{epochs}: loss {one.loss:.4f}, {right}{one.seconds:.1f} s"
+            if left := (epochs - one.epoch) * one.seconds:
+                line += f", about {duration(left)} left"
             if advance is not None:
                 advance(line)
             elif one.epoch % every == 0 or one.epoch == epochs:

@@ -104,7 +104,7 @@ def altered_header(content):
 
 
 def other_format(content):
-    return content.replace(b"slth node", b"slth noon")
+    return content.replace(b"slth kept", b"slth noon")
 
 
 @pytest.mark.parametrize("damage", [cut, emptied, altered_header, other_format])

@@ -70,7 +70,7 @@ def changed(monkeypatch: pytest.MonkeyPatch, name: str, value) -> None:
     monkeypatch.setattr(defaults, "composed", other)
 
 
-@pytest.mark.parametrize("name", ["source.twist", "evaluation.images", "colour", "target.dropout"])
+@pytest.mark.parametrize("name", ["source.twist", "evaluation.twist", "colour", "target.dropout"])
 def test_a_new_field_renames_no_run(monkeypatch: pytest.MonkeyPatch, name: str):
     cfg = composed("ticket", "target=mlp", "source.seed=4")
     before = config_hash(cfg, "ticket")

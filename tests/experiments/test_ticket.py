@@ -33,6 +33,7 @@ CONTRACT = {
             "accuracy",
             "rmse",
             "r2",
+            "accuracy_interval",
             "nonzero",
             "density",
             "agreement",
@@ -49,7 +50,8 @@ CONTRACT = {
     "certificate": {"bound", "holds", "domain", "certified_fraction"},
     "theorem": {"epsilon", "delta", "required_multiplicity", "C", "satisfied"},
     "seconds": {"train", "construct", "certify", "evaluate", "total"},
-    "memory": {"construct", "evaluate"},
+    "evaluation": {"images", "of", "target_accuracy", "form", "multiply_adds", "difference", "taken_over"},
+    "memory": {"prepare", "construct", "evaluate", "report"},
     "environment": {"jax", "python", "device", "precision", "slth"},
 }
 
@@ -174,6 +176,15 @@ BAD = {  # what is wrong: (overrides, what the one line names)
     "no batch to refine on": (["refine.steps=5", "refine.batch=null"], "refine.batch: expected a number"),
     "no fit": (["solver.fit=0"], "solver.fit: expected a positive number, got 0"),
     "no batch": (["evaluation.batch=null"], "evaluation.batch: expected a value, got null"),
+    "more images than there are": (
+        ["data.limit=60", "evaluation.images=70"],
+        "evaluation.images: 70 asked of digits, which has 60",
+    ),
+    "unknown form": (
+        ["evaluation.form=thin"],
+        "evaluation.form: 'thin' is unknown: choose one of compact, dense",
+    ),
+    "no form": (["evaluation.form=null"], "evaluation.form: expected a value, got null"),
     "no layers": (["evaluation.layers=null"], "evaluation.layers: expected a value, got null"),
     "no multiplicity": (["source.multiplicity=null"], "source.multiplicity: expected a value, got null"),
 }

@@ -16,32 +16,29 @@ Source: this project. Accumulated gradients in place of latent weights follow He
 do not exist", NeurIPS 2019; the debt is the error feedback of sigma-delta modulation.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from slth import nn
 from slth.compact import Thinned, thinned
 from slth.construction import Construction
+from slth.kept import find, identity_of
 from slth.nn.forward import in_batches
 from slth.nn.graph import nested
-from slth.nn.network import Network
 from slth.precision import in_32_bits
+from slth.refinement.state import KEPT_EACH, STATE, Look, Progress, keep_progress, progress_of
+from slth.refinement.steps import Kernels, Loss, State, loss_of, outputs_of, step_of
 from slth.source import parameter
 from slth.target import check_images, checked_integer, checked_positive, checked_word
 from slth.types import Batch, Params
 
-__all__ = ["Refined", "refine"]
-
-Loss = Literal["classes", "outputs"]
-Kernels = dict[str, Float[Array, "..."]]
-FIRST, SECOND = 0.9, 0.999
-"""Decay of the means of gradients and of their squares (Adam's)."""
 MOST_HELD = 512
 """Images held out of the steps, at most; one in eight where there are fewer."""
 
@@ -71,15 +68,6 @@ class Refined(NamedTuple):
     steps: int
 
 
-class State(NamedTuple):
-    """What changes from step to step; arrays by the path of each layer."""
-
-    bits: Kernels
-    debt: Kernels
-    first: Kernels
-    second: Kernels
-
-
 @in_32_bits()
 def refine(
     made: Construction,
@@ -92,6 +80,8 @@ def refine(
     seed: int = 0,
     every: int = 25,
     augment: Callable[[Array, Array], Array] | None = None,
+    folder: str | Path | None = None,
+    report: Callable[[Look], None] = lambda look: None,
 ) -> Refined:
     r"""The mask of a construction, changed bit by bit so that the whole ticket is nearer to its target.
 
@@ -112,6 +102,9 @@ def refine(
       seed: of the order of the images.
       every: steps between two looks at the held-out images.
       augment: (key, images) -> images of the same shape; more images for the target to speak about.
+      folder: where the state is kept, at a look and three times a minute at most (`STATE`). Called again with
+        the same arguments, ``augment`` among them, a killed refinement goes on from there, to the same mask.
+      report: is called after each look at the held-out images, and first of all where one is taken over.
     Returns: the refined construction, losses and counts.
     Raises: ValueError for arguments out of range.
 
@@ -152,21 +145,37 @@ def refine(
 
     def score(bits: Kernels) -> float:
         found = in_batches(
-            partial(_outputs, thin.network, values, np.float32(made.factor), random, bits), held, batch
+            partial(outputs_of, thin.network, values, np.float32(made.factor), random, bits), held, batch
         )
-        return float(_loss(jnp.asarray(found), jnp.asarray(wanted), loss))
+        return float(loss_of(jnp.asarray(found), jnp.asarray(wanted), loss))
 
     zeros = jax.tree.map(jnp.zeros_like, bits)
-    state, best, before = State(bits, zeros, zeros, zeros), bits, score(bits)
-    least = before
+    file, identity = None if folder is None else Path(folder) / STATE, ""
+    if file is not None:
+        options = (batch, rate, loss, seed, every, steps, augment is None)
+        trees = (values, random, bits, made.target.params)
+        facts = ("refinement", thin.network, made.target.network, made.factor, options)
+        identity = identity_of(*facts, arrays=[*jax.tree.leaves(trees), held, fitted])
+    earlier = None if file is None else find(file, identity)
+    if earlier is None:
+        before = score(bits)
+        progress = Progress(State(bits, zeros, zeros, zeros), bits, before, before, 0, before)
+    else:
+        progress = progress_of(*earlier)
+        report(Look(progress.steps, steps, progress.loss, progress.least, progress.steps))
+    state, best, least, _, begun, before = progress
     draw = np.random.default_rng([seed, 1])
     size = min(batch, len(fitted))
+    since = time.monotonic()
     for number in range(1, steps + 1):
-        x = jnp.asarray(fitted[draw.choice(len(fitted), size, replace=False)])
+        chosen = draw.choice(len(fitted), size, replace=False)
+        if number <= begun:  # an earlier process has done this step
+            continue
+        x = jnp.asarray(fitted[chosen])
         if augment is not None:
             x = augment(jax.random.fold_in(jax.random.key(seed), number), x)
         share = (1 + np.cos(np.pi * (number - 1) / steps)) / 2
-        state = _step(
+        state = step_of(
             thin.network,
             loss,
             values,
@@ -182,6 +191,10 @@ def refine(
             now = score(state.bits)
             if now < least:
                 best, least = state.bits, now
+            if file is not None and (number == steps or time.monotonic() - since >= KEPT_EACH):
+                keep_progress(file, Progress(state, best, least, now, number, before), identity)
+                since = time.monotonic()
+            report(Look(number, steps, now, least, begun))
     new = {path: np.asarray(best[path]) > 0 for path in random}
     changed = sum(int((new[path] != kept[path]).sum()) for path in random)
     if changed:
@@ -204,58 +217,3 @@ def _parameters(made: Construction, thin: Thinned) -> tuple[dict[str, Params], K
             del values[path]["kernel"]
             random[path] = jnp.asarray(thin.cut(path, "kernel", drawn["kernel"]))
     return values, random
-
-
-@partial(jax.jit, static_argnums=0)
-def _outputs(
-    network: Network, values: dict[str, Params], factor: Array, random: Kernels, bits: Kernels, x: Batch
-) -> Float[Array, "n out"]:
-    return _forward(network, values, factor, {path: bits[path] * v for path, v in random.items()}, x)
-
-
-def _forward(network: Network, values: dict[str, Params], factor: Array, kernels: Kernels, x: Batch) -> Array:
-    layers = {
-        path: own | ({"kernel": kernels[path]} if path in kernels else {}) for path, own in values.items()
-    }
-    return factor * nn.apply(network, nested(layers), x)
-
-
-def _loss(found: Float[Array, "n out"], wanted: Float[Array, "n out"], loss: Loss) -> Float[Array, ""]:
-    if loss == "outputs":
-        return ((found - wanted) ** 2).mean() / jnp.maximum((wanted**2).mean(), 1e-30)
-    expected, logs = jax.nn.log_softmax(wanted), jax.nn.log_softmax(found)
-    return (jnp.exp(expected) * (expected - logs)).sum(-1).mean()
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _step(
-    network: Network,
-    loss: Loss,
-    values: dict[str, Params],
-    factor: Array,
-    random: Kernels,
-    state: State,
-    x: Batch,
-    wanted: Array,
-    lengths: dict[str, Array],
-    number: Int[Array, ""] | int,
-) -> State:
-    """One step: gradients by the weights, debts, flips."""
-
-    def loss_of(kernels: Kernels) -> Array:
-        return _loss(_forward(network, values, factor, kernels, x), wanted, loss)
-
-    gradient = jax.grad(loss_of)({path: state.bits[path] * v for path, v in random.items()})
-    first = jax.tree.map(lambda old, g: FIRST * old + (1 - FIRST) * g, state.first, gradient)
-    second = jax.tree.map(lambda old, g: SECOND * old + (1 - SECOND) * g**2, state.second, gradient)
-    bits, debt = {}, {}
-    for path, v in random.items():
-        mean = first[path] / (1 - FIRST**number)
-        size = jnp.sqrt(second[path] / (1 - SECOND**number)) + 1e-12
-        owed = state.debt[path] - lengths[path] * mean / size
-        jump = (1 - 2 * state.bits[path]) * v
-        flips = owed * jnp.sign(jump) > jnp.abs(jump) / 2
-        flips &= v != 0
-        bits[path] = jnp.where(flips, 1 - state.bits[path], state.bits[path])
-        debt[path] = jnp.where(flips, owed - jump, owed)
-    return State(bits, debt, first, second)
