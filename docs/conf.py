@@ -1,8 +1,8 @@
 """Settings of the site that ``make docs`` builds from the pages of this folder with Sphinx.
 
-The pages are those that GitHub shows; nothing is written for the site alone. docs/index.md is the front page and the
-navigation: each of its sections becomes a part of the navigation, in the order of its links. Formulas become MathML,
-which browsers draw themselves, so no page asks for anything from another machine.
+The pages are those that GitHub shows; nothing is written for the site alone. docs/index.md is the front page and
+the navigation: each of its sections becomes a part of the navigation, in the order of its links. Formulas become
+MathML, which browsers draw themselves, so no page asks for anything from another machine.
 """
 
 import re
@@ -63,7 +63,7 @@ def mathml(formula: str, display: str) -> str:
 
 
 def visitor(display: str) -> Any:
-    """What Sphinx calls for a formula, "inline" or "block". A wrong one is a warning, which ends the build."""
+    """What Sphinx calls for a formula, "inline" or "block". A wrong one is a warning: it ends the build."""
 
     def visit(page: Any, node: Any) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The site that `make docs` builds: every page is in its navigation, and it asks nothing of other machines."""
+"""The site that `make docs` builds: it has every page, and asks nothing of other machines."""
 
 import re
 import subprocess
