@@ -2,7 +2,7 @@
 #   make test                     make ticket ARGS="source.seed=1"
 #   make PYTHON=/path/to/python3.12 test
 .DEFAULT_GOAL := help
-.PHONY: help test lint checked slow ticket reference format clean
+.PHONY: help test lint checked slow ticket docs reference format clean
 
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -47,6 +47,11 @@ ticket: $(VENV)/.run ## set up, then build and verify a ticket: ARGS="source.see
 	@echo "==> python -m experiments.ticket $(ARGS)"
 	@$(BIN) -m experiments.ticket $(ARGS)
 
+docs: $(VENV)/.docs ## set up, then build the site of docs/ into build/site; a warning is an error
+	@echo "==> sphinx"
+	@$(BIN) -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "build/site/index.html"
+
 reference: $(VENV)/.run ## set up, then write docs/reference.md from the code
 	@echo "==> docs/reference.md"
 	@$(BIN) docs/make_reference.py
@@ -63,6 +68,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/bin/python
 	@echo "==> installing slth with its development tools into $(VENV) (minutes on the first run)"
 	@$(PIP) -e ".[dev]"
 	@touch $(VENV)/.run $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.run
+	@echo "==> installing Sphinx into $(VENV)"
+	@$(PIP) -e ".[docs]"
+	@touch $@
 
 $(VENV)/.run: pyproject.toml $(VENV)/bin/python
 	@echo "==> installing slth into $(VENV) (minutes on the first run)"

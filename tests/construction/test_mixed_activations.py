@@ -63,9 +63,7 @@ def error_of(target, source, made, x):
 # for a pair gives 0.2 and more.
 EXACT, SMOOTH = 0.004, 0.08
 # Every activation meets another in front of it or behind; most of the pairs are slow tests.
-SHIFTED = [
-    (KINDS[i], KINDS[(i + shift) % len(KINDS)], shift) for i in range(len(KINDS)) for shift in (1, 5)
-]
+SHIFTED = [(KINDS[i], KINDS[(i + shift) % len(KINDS)], shift) for i in range(len(KINDS)) for shift in (1, 5)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Random tickets by the hundred: no error that ascent finds exceeds a bound, a wrong proof is refuted. MNIST."""
+"""Hundreds of random tickets: no error that ascent finds exceeds a bound, a wrong proof is refuted. MNIST."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,53 @@
+"""The site that `make docs` builds: it has every page, and asks nothing of other machines."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+FRONT = "index.md"
+
+
+def test_the_front_page_names_every_page_once(root: Path):
+    docs = root / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - {FRONT}
+    named = Counter(re.findall(r"^- \[[^\]]+\]\(([^)#]+)\)", (docs / FRONT).read_text(), re.MULTILINE))
+    assert named == dict.fromkeys(pages, 1), "add a new page to docs/index.md"
+
+
+class Asked(HTMLParser):
+    """What a browser fetches by itself to show a page, and its formulas."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.formulas = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src"}
+        self.addresses += [value for name, value in attrs if value and name == names.get(tag)]
+        self.formulas += tag == "math"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_is_whole(root: Path, tmp_path: Path):
+    pytest.importorskip("sphinx_book_theme", reason="pip install slth[docs]: `make docs` does")
+    pytest.importorskip("myst_parser", reason="pip install slth[docs]: `make docs` does")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", tmp_path]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    formulas = 0
+    for page in (root / "docs").rglob("*.md"):
+        built = (tmp_path / page.relative_to(root / "docs")).with_suffix(".html")
+        asked = Asked()
+        asked.feed(built.read_text())
+        formulas += asked.formulas
+        outside = [one for one in asked.addresses if re.match(r"[a-z]+:|//", one) and one[:5] != "data:"]
+        assert outside == [], built
+        missing = [one for one in asked.addresses if not (built.parent / re.split("[?#]", one)[0]).exists()]
+        assert missing == [], built
+    assert formulas > 50, "those of the reference"
