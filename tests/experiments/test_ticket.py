@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,29 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = command(root, f"output_dir={tmp_path_factory.mktemp('runs')}", *SMALL)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
+
+
+def test_the_guide_explains_every_number(root: Path, finished: Path):
+    rows = [
+        line.split(" | ") for line in (root / "docs" / "metrics.md").read_text().splitlines() if "|" in line
+    ]
+    explained: dict[str, set[str]] = {}
+    section: list[str] = []
+    for row in rows:
+        section = re.findall(r"`(\w+)`", row[0]) or section
+        for name in section:
+            explained.setdefault(name, set()).update(re.findall(r"`(\w+)`", row[1]) if len(row) > 1 else ())
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert set(metrics) <= set(explained)
+    stages = ("seconds", "memory", "refinement")  # by stage, or of docs/bits.md
+    missing = {
+        (name, field)
+        for name, section in metrics.items()
+        if name not in stages
+        for field in section
+        if field not in explained[name]
+    }
+    assert missing == set()
 
 
 def test_the_last_line_is_a_folder_with_everything_in_it(finished: Path):
