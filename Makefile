@@ -2,7 +2,7 @@
 #   make test                     make ticket ARGS="source.seed=1"
 #   make PYTHON=/path/to/python3.12 test
 .DEFAULT_GOAL := help
-.PHONY: help test lint checked slow ticket reference format clean
+.PHONY: help test lint checked slow ticket figures reference format clean
 
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -18,7 +18,7 @@ ARGS ?=
 help: ## list the targets
 	@echo "slth: strong lottery tickets, constructed. Targets:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
-	@echo 'Options: PYTHON=/path/to/python3.12 (first set-up), ARGS="..." (for ticket, test and slow).'
+	@echo 'Options: PYTHON=/path/to/python3.12 (first set-up), ARGS="..." (for ticket, figures, test and slow).'
 
 test: lint ## set up, then lint, check types and run all quick tests
 	@echo "==> pytest (quick tests and documentation examples)"
@@ -44,6 +44,10 @@ slow: $(VENV)/.dev ## set up, then run the tests that take minutes
 ticket: $(VENV)/.run ## set up, then build and verify a ticket: ARGS="source.seed=1 output_dir=DIR"
 	@echo "==> python -m experiments.ticket $(ARGS)"
 	@$(BIN) -m experiments.ticket $(ARGS)
+
+figures: $(VENV)/.run ## set up, then draw the paper's figures: ARGS="names=[width,epsilon] output_dir=DIR"
+	@echo "==> python -m experiments.figures $(ARGS)"
+	@$(BIN) -m experiments.figures $(ARGS)
 
 reference: $(VENV)/.run ## set up, then write docs/reference.md from the code
 	@echo "==> docs/reference.md"

@@ -50,6 +50,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
     "width": {"target_accuracy": VALUE, "points": ROWS},
     "depth": {"points": ROWS},
     "epsilon": {"points": ROWS},
+    "figures": {"figures": VALUE, "claims": ROWS},
     "layer": {"layer": ("path", "run", "channels", "channels_kept", "weights_kept", "mean_size")},
     "bounds": {"points": ROWS, "certificates": VALUE},
     "bits": {"target_accuracy": VALUE, "means": VALUE, "points": ROWS},

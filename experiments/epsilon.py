@@ -1,4 +1,4 @@
-"""How exact subset sums must be: accuracy and error of tickets against epsilon, epsilon.csv and epsilon.png."""
+"""How exact subset sums must be: accuracy and error of tickets against epsilon; epsilon.png."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +66,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _networks(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """The target and those beside it, by name, each with the config of its runs; all of them checked first."""
+    """The target and those beside it, by name, each with the config of its runs."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     shared = {str(k): v for k, v in plain.items() if k != "beside"}
@@ -121,9 +121,8 @@ def _panels(rows: Sequence[Row], references: Sequence[str], name: str) -> list[r
     """Accuracy, unless the labels are numbers, and relative error of one network."""
     target = rows[0]["target_accuracy"]
     swept = [row for row in rows if row["tolerance"] is not None]
-    ends = sorted({row["tolerance"] for row in swept})[
-        :: max(len({row["tolerance"] for row in swept}) - 1, 1)
-    ]
+    tolerances = {row["tolerance"] for row in swept}
+    ends = sorted({min(tolerances), max(tolerances)})
     panels = []
     for y, label, scale in (
         ("accuracy", "test accuracy of the ticket, %", 100),
@@ -152,8 +151,7 @@ def _panels(rows: Sequence[Row], references: Sequence[str], name: str) -> list[r
 
 
 def claims_of(rows: Sequence[Mapping[str, Any]], name: str) -> list[Claim]:
-    """What the points of one network say: whether ε = 0.01 is enough, whether a smaller one helps, and whether
-    prices help more.
+    """Whether ε = 0.01 is enough for one network, whether a smaller one helps, and whether prices help more.
 
     Args:
       rows: of ``points``; where ``tolerance`` is None, the row is of a reference.

@@ -61,6 +61,7 @@ def counts_of(layer: report.LayerPicture, tolerance: float) -> dict[str, Any]:
 def claims_of(counts: Mapping[str, Any]) -> list[Claim]:
     """What the layer says of the theorem's subsets: how small they are, and how near."""
     size, within = counts["mean_size"], counts["sums_within"] / max(counts["sums"], 1)
+    near = f"{percent(within)} of {counts['sums']:,} sums do, the largest error is"
     return [
         Claim(
             f"A few random weights are enough for a weight of the target: {FEW} at most, on average.",
@@ -68,24 +69,27 @@ def claims_of(counts: Mapping[str, Any]) -> list[Claim]:
             "No weight of the target is asked for" if size is None else f"The mean is {size:.2f}",
         ),
         Claim(
-            f"What is kept sums to the target's weights, within ε = {counts['tolerance']:g} of the source's scale.",
+            f"What is kept sums to the target's weights, within ε = {counts['tolerance']:g} of the source's "
+            "scale.",
             within == 1 if counts["sums"] else None,
-            f"{percent(within)} of {counts['sums']:,} sums do, the largest error is {counts['largest_error']:.3g}",
+            f"{near} {counts['largest_error']:.3g}",
         ),
     ]
 
 
 def _said(layer: report.LayerPicture, counts: Mapping[str, Any], shown: Mapping[str, int], name: str) -> str:
     what = "copies of its inputs" if layer.alpha is None else "univariate channels"
+    share = percent(counts["weights_kept"] / counts["weights"])
     text = (
-        f"Layer {layer.path} of {name}: the target's kernels and the source's random ones, above; below what the "
-        f"ticket keeps, pruned weights pale, and its sums. Of {counts['channels']:,} {what} {counts['channels_kept']:,} "
-        f"survive, of {counts['kernels']:,} kernels {counts['kernels_kept']:,}, of {counts['weights']:,} taps "
-        f"{counts['weights_kept']:,} ({percent(counts['weights_kept'] / counts['weights'])})."
+        f"Layer {layer.path} of {name}: the target's kernels and the source's random ones, above; below, "
+        f"what the ticket keeps, pruned weights pale, and its sums. Of {counts['channels']:,} {what} "
+        f"{counts['channels_kept']:,} survive, of {counts['kernels']:,} kernels {counts['kernels_kept']:,}, "
+        f"of {counts['weights']:,} taps {counts['weights_kept']:,} ({share}). Drawn are the first "
+        f"{min(shown['copies'], counts['copies'])} of {counts['copies']} copies of each output"
     )
-    text += f" Drawn are the first {min(shown['copies'], counts['copies'])} of {counts['copies']} copies of each output"
     if layer.alpha is not None:
-        text += f" and the first {min(shown['channels'], len(layer.input))} channels; α are their weights"
+        drawn = min(shown["channels"], len(layer.input))
+        text += f" and the first {drawn} channels; α are the weights of these"
     return text + "."
 
 

@@ -1,5 +1,4 @@
-"""How wide a source must be: accuracy (of numbers, error) against multiplicity for each solver, and the width that
-the theorem asks for: width.csv and width.png."""
+"""How wide a source must be, and how wide the theorem asks it to be: width.csv and width.png."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,8 +63,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     _draw(folder / "width.png", rows, target, asked, cfg.target.name)
     said = (
         f"{'Error' if target is None else 'Accuracy and relative error'} of tickets of {cfg.target.name} on "
-        "the test images against m, the copies that the source holds of each channel of the target, by the way "
-        f"subsets are chosen. {seeds_said(cfg.seeds)} Shaded: the factor {FACTOR[0]} to {FACTOR[1]}. "
+        "the test images against m, the copies that the source holds of each channel of the target, by the "
+        f"way subsets are chosen. {seeds_said(cfg.seeds)} Shaded: the factor {FACTOR[0]} to {FACTOR[1]}. "
         f"Below each m: mean bits of a ticket's file for each weight of the target."
     )
     return {"target_accuracy": target, "asked": asked, "points": rows} | recorded(
