@@ -113,17 +113,25 @@ def claims_of(chosen: Sequence[Mapping[str, Any]], error: float) -> list[Claim]:
     for small, large, text in PAIRS:
         if small in by_name and large in by_name:
             one, other = by_name[small], by_name[large]
-            fewer = one["parameters"] < other["parameters"]
-            decided = one["reached"] and (other["reached"] or fewer)  # a widest source that misses is no end
-            undecided = not one["reached"] and not (other["reached"] and not fewer)
             claims.append(
                 Claim(
                     text,
-                    None if undecided else bool(decided and fewer),
+                    _fewer(one, other),
                     f"For an error of {error:g}, {small} {_needs(one)} and {large} {_needs(other)}",
                 )
             )
     return claims
+
+
+def _fewer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+    """Whether one needs fewer parameters; a construction whose widest source misses needs more than that."""
+    if one["reached"] and other["reached"]:
+        return one["parameters"] < other["parameters"]
+    if one["reached"] and one["parameters"] <= other["parameters"]:
+        return True
+    if other["reached"] and other["parameters"] <= one["parameters"]:
+        return False
+    return None
 
 
 def _needs(row: Mapping[str, Any]) -> str:

@@ -133,8 +133,8 @@ def _write(folder: Path, cfg: DictConfig, made: Mapping[str, Mapping[str, Any]])
     rows = [
         {
             "figure": name,
-            "claim": claim["text"],
             "verdict": claim["verdict"],
+            "claim": claim["text"],
             "numbers": f"{claim['found']}.",
         }
         for name, one in made.items()
@@ -201,9 +201,9 @@ def text_of(made: Mapping[str, Mapping[str, Any]]) -> str:
         lines = [f"## {name}", "", "```bash", one["command"], "```", ""]
         for stem, text in one["captions"].items():
             lines += [f"![{name}]({stem}.png)", "", text, ""]
-        lines += ["| claim | verdict | numbers |", "| --- | --- | --- |"]
+        lines += ["| verdict | claim | numbers |", "| --- | --- | --- |"]
         for claim in one["claims"]:
-            cells = (claim["text"], claim["verdict"], f"{claim['found']}.")
+            cells = (claim["verdict"], claim["text"], f"{claim['found']}.")
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

@@ -38,12 +38,15 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def counts_of(layer: report.LayerPicture, tolerance: float) -> dict[str, Any]:
-    """What survives of the whole layer, drawn or not, and how near its sums come."""
+    """What survives of the whole layer, drawn or not, and how near the sums of copies come that are read."""
     flat = layer.kept.reshape(*layer.kept.shape[:2], -1)
-    asked = np.broadcast_to((layer.target != 0)[layer.output], layer.sums.shape)
+    shape = (-1, *(1,) * (layer.target.ndim - 1))
+    asked = np.broadcast_to((layer.target != 0)[layer.output] & layer.live.reshape(shape), layer.sums.shape)
     off = np.abs(layer.error[asked])
     return {
         "copies": len(layer.output) // len(layer.target),
+        "rows": len(layer.live),
+        "rows_kept": int(layer.live.sum()),
         "channels": len(layer.input),
         "channels_kept": int(flat.any((0, 2)).sum()),
         "kernels": int(flat.shape[0] * flat.shape[1]),
@@ -80,12 +83,15 @@ def claims_of(counts: Mapping[str, Any]) -> list[Claim]:
 def _said(layer: report.LayerPicture, counts: Mapping[str, Any], shown: Mapping[str, int], name: str) -> str:
     what = "copies of its inputs" if layer.alpha is None else "univariate channels"
     share = percent(counts["weights_kept"] / counts["weights"])
+    survive = (
+        f"{counts['channels_kept']:,} of {counts['channels']:,} {what}, {counts['rows_kept']:,} of "
+        f"{counts['rows']:,} copies of outputs, {counts['kernels_kept']:,} of {counts['kernels']:,} kernels "
+        f"and {counts['weights_kept']:,} of {counts['weights']:,} taps ({share})"
+    )
     text = (
         f"Layer {layer.path} of {name}: the target's kernels and the source's random ones, above; below, "
-        f"what the ticket keeps, pruned weights pale, and its sums. Of {counts['channels']:,} {what} "
-        f"{counts['channels_kept']:,} survive, of {counts['kernels']:,} kernels {counts['kernels_kept']:,}, "
-        f"of {counts['weights']:,} taps {counts['weights_kept']:,} ({share}). Drawn are the first "
-        f"{min(shown['copies'], counts['copies'])} of {counts['copies']} copies of each output"
+        f"what the ticket keeps, pruned weights pale, and its sums. There survive {survive}. Drawn are the "
+        f"first {min(shown['copies'], counts['copies'])} of {counts['copies']} copies of each output"
     )
     if layer.alpha is not None:
         drawn = min(shown["channels"], len(layer.input))

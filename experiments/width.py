@@ -26,6 +26,8 @@ from slth.subset_sum.theory import required_multiplicity
 
 FACTOR = (9, 15)
 """Copies of a channel that are said to be enough in practice: the paper's "factor 9 to 15"."""
+APART = 1.2
+"""Least ratio of two widths whose labels do not touch."""
 Row = dict[str, Any]
 
 
@@ -190,7 +192,7 @@ def _draw(path: Path, rows: list[Row], target: float | None, asked: Mapping[str,
         x_label="multiplicity m, copies of each channel\nbits of the coded ticket for each weight",
         log_x=True,
         ticks={m: f"{m}\n{sum(bits) / len(bits):.0f}" for m, bits in coded.items()}
-        | {m: f"{m}" for m in wide if m not in coded},
+        | {m: f"{m}" for m in wide if all(max(m / n, n / m) > APART for n in coded)},
         title=f"{'Error' if target is None else 'Accuracy and error'} by width of the source: {name}",
         marks={
             f"{label}: m = {asked[key]}": asked[key]

@@ -42,10 +42,14 @@ BESIDE: dict[str, Any] = {"fontsize": 8, "loc": "upper left", "bbox_to_anchor": 
 
 
 @contextmanager
-def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """An empty figure to draw into, sizes in inches; then a PNG, of equal bytes for equal figures."""
+def picture(path: str | Path, width: float, height: float, *, placed: bool = False) -> Iterator[Figure]:
+    """An empty figure to draw into, sizes in inches; then a PNG, of equal bytes for equal figures.
+
+    Args:
+      placed: whether what is drawn says itself where it stands.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+        figure = Figure(figsize=(width, height), layout=None if placed else "constrained", dpi=150)
         yield figure
         figure.savefig(path, metadata={"Software": None})
 

@@ -16,6 +16,7 @@ from slth.construction.plan import weight_scale
 from slth.construction.state import Read
 from slth.nn.graph import Map, Sum, behind, flattening, graph
 from slth.nn.layers import Conv, Dense
+from slth.nn.prune import read_channels
 from slth.report.figures import picture
 from slth.source import parameter
 from slth.source.layout import unflattened
@@ -42,6 +43,8 @@ class LayerPicture(NamedTuple):
     kept: Bool[np.ndarray, "rows columns *taps"]
     output: Int[np.ndarray, " rows"]
     """Which output each row is a copy of."""
+    live: Bool[np.ndarray, " rows"]
+    """Whether anything behind reads the row; one that nothing reads is pruned whole."""
     input: Int[np.ndarray, " columns"]
     """Which input each column holds; -1 where it holds none, because it is pruned."""
     sums: Float[np.ndarray, "signs rows inputs *taps"]
@@ -145,6 +148,7 @@ def layer_picture(made: Construction, mask: Mask, path: str | None = None) -> La
         shaped(v.transpose(2, 1, 0) / unit),
         shaped(own.transpose(2, 1, 0)),
         np.repeat(np.arange(len(rows)), rows.shape[1]),
+        np.asarray(read_channels(source.network, mask)[node.path])[rows.reshape(-1)],
         holds,
         shaped(sums),
         shaped(sizes),
@@ -309,7 +313,7 @@ def _lay_out(
     right = blocks["source"].colours.shape[1]
     high = blocks["source"].colours.shape[0]
     width, height = (0.95 + CELL * (left + right) + 0.75, 1.35 + 2 * CELL * high + 0.45)
-    with picture(path, width, height) as figure:
+    with picture(path, width, height, placed=True) as figure:
         for name, block in blocks.items():
             rows, columns = block.colours.shape[:2]
             lower = name in ("sums", "ticket")

@@ -102,7 +102,7 @@ def draw_panels(
             axes.set(xscale="log" if log_x else "linear")
             if ticks is not None:
                 axes.xaxis.minorticks_off()
-                axes.set_xticks(list(ticks), list(ticks.values()))
+                axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
             if number + columns >= len(panels):
                 axes.set_xlabel(x_label)
                 axes.tick_params(labelbottom=True)
