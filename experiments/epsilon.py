@@ -131,7 +131,7 @@ def _panels(rows: Sequence[Row], references: Sequence[str], name: str) -> list[r
         if y == "accuracy" and target is None:
             continue
         bands = []
-        if y == "accuracy":
+        if y == "accuracy" and target is not None:
             level = [100 * target] * len(ends)
             bands.append(report.Band("target", ends, level, level, level, reference=True))
         for m in sorted({row["multiplicity"] for row in rows}):

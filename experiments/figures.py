@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.claims import VERDICTS
 from experiments.command_line import main
-from experiments.defaults import ELSEWHERE, composed, file_of
+from experiments.defaults import ELSEWHERE, SECTIONS, composed, file_of
 from experiments.names import unknown
 from experiments.points import metrics_of
 from experiments.rerun import command_of, written
@@ -113,11 +113,15 @@ def _said(group: str, given: DictConfig) -> list[str]:
 
 
 def _merge(settings: dict[Any, Any], changes: Any, where: str) -> None:
-    """Changes set within the settings; one of a setting that is not there is refused."""
+    """Changes set within the settings; one of a setting that is not there is refused.
+
+    What lists runs, such as ``solvers``, is replaced whole.
+    """
+    inside = "settings." in where
     for key, value in changes.items():
         if key not in settings:
             raise ValueError(f"{where}.{unknown(str(key), map(str, settings))}")
-        if isinstance(value, Mapping) and isinstance(settings[key], dict):
+        if isinstance(value, Mapping) and isinstance(settings[key], dict) and (inside or key in SECTIONS):
             _merge(settings[key], value, f"{where}.{key}")
         else:
             settings[key] = value

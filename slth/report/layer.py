@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,7 +13,7 @@ from matplotlib.colors import Normalize
 from slth.construction import Construction
 from slth.construction.plan import weight_scale
 from slth.construction.state import Read
-from slth.nn.graph import Map, Sum, behind, flattening, graph
+from slth.nn.graph import Map, Sum, behind, by_layer, flattening, graph
 from slth.nn.layers import Conv, Dense
 from slth.nn.prune import read_channels
 from slth.report.figures import picture
@@ -101,7 +100,7 @@ def layer_picture(made: Construction, mask: Mask, path: str | None = None) -> La
     read = Read(unflattened(target, term.reads), flat and flat.layer)
     taps = read.shape[:-1] if isinstance(term.layer, Dense) else term.layer.kernel
     scale = weight_scale(source, entry)
-    kernels, kept = flatten_dict(made.params, sep="/"), flatten_dict(mask, sep="/")
+    kernels, kept = by_layer(made.params), by_layer(mask)
     node = next(graph(target)[one.step] for one in layout.nodes if entry in one.maps)
     assert isinstance(node, Sum)
     rows = made.columns[node.path]
@@ -109,10 +108,10 @@ def layer_picture(made: Construction, mask: Mask, path: str | None = None) -> La
     def by_tap(kernel: AnyArray) -> np.ndarray:
         return read.by_tap(np.asarray(kernel))
 
-    goal = by_tap(kernels[f"{path}/kernel"])
+    goal = by_tap(kernels[path]["kernel"])
     v, own = (
         by_tap(one)[:, :, rows.reshape(-1)]
-        for one in (parameter(source, f"{path}/kernel"), kept[f"{path}/kernel"])
+        for one in (parameter(source, f"{path}/kernel"), kept[path]["kernel"])
     )
     front, alpha, alpha_kept = layout.front_of(target, entry, term), None, None
     inputs = goal.shape[1]
@@ -126,7 +125,7 @@ def layer_picture(made: Construction, mask: Mask, path: str | None = None) -> La
         info = first_info(target)
         v, own = v[:, :width], own[:, :width]
         alpha = np.asarray(parameter(source, f"{front.path}/kernel"), float).reshape(inputs, -1)[:, :width]
-        alpha_kept = np.asarray(kept[f"{front.path}/kernel"]).reshape(inputs, -1)[:, :width]
+        alpha_kept = np.asarray(kept[front.path]["kernel"]).reshape(inputs, -1)[:, :width]
         holds = np.where(alpha_kept.any(0), alpha_kept.argmax(0), -1)
         # Of one slope, or of inputs that are known not to be below 0, there is one sum.
         both = info.mu_plus != info.mu_minus and (alpha[alpha_kept] < 0).any()

@@ -23,7 +23,8 @@ TINY = {
     "constructions": "{constructions: {burkholz2022_fc: {widths: [4]}, pensia2020: {widths: [4]}}}",
     "layer": "{source: {multiplicity: 3}, target: {width: 2}, outputs: 1}",
     "bounds": "{multiplicities: [4], target: {width: 2}}",
-    "bits": "{rounding_images: 32, quantised: {nearest: [4], feedback: [4]}}",
+    "bits": "{rounding_images: 32, quantised: {nearest: [4], feedback: [4]}, tickets: {a: {label: L+1, "
+    "points: [{source: {multiplicity: 2}}]}}}",
 }
 FEW = "{multiplicity: [3, 5], problems: 500, best_subsets: 10000}"
 
@@ -55,6 +56,8 @@ def test_a_named_network_and_its_data_are_those_of_all_figures(tmp_path: Path):
         assert (own.data.name, own.data.dir, own.data.limit) == ("cifar10", "DIR", 256)
     own = figures.config_of(cfg, "epsilon")
     assert own.beside is None
+    vgg = config(tmp_path, *named, "figures.epsilon.named.beside={vgg11: {checkpoint: OTHER}}")
+    assert figures.config_of(vgg, "epsilon").beside == {"vgg11": {"checkpoint": "OTHER"}}
     assert list(own.tolerances) == [0.1]
     assert list(own.seeds) == [0, 1, 2]
 
@@ -94,10 +97,6 @@ def test_all_figures_at_tiny_size(tmp_path: Path):
     calibrated = [f"++figures.{name}.settings.solver.calibration=32" for name in ("width", "depth", "bits")]
     narrow = [f"++figures.{name}.settings.target.width=2" for name in ("width", "epsilon", "depth", "bits")]
     cheap = [
-        "++figures.bits.settings.tickets.two_layers.points=[]",
-        "++figures.bits.settings.tickets.refined.points=[]",
-        "++figures.bits.settings.tickets.rounded.points=[]",
-        "++figures.bits.settings.tickets.plus_one.points=[{source: {multiplicity: 2}}]",
         f"figures.subset_sum.settings={FEW}",
     ]
     cfg = config(tmp_path, *SMALL, *settings, *trained, *calibrated, *narrow, *cheap)

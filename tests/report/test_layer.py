@@ -98,7 +98,7 @@ def test_a_dense_layer_behind_a_flattening_has_positions_for_taps():
     assert (found.path, found.target.shape[:2], found.target.shape[2:]) == ("a", (3, 1), (2, 2))
     kernel = np.asarray(made.params["a"]["kernel"]).reshape(2, 2, 3) / layer_scale(made.source, "a")
     np.testing.assert_allclose(found.target[:, 0], kernel.transpose(2, 0, 1), rtol=1e-5)
-    read = np.asarray(made.ticket.mask["b"]["kernel"]).any(1)[made.columns["a"].reshape(-1)]
+    read = np.asarray(made.ticket.arrays["b/kernel"].any(1))[made.columns["a"].reshape(-1)]
     np.testing.assert_array_equal(found.live, read)
     assert 0 < read.sum() < len(read), "some copies are read by nothing"
     assert not found.kept[~read].any()
