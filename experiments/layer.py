@@ -13,7 +13,8 @@ from experiments.compose import ingredients_of
 from experiments.points import ticket_run
 from experiments.ticket import FILE
 from experiments.tracking import tracked
-from slth import Ticket, construct, report
+from slth import Ticket, report
+from slth.construction import finish, nodes_of, plan_of
 
 FEW = 3
 """Most random weights for one of the target's, on average: the paper's "2 to 3"."""
@@ -25,7 +26,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     where = ticket_run(cfg)
     ticket = Ticket.load(where / FILE)
     target, source, solver, calibration, options, _, _ = ingredients_of(cfg, folder)
-    made = construct(target, source, solver, calibration, **options)  # says where each copy lies
+    plan = plan_of(target, source, solver, calibration, **options)
+    made = finish(plan, nodes_of(plan))  # the run has no more than the mask; this says where each copy lies
     found = report.layer_picture(made, ticket.mask, cfg.layer)
     shown = {name: cfg[name] for name in ("outputs", "inputs", "copies", "channels")}
     report.draw_layer(folder / "layer.png", found, **shown)
