@@ -2,7 +2,7 @@
 #   make test                     make ticket ARGS="source.seed=1"
 #   make PYTHON=/path/to/python3.12 test
 .DEFAULT_GOAL := help
-.PHONY: help test lint checked slow ticket docs reference format clean
+.PHONY: help test lint checked slow ticket figures docs reference format clean
 
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@echo "slth: strong lottery tickets, constructed. Targets:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
-	@echo 'Options: PYTHON=/path/to/python3.12 (first set-up), ARGS="..." (for ticket, test and slow).'
+	@echo 'Options: PYTHON=/path/to/python3.12 (first set-up), ARGS="..." (for ticket, figures, test and slow).'
 
 test: lint ## set up, then lint, check types and run all quick tests
 	@echo "==> pytest (quick tests and documentation examples)"
@@ -51,6 +51,10 @@ docs: $(VENV)/.docs ## set up, then build the site of docs/ into build/site; a w
 	@echo "==> sphinx"
 	@$(BIN) -m sphinx -W --keep-going -q -b html docs build/site
 	@echo "build/site/index.html"
+
+figures: $(VENV)/.run ## set up, then draw the paper's figures: ARGS="names=[width,epsilon] output_dir=DIR"
+	@echo "==> python -m experiments.figures $(ARGS)"
+	@$(BIN) -m experiments.figures $(ARGS)
 
 reference: $(VENV)/.run ## set up, then write docs/reference.md from the code
 	@echo "==> docs/reference.md"

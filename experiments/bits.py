@@ -4,7 +4,7 @@ python -m experiments.bits
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
+from experiments.claims import POINT, Claim, caption, percent, recorded
 from experiments.command_line import main
 from experiments.points import metrics_of, ticket_run
 from experiments.targets import data_of, target_of
@@ -26,6 +27,8 @@ LOG = logging.getLogger(__name__)
 Row = dict[str, Any]
 MEASURED = ("construct", "refine", "evaluate")
 """Stages whose memory counts."""
+ROUNDED, PUBLISHED = "target rounded", "published"
+"""How the kinds begin that are no tickets."""
 AVERAGED = ("bits", "mask_bits", "accuracy", "agreement", "seconds", "memory")
 
 
@@ -45,7 +48,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     target, _ = target_of(cfg, data, folder)
     rows += _rounded(cfg, target, data)
     rows += [
-        {"kind": "published", "label": one.label, "bits": one.bits, "accuracy": one.accuracy}
+        {"kind": PUBLISHED, "label": one.label, "bits": one.bits, "accuracy": one.accuracy}
         for one in cfg.published
         if (one.target, one.data) == (cfg.target.name, data.name)
     ]
@@ -56,7 +59,48 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     for name, level in (("accuracy", own), ("agreement", 1.0)):
         _draw(folder / f"bits_{name}.png", means, name, level, cfg.target.name)
     show(_table(means))
-    return {"target_accuracy": own, "means": means, "points": rows}
+    claims = claims_of(means, own)
+    captions = {
+        f"bits_{name}": caption(
+            f"{said} on test images against bits for each weight of the target {cfg.target.name}: those of "
+            "the ticket's file, of the rounded target those of its levels and scales.",
+            claims,
+        )
+        for name, said in (("accuracy", "Accuracy"), ("agreement", "Agreement with the target"))
+    }
+    return {"target_accuracy": own, "means": means, "points": rows} | recorded(claims, captions)
+
+
+def claims_of(means: Sequence[Mapping[str, Any]], target: float) -> list[Claim]:
+    """Whether tickets, curve by curve, need as few bits as the rounded target to be as good as it."""
+    few: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(means, key=lambda row: row["bits"], reverse=True):
+        if row["accuracy"] is not None and row["accuracy"] >= target - POINT:
+            few[row["kind"]] = row
+    kinds = dict.fromkeys(row["kind"] for row in means)
+    rounded = [few[kind] for kind in kinds if kind in few and kind.startswith(ROUNDED)]
+    if not rounded:
+        return []
+    least = min(rounded, key=lambda row: row["bits"])
+    claims = []
+    for kind in kinds:
+        if kind.startswith((ROUNDED, PUBLISHED)):
+            continue
+        own = few.get(kind)
+        claims.append(
+            Claim(
+                f"Tickets of {kind} need no more bits than the rounded target to come within one point of "
+                f"{percent(target)}.",
+                own is not None and own["bits"] <= least["bits"],
+                (
+                    f"{own['label']} needs {own['bits']:.2f} bits a weight ({percent(own['accuracy'])})"
+                    if own is not None
+                    else "No ticket measured comes so near"
+                )
+                + f", {least['label']} {least['bits']:.2f} ({percent(least['accuracy'])})",
+            )
+        )
+    return claims
 
 
 def _tickets(cfg: DictConfig) -> Iterator[Row]:
@@ -128,7 +172,7 @@ def _rounded(cfg: DictConfig, target: Target, data: Data) -> Iterator[Row]:
             found = quantised(target, bits, rounding, images if rounding == "feedback" else None)
             outputs = found.target(data.test_images)
             yield {
-                **{"kind": f"target rounded, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
+                **{"kind": f"{ROUNDED}, {rounding}", "label": f"{rounding}, {bits} bits", "seed": None},
                 "bits": found.bits_per_weight,
                 "accuracy": data.accuracy(outputs),
                 "agreement": evaluate.compare(goal, outputs, data.task).agreement,

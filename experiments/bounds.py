@@ -4,13 +4,14 @@ python -m experiments.bounds data.dir=DIR data.limit=64 target.checkpoint=FILE
 python -m experiments.bounds data=digits target=digits_cnn
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
+from experiments.claims import Claim, caption, percent, recorded
 from experiments.command_line import main
 from experiments.points import metrics_of, point
 from experiments.tracking import tracked
@@ -61,7 +62,47 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         level=("half the largest margin", max(margins) / 2) if margins else None,
         columns=len(cfg.solvers),
     )
-    return {"points": rows, "certificates": proofs}
+    claims = claims_of(rows)
+    count = len(cfg.seeds)
+    said = (
+        f"Largest error of an output of tickets of {cfg.target.name} that was found, what is proved of it "
+        "on the test images and on all images, and what Theorem 2 promises, against m, by the way subsets "
+        f"are chosen. {f'Seed {cfg.seeds[0]}' if count == 1 else f'The worst of {count} seeds'}."
+    )
+    return {"points": rows, "certificates": proofs} | recorded(claims, {"bounds": caption(said, claims)})
+
+
+def claims_of(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    """Whether bounds hold, whether they say anything, and whether subset sums keep Theorem 2's budgets."""
+    closest = max(rows, key=lambda row: row["error_found"] / row["data_bound"])
+    best = max(rows, key=lambda row: row["box_certified"] or 0.0)
+    tight = min(rows, key=lambda row: row["box_bound"] / row["error_found"])
+    kept = [row for row in rows if row["budgets_met"]]
+    return [
+        Claim(
+            "No error that is found exceeds what is proved.",
+            all(row["holds"] for row in rows),
+            f"Of {len(rows)} tickets {sum(row['holds'] for row in rows)} keep their bounds; the error that "
+            f"comes closest is {percent(closest['error_found'] / closest['data_bound'])} of its bound "
+            f"({_named(closest)})",
+        ),
+        Claim(
+            "The bound on all images is small enough to certify some test image.",
+            None if best["box_certified"] is None else best["box_certified"] > 0,
+            f"At best {percent(best['box_certified'] or 0.0)} of them are certified ({_named(best)}); the "
+            f"bound is at least {tight['box_bound'] / tight['error_found']:,.3g} times the error found",
+        ),
+        Claim(
+            "Subset sums keep the budgets of Theorem 2.",
+            len(kept) == len(rows),
+            f"Those of {len(kept)} of {len(rows)} tickets do; to be sure of it beforehand, the theorem asks "
+            f"for m = {rows[-1]['required_multiplicity']}",
+        ),
+    ]
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return f"{row['solver']}, m = {row['multiplicity']}"
 
 
 def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:

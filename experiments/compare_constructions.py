@@ -4,12 +4,14 @@ python -m experiments.compare_constructions target=mlp
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
+from experiments.claims import Claim, caption, recorded
 from experiments.command_line import CONF, main
 from experiments.compose import inputs_of, preset_of
 from experiments.points import metrics_of, ticket_run
@@ -67,7 +69,75 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         level=(f"error asked for, {cfg.error:g}", cfg.error),
     )
     show(_table(chosen))
-    return {"error": cfg.error, "constructions": chosen, "uncovered": uncovered, "points": rows}
+    names = {str(label): str(entry.name) for label, entry in cfg.constructions.items()}
+    claims = claims_of([{**row, "name": names[row["construction"]]} for row in chosen], cfg.error)
+    said = (
+        f"Largest error of a logit on test images against the number of the source's parameters, for "
+        f"sources of growing width of each construction, {cfg.target.name}. "
+        + " ".join(_described(row) for row in chosen)
+        + "".join(f" Left out: {label} ({lacking})." for label, lacking in uncovered.items())
+    )
+    return {
+        "error": cfg.error,
+        "constructions": chosen,
+        "uncovered": uncovered,
+        "points": rows,
+    } | recorded(claims, {"constructions": caption(said, claims)})
+
+
+def _described(row: Row) -> str:
+    reached = "reaches" if row["reached"] else "does not reach"
+    return (
+        f"{row['construction']} {reached} the error asked for with {row['parameters']:,} parameters, of "
+        f"which the ticket keeps {row['kept']:,.0f} (error {row['max_error']:.2g})."
+    )
+
+
+PAIRS = (
+    ("burkholz2022_fc", "pensia2020", "L + 1 layers need fewer parameters than 2L."),
+    ("burkholz2022", "dacunha2021", "L + 1 layers need fewer parameters than 2L for inputs not below 0."),
+    ("pensia2020", "malach2020", "Subset sums need fewer parameters than one random weight for each weight."),
+    ("dacunha2021", "pensia2020", "Inputs that are not below 0 need fewer parameters than any inputs."),
+)
+"""Constructions, the one that is said to need the smaller source first."""
+
+
+def claims_of(chosen: Sequence[Mapping[str, Any]], error: float) -> list[Claim]:
+    """Which constructions need the smaller sources for the same error.
+
+    Args:
+      chosen: rows of ``constructions``, with the ``name`` of the preset.
+    """
+    by_name = {row["name"]: row for row in chosen}
+    claims = []
+    for small, large, text in PAIRS:
+        if small in by_name and large in by_name:
+            one, other = by_name[small], by_name[large]
+            claims.append(
+                Claim(
+                    text,
+                    _fewer(one, other),
+                    f"For an error of {error:g}, {small} {_needs(one)} and {large} {_needs(other)}",
+                )
+            )
+    return claims
+
+
+def _fewer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+    """Whether one needs fewer parameters; a construction whose widest source misses needs more than that."""
+    if one["reached"] and other["reached"]:
+        return one["parameters"] < other["parameters"]
+    if one["reached"] and one["parameters"] <= other["parameters"]:
+        return True
+    if other["reached"] and other["parameters"] <= one["parameters"]:
+        return False
+    return None
+
+
+def _needs(row: Mapping[str, Any]) -> str:
+    if row["reached"]:
+        return f"needs {row['parameters']:,}"
+    return f"has {row['worst_error']:.2g} with {row['parameters']:,}, its most"
 
 
 def _point(cfg: DictConfig, label: str, construction: Row, width: int, seed: int) -> Row:

@@ -48,7 +48,7 @@ def counted(settings: Plain, experiment: str | None) -> Plain:
     for group, kind in kinds_of(settings).items():
         named = base.pop(group, {})
         if (first := record.get(f"{group}/{kind}")) is not None:
-            base[group] = _overlaid(_of_kind(group, kind), first)
+            base[group] = _overlaid(file_of(group, kind), first)
             base[group].pop("name", None)
             base[group] |= {key: value for key, value in named.items() if key == "name"}
     deleted: list[str] = []
@@ -139,7 +139,7 @@ def _of_experiment(experiment: str) -> Plain:
     return plain | {group: {"name": kind} for group, kind in kinds_of(plain).items()}
 
 
-def _of_kind(group: str, kind: str) -> Plain:
+def file_of(group: str, kind: str) -> Plain:
     """Today's content of a file of a group; nothing where the file is gone."""
     try:
         return composed(f"{group}/{kind}")[group]
@@ -169,8 +169,8 @@ def missing() -> dict[str, Plain]:
     today = {name: _of_experiment(name) for name in names}
     for group in SECTIONS:
         for path in sorted((CONF / group).glob("*.yaml")):
-            if _of_kind(group, path.stem).get("name") == path.stem:
-                today[f"{group}/{path.stem}"] = _of_kind(group, path.stem)
+            if file_of(group, path.stem).get("name") == path.stem:
+                today[f"{group}/{path.stem}"] = file_of(group, path.stem)
     return {
         name: added for name, own in today.items() if (added := _added(own, recorded().get(name, {}))) != {}
     }

@@ -1,15 +1,20 @@
 """How the error of a ticket's copies grows with depth, for each way to choose subsets."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
+from experiments.claims import Claim, caption, percent, recorded, seeds_said
 from experiments.command_line import main
 from experiments.points import layers_of, metrics_of, point
 from experiments.tracking import tracked
 from slth import report
+
+SMALL = 0.1
+"""Relative error of a copy that counts as small."""
 
 
 @tracked("depth")
@@ -41,7 +46,34 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         log=True,
         spread=spread,
     )
-    return {"points": found}
+    claims = claims_of({solver: values for solver, (_, values) in curves.items()}, names)
+    said = (
+        f"Relative error of one copy of a channel, layer by layer, in tickets of {cfg.target.name} with "
+        f"m = {cfg.source.multiplicity} copies, on test images, by the way subsets are chosen. "
+        f"{seeds_said(cfg.seeds)}"
+    )
+    return {"points": found} | recorded(claims, {"depth": caption(said, claims)})
+
+
+def claims_of(errors: Mapping[str, Sequence[float]], names: Sequence[str]) -> list[Claim]:
+    """Whether errors stay small in all layers, for each way to choose subsets.
+
+    Args:
+      errors: by solver, one for each layer.
+      names: of the layers.
+    """
+    claims = []
+    for solver, values in errors.items():
+        worst = int(np.argmax(values))
+        claims.append(
+            Claim(
+                f"With {solver} subsets the error of a copy stays below {percent(SMALL)} in every layer.",
+                max(values) < SMALL,
+                f"It is {values[0]:.2g} in {names[0]} and {values[-1]:.2g} in {names[-1]}, and at most "
+                f"{values[worst]:.2g} ({names[worst]})",
+            )
+        )
+    return claims
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def write_report(folder: Path, experiment: str, final: Path) -> None:
 def page_of(run: Run, final: Path) -> report.Page:
     """A run as a page: in words, in numbers, layer by layer, in figures, and how to make and check it."""
     ticket = run.experiment == "ticket"
+    captions = CAPTIONS | dict(run.metrics.get("captions") or {})
     layers = filled(table(run.folder / "layers.csv"))
     return report.Page(
         title=f"{run.experiment} {run.name}",
@@ -57,7 +58,7 @@ def page_of(run: Run, final: Path) -> report.Page:
             )
         ],
         figures=[
-            report.Figure(path, CAPTIONS.get(path.stem, path.stem.replace("_", " ")))
+            report.Figure(path, captions.get(path.stem, path.stem.replace("_", " ")))
             for path in sorted(run.folder.glob("*.png"))
         ],
         commands=commands_of(run, final),

@@ -16,8 +16,9 @@ from experiments.run_folder import execute
 
 LOG = logging.getLogger(__name__)
 OWN = (
-    *("solvers", "seeds", "multiplicities", "tolerances", "constructions", "error"),
-    *("tickets", "quantised", "rounding_images", "published"),
+    *("solvers", "seeds", "multiplicities", "tolerances", "constructions", "error", "delta"),
+    *("tickets", "quantised", "rounding_images", "published", "references", "beside"),
+    *("layer", "outputs", "inputs", "copies", "channels"),
 )
 
 

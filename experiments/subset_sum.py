@@ -1,27 +1,25 @@
 """The statistics of random subset-sum problems: ``python -m experiments.subset_sum``."""
 
 import logging
+import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
-import pandas as pd
 from omegaconf import DictConfig
 from safetensors.numpy import load_file
 
+from experiments.claims import Claim, caption, recorded
 from experiments.command_line import main
 from experiments.tracking import tracked
+from slth import report
 from slth.compile_cache import use_compile_cache
 from slth.subset_sum import solve, theory
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
-
 log = logging.getLogger(__name__)
 BATCH = 250_000
-GRID = 2.0**-24
 QUANTILES = {
     "best_error_q05": 0.05,
     "best_error_q25": 0.25,
@@ -120,62 +118,100 @@ def checked(cfg: DictConfig) -> None:
         raise ValueError(f"tolerance must be in (0, 1), got {cfg.tolerance}")
 
 
-def figures(table: pd.DataFrame, cfg: DictConfig, folder: Path) -> None:
-    """failure.png, subset_size.png and best_error.png."""
-    groups = list(table.groupby("distribution", sort=False))
-    _, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, rows in groups:
-        spread = np.abs(rows[["failure_low", "failure_high"]].to_numpy().T - rows["failure"].to_numpy())
-        axis.errorbar(
-            rows["m"], rows["failure"].where(rows["failures"] > 0), spread, fmt="o-", capsize=3, label=name
-        )
-    rows = table[table["coverage"].notna()]
-    if len(rows):
-        axis.plot(
-            rows["m"],
-            rows["coverage"].astype(float),
-            "k--",
-            lw=1,
-            label="coverage, uniform: $2^{-m} E[L_m(-|t|)]$",
-        )
-    m = np.arange(
-        np.ceil(-theory.C * np.log(cfg.tolerance)), max(cfg.multiplicity) + 1
-    )  # where the lemma speaks
-    axis.plot(m, np.exp(-m / theory.C), "k:", lw=1, label=f"lemma with C = {theory.C:g}: $e^{{-m/C}}$")
-    axis.set(yscale="log", xlabel="variables m", ylabel=f"share with no subset within {cfg.tolerance:g}")
-    finish(axis, folder / "failure.png")
-    _, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, rows in groups:
-        axis.plot(rows["m"], rows["mean_size"], "o-", label=name)
-    axis.set(xlabel="variables m", ylabel="mean size of the smallest subset", ylim=(0, None))
-    finish(axis, folder / "subset_size.png")
-    _, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, rows in groups:
-        (line,) = axis.plot(
-            rows["m"], rows["best_error_median"], "o-", label=f"{name}: median, 25-75 %, 5-95 %"
-        )
-        for low, high, style in (("q25", "q75", "--"), ("q05", "q95", ":")):
-            for q in (low, high):
-                shown = rows[f"best_error_{q}"].clip(lower=GRID / 2)
-                axis.plot(rows["m"], shown, style, color=line.get_color(), lw=1)
-    axis.axhspan(GRID / 2, GRID, color="k", alpha=0.08, label="one step of the grid and below")
-    axis.axhline(cfg.tolerance, color="k", lw=1, ls=":", label="tolerance")
-    axis.set(yscale="log", xlabel="variables m", ylabel="least error of any subset")
-    finish(axis, folder / "best_error.png")
+def figure(rows: Sequence[Mapping[str, Any]], cfg: DictConfig, path: Path) -> None:
+    """Failure, sizes, least error and the C that the failures imply, against m."""
+    by_name = {name: [row for row in rows if row["distribution"] == name] for name in cfg.distribution}
+    wide = range(theory.required_multiplicity(cfg.tolerance, cfg.tolerance), max(cfg.multiplicity) + 1)
+    panels = []
+    for label, value, low, high in QUANTITIES:
+        bands = []
+        for name, own in by_name.items():
+            known = [
+                row for row in own if row[value] is not None and not (value == "failure" and row[value] == 0)
+            ]
+            x, y, bottom, top = ([row[key] for row in known] for key in ("m", value, low, high))
+            bands.append(report.Band(name, x, y, bottom, top))
+        if value == "failure":
+            covered = [(row["m"], row["coverage"]) for row in rows if row["coverage"] is not None]
+            if covered:
+                x, y = zip(*covered, strict=True)
+                bands.append(report.Band(COVERAGE, x, y, y, y))
+            lemma = [math.exp(-m / theory.C) for m in wide]
+            bands.append(report.Band(f"lemma, C = {theory.C:g}", wide, lemma, lemma, lemma, reference=True))
+        if value == "best_error_median":
+            level = [cfg.tolerance] * 2
+            ends = [min(cfg.multiplicity), max(cfg.multiplicity)]
+            bands.append(
+                report.Band(f"tolerance {cfg.tolerance:g}", ends, level, level, level, reference=True)
+            )
+        if value == "C":
+            level, ends = [theory.C] * 2, [min(cfg.multiplicity), max(cfg.multiplicity)]
+            bands.append(report.Band(f"lemma, C = {theory.C:g}", ends, level, level, level, reference=True))
+        panels.append(report.Panel(bands, label, log=value in ("failure", "best_error_median")))
+    report.draw_panels(
+        path,
+        panels,
+        title=f"Random subset-sum problems: {cfg.problems:,} for each m, tolerance {cfg.tolerance:g}",
+        x_label="variables m",
+        ticks={m: str(m) for m in cfg.multiplicity},
+    )
 
 
-def finish(axis, path: Path) -> None:
-    """Legend, light grid, saved and closed."""
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    axis.figure.savefig(path, dpi=150)
-    plt.close(axis.figure)
+COVERAGE = "coverage, uniform: $2^{-m} E[L_m(-|t|)]$"
+QUANTITIES = (
+    ("share without a subset", "failure", "failure_low", "failure_high"),
+    ("mean size of the smallest subset, |S|", "mean_size", "mean_size", "mean_size"),
+    ("least error, median and 5 to 95 %", "best_error_median", "best_error_q05", "best_error_q95"),
+    ("implied C = m / log(1/min(δ, ε))", "C", "C", "C"),
+)
+"""Of each panel: label, number, and the ends of its band."""
+ENOUGH = 15
+"""Variables that are said to be more than enough for one problem."""
+
+
+def claims_of(rows: Sequence[Mapping[str, Any]], tolerance: float) -> list[Claim]:
+    """What the numbers say of the lemma, of the sizes of subsets, and of 15 variables."""
+    claims = []
+    speaks = math.ceil(theory.C * math.log(1 / tolerance))  # the lemma with delta = epsilon
+    for name in dict.fromkeys(row["distribution"] for row in rows):
+        own = [row for row in rows if row["distribution"] == name]
+        told = [row for row in own if row["m"] >= speaks and row["C"] is not None]
+        worst = max(told, key=lambda row: row["C"], default=None)
+        claims.append(
+            Claim(
+                f"{name}: m ≥ C log(1 / min(δ, ε)) variables are enough with C = {theory.C:g}.",
+                None if worst is None else worst["C"] <= theory.C,
+                f"No problem with m ≥ {speaks} failed, or none was measured"
+                if worst is None
+                else f"For m ≥ {speaks} the failures imply at most C = {worst['C']:.2f} (m = {worst['m']})",
+            )
+        )
+        for row in own:
+            if row["m"] == ENOUGH:
+                claims += _at_fifteen(row, tolerance)
+    return claims
+
+
+def _at_fifteen(row: Mapping[str, Any], tolerance: float) -> list[Claim]:
+    name, size = row["distribution"], row["mean_size"]
+    return [
+        Claim(
+            f"{name}: {ENOUGH} variables solve 99 % of the problems within ε = {tolerance:g}.",
+            row["failure"] <= 0.01,
+            f"{100 * row['failure']:.3g} % of {row['problems']:,} fail (95 % sure: "
+            f"{100 * row['failure_low']:.3g} to {100 * row['failure_high']:.3g} %)",
+        ),
+        Claim(
+            f"{name}: the smallest subset of {ENOUGH} has 2 to 3 variables on average.",
+            None if size is None else 2 <= size <= 3,
+            "None was solved" if size is None else f"The mean of |S| is {size:.2f}",
+        ),
+    ]
 
 
 @tracked("subset_sum")
 def run(cfg: DictConfig, folder: Path) -> dict:
-    """Statistics for every distribution and m; writes subset_sum.csv and the figures."""
+    """Statistics for every distribution and m; writes subset_sum.csv and subset_sum.png."""
     checked(cfg)
     use_compile_cache()
     rows = []
@@ -187,10 +223,18 @@ def run(cfg: DictConfig, folder: Path) -> dict:
                 "median best error %(best_error_median).3g, %(seconds).1f s",
                 rows[-1],
             )
-    table = pd.DataFrame(rows)
-    table.drop(columns="sizes").to_csv(folder / "subset_sum.csv", index=False)
-    figures(table, cfg, folder)
-    return {"subset_sum": rows, "tolerance": cfg.tolerance, "C": theory.C}
+    listed = [{name: value for name, value in row.items() if name != "sizes"} for row in rows]
+    report.write_csv(folder / "subset_sum.csv", listed)
+    figure(rows, cfg, folder / "subset_sum.png")
+    claims = claims_of(rows, cfg.tolerance)
+    said = (
+        f"{cfg.problems:,} random subset-sum problems for each number m of variables: how many have no "
+        f"subset within ε = {cfg.tolerance:g} (bands: 95 % intervals), how large the smallest subset is, the "
+        "least error of any subset, and the constant C of the lemma that the failures imply."
+    )
+    return {"subset_sum": rows, "tolerance": cfg.tolerance, "C": theory.C} | recorded(
+        claims, {"subset_sum": caption(said, claims)}
+    )
 
 
 if __name__ == "__main__":

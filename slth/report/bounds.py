@@ -11,7 +11,7 @@ from slth.certificate import Certificate
 from slth.certificate.statistics import CONFIDENCE, LEVELS, covered_share, quantile_bound
 from slth.certificate.theorem import Theorem
 from slth.evaluate import Comparison
-from slth.report.figures import BLUE, DARK, GREY, RED, picture
+from slth.report.figures import COLOURS, DARK, GREY, MARKERS, picture
 
 THEOREM = ("epsilon", "delta", "required_multiplicity", "C", "satisfied")
 MORE_THEOREM = ("required_univariate", "guaranteed", "problems")
@@ -197,7 +197,7 @@ def draw_bounds(
       >>> file.stat().st_size > 1000
       True
     """
-    colours = (DARK, BLUE, RED, "#8e6c8a", "#5b8e7d")
+    styles = [(DARK, "o"), *((COLOURS[number], MARKERS[number + 1]) for number in (0, 1, 3, 2))]
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     with picture(path, 0.8 + 2.7 * columns, 1.1 + 2.6 * lines) as figure:
@@ -207,9 +207,10 @@ def draw_bounds(
         for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
             if level is not None:
                 axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
-            for colour, curve in zip(colours, curves, strict=False):
+            for (colour, marker), curve in zip(styles, curves, strict=False):
                 y = np.array(curve.y, np.float64)
-                axes.plot(curve.x, np.where(np.isfinite(y), y, np.nan), "o-", color=colour, label=curve.label)
+                y = np.where(np.isfinite(y), y, np.nan)
+                axes.plot(curve.x, y, marker=marker, color=colour, label=curve.label)
             axes.set(yscale="log", title=name)
         for axes in grid[:, 0]:
             axes.set_ylabel("largest error of an output")

@@ -16,8 +16,12 @@ from matplotlib.ticker import MaxNLocator
 
 from slth.report.kernels import Realised
 
-DARK, BLUE, RED, GREY = "#333333", "#2a6f97", "#c8553d", "#9aa0a6"
-COLOURS = (BLUE, RED, "#5b8e7d", "#8e6c8a", "#bc8034", DARK)
+DARK, BLUE, RED, GREY = "#222222", "#0072b2", "#d55e00", "#8a9096"
+COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", DARK)
+"""Okabe and Ito's, which colour-blind readers tell apart; markers tell curves apart in grey."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+EQUAL = (0, (4, 4))
+"""Dashes of a curve that equals an earlier one, which shows through."""
 SHOWN_KERNELS = 12
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -38,10 +42,14 @@ BESIDE: dict[str, Any] = {"fontsize": 8, "loc": "upper left", "bbox_to_anchor": 
 
 
 @contextmanager
-def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """An empty figure to draw into, sizes in inches; then a PNG, of equal bytes for equal figures."""
+def picture(path: str | Path, width: float, height: float, *, placed: bool = False) -> Iterator[Figure]:
+    """An empty figure to draw into, sizes in inches; then a PNG, of equal bytes for equal figures.
+
+    Args:
+      placed: whether what is drawn says itself where it stands.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+        figure = Figure(figsize=(width, height), layout=None if placed else "constrained", dpi=150)
         yield figure
         figure.savefig(path, metadata={"Software": None})
 
@@ -185,6 +193,11 @@ def _draw_signals(
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
 
 
+def style_of(number: int) -> tuple[str, str]:
+    """Colour and marker of a figure's curve: no two of the first 24 have both alike."""
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+
+
 def draw_curves(
     path: str | Path,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -225,11 +238,13 @@ def draw_curves(
         if level is not None:
             axes.axhline(level[1], color=GREY, linewidth=1, linestyle="--", label=level[0])
         drawn: list[tuple[list[float], list[float]]] = []
-        for colour, (label, (x, y)) in zip(COLOURS * len(curves), curves.items(), strict=False):
+        for number, (label, (x, y)) in enumerate(curves.items()):
             line = (list(x), list(y))
-            dashes = (0, (4, 4)) if line in drawn else "-"  # the equal one shows through
+            colour, marker = style_of(number)
+            axes.plot(
+                x, y, color=colour, marker=marker, linestyle=EQUAL if line in drawn else "-", label=label
+            )
             drawn.append(line)
-            axes.plot(x, y, color=colour, marker="o", linestyle=dashes, label=label)
             if spread is not None and label in spread:
                 axes.fill_between(x, *spread[label], color=colour, alpha=0.18, linewidth=0)
         if names:

@@ -32,6 +32,8 @@ class Sheet(NamedTuple):
     """Row and column of the cells that are marked as a problem."""
     links: Mapping[int, str] = {}
     """By row: what its first cell links to, as another place of the page."""
+    wrap: bool = False
+    """Whether its cells hold sentences, which are broken into lines."""
 
 
 class Figure(NamedTuple):

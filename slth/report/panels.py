@@ -1,10 +1,13 @@
-"""Curves with bands in several panels of one figure."""
+"""Curves with bands in several panels of one figure: of one quantity, or of several."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from slth.report.figures import COLOURS, GREY, picture
+import numpy as np
+from matplotlib.axes import Axes
+
+from slth.report.figures import COLOURS, EQUAL, GREY, picture, style_of
 
 MOST_TICKS = 6
 """Labels that a panel has room for."""
@@ -26,6 +29,107 @@ class Band(NamedTuple):
     high: Sequence[float]
     reference: bool = False
     """Drawn in grey and dashed, as something to compare with."""
+    like: str | None = None
+    """Label of another curve: drawn in its colour, dotted."""
+
+
+class Panel(NamedTuple):
+    """One part of a figure, with a y axis of its own.
+
+    Example:
+      >>> from slth import report
+      >>> band = report.Band("best", [4, 8], [0.3, 0.1], [0.2, 0.1], [0.4, 0.1])
+      >>> report.Panel([band], "error", log=True).log
+      True
+    """
+
+    bands: Sequence[Band]
+    y_label: str
+    title: str = ""
+    log: bool = False
+
+
+def draw_panels(
+    path: str | Path,
+    panels: Sequence[Panel],
+    *,
+    title: str,
+    x_label: str,
+    columns: int = 2,
+    log_x: bool = False,
+    ticks: Mapping[float, str] | None = None,
+    marks: Mapping[str, float] | None = None,
+    within: tuple[str, float, float] | None = None,
+) -> None:
+    """Panels of different quantities over one x axis; equal labels look alike in all of them.
+
+    A curve that equals an earlier one is dashed over it. What is not finite is not drawn.
+
+    Args:
+      columns: panels side by side.
+      ticks: places on the x axis and what stands there, in place of numbers.
+      marks: vertical lines, x by label.
+      within: a range of x that is shaded, (label, from, to).
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from slth import report
+      >>> file = pathlib.Path(tempfile.mkdtemp()) / "figure.png"
+      >>> band = report.Band("best", [4, 8], [0.3, 0.1], [0.2, 0.1], [0.4, 0.1])
+      >>> panels = [report.Panel([band], "error", log=True), report.Panel([band], "error")]
+      >>> report.draw_panels(file, panels, title="Errors", x_label="copies", marks={"wanted": 6})
+      >>> file.stat().st_size > 1000
+      True
+    """
+    named = dict.fromkeys(
+        band.label for panel in panels for band in panel.bands if not band.reference and band.like is None
+    )
+    styles = {label: style_of(number) for number, label in enumerate(named)}
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    with picture(path, 0.6 + 3.7 * columns, 1.0 + 2.7 * lines) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        drawn: dict[str, Any] = {}
+        for number, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
+            if within is not None:
+                drawn.setdefault(within[0], axes.axvspan(*within[1:], color=GREY, alpha=0.15, linewidth=0))
+            for style, (label, x) in zip(("-.", ":", (0, (6, 2))), (marks or {}).items(), strict=False):
+                drawn.setdefault(label, axes.axvline(x, color="black", linewidth=1, linestyle=style))
+            drawn |= {k: v for k, v in _plot(axes, panel.bands, styles).items() if k not in drawn}
+            axes.set(ylabel=panel.y_label, yscale="log" if panel.log else "linear", title=panel.title)
+            axes.set(xscale="log" if log_x else "linear")
+            if ticks is not None:
+                axes.xaxis.minorticks_off()
+                axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
+            if number + columns >= len(panels):
+                axes.set_xlabel(x_label)
+                axes.tick_params(labelbottom=True)
+        columns_of_legend = min(len(drawn), 2 * columns)
+        figure.legend(
+            list(drawn.values()), list(drawn), loc="outside lower center", ncols=columns_of_legend, fontsize=8
+        )
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+
+
+def _plot(axes: Axes, bands: Sequence[Band], styles: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """The curves by label, drawn."""
+    lines: dict[str, Any] = {}
+    before: list[list[tuple[float, float]]] = []
+    for band in bands:
+        look: dict[str, Any] = {"color": GREY, "linestyle": "--"}
+        own = [*zip(band.x, band.y, strict=True)]
+        if not band.reference:
+            colour, marker = styles[band.like or band.label]
+            dashes = EQUAL if own in before else "-"
+            look = {"color": colour, "marker": marker, "linestyle": ":" if band.like else dashes}
+            look |= {"markerfacecolor": "white"} if band.like else {}
+        before.append(own)
+        y, low, high = (np.asarray(values, float) for values in (band.y, band.low, band.high))
+        (lines[band.label],) = axes.plot(band.x, np.where(np.isfinite(y), y, np.nan), **look)
+        axes.fill_between(band.x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    return lines
 
 
 def draw_bands(

@@ -35,9 +35,7 @@ def test_leaves_a_complete_folder_and_skips_it_next_time(tmp_path):
         "metrics.json",
         "subset_sum.csv",
         "log.txt",
-        "failure.png",
-        "subset_size.png",
-        "best_error.png",
+        "subset_sum.png",
     }
     rows = json.loads((folder / "metrics.json").read_text())["subset_sum"]
     assert [r["m"] for r in rows] == [5, 8]
