@@ -91,7 +91,8 @@ def asked_of(rows: Sequence[Mapping[str, Any]], tolerance: float, delta: float) 
 def _theorem(cfg: DictConfig) -> dict[str, Any]:
     """The m that Theorem 2 asks for, so that no logit on the test images is off by more than it was given.
 
-    It depends on the target and the images alone, so the narrowest source tells; in 2L there is none.
+    It is asked of the narrowest source, which is done soonest: the theorem knows of a source no more than the
+    scale of its weights, to which the target is fitted. In 2L there is none.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)

@@ -34,6 +34,11 @@ class LayerPicture(NamedTuple):
 
     A row is a copy of an output of the target's layer, a column a channel that the source's layer reads: a
     univariate channel of one input, or a copy of a channel.
+
+    Example:
+      >>> from slth import report
+      >>> report.LayerPicture._fields[:4]
+      ('path', 'target', 'random', 'kept')
     """
 
     path: str
