@@ -7,6 +7,7 @@ become MathML, which browsers draw themselves, so no page asks for anything from
 
 import re
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -36,6 +37,12 @@ LINK = re.compile(r"^- \[[^\]]*\]\(([^)#:]+)\.md\)", re.MULTILINE)
 """A line of docs/index.md that puts a page into the navigation."""
 
 
+ARGUMENTS = dict.fromkeys(("mfrac", "msub", "msup", "munder", "mover", "mroot"), 2) | dict.fromkeys(
+    ("msubsup", "munderover"), 3
+)
+"""How many parts these elements of MathML have."""
+
+
 def navigation(index: str) -> str:
     """The hidden tables of contents that Sphinx asks for, one for each section of the front page."""
     tables = []
@@ -54,11 +61,20 @@ def with_navigation(app: Any, page: str, source: list[str]) -> None:
 def mathml(formula: str, display: str) -> str:
     r"""A formula of TeX as MathML. GitHub writes one within a line as $`\alpha`$.
 
-    Raises: ValueError for a command without a meaning, which would be shown as it is.
+    Raises: ValueError for a command without a meaning, a brace without its partner, or an argument that is
+      missing: the converter shows these as they are.
     """
-    found = convert(formula.strip("`"), display=display)
+    formula = formula.strip("`")
+    braces = re.sub(r"\\.", "", formula)
+    if braces.count("{") != braces.count("}"):
+        raise ValueError("a brace has no partner")
+    found = convert(formula, display=display)
     if unknown := re.findall(r"<m[a-z]+>(\\[A-Za-z]+)", found):
         raise ValueError(f"unknown: {', '.join(unknown)}")
+    for part in ElementTree.fromstring(found).iter():
+        name = part.tag.rpartition("}")[2]
+        if len(part) < ARGUMENTS.get(name, 0):
+            raise ValueError(f"an argument is missing in {name}")
     return found
 
 

@@ -1,6 +1,7 @@
 """The site that `make docs` builds: it has every page, and asks nothing of other machines."""
 
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -31,6 +32,18 @@ class Asked(HTMLParser):
         names = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src"}
         self.addresses += [value for name, value in attrs if value and name == names.get(tag)]
         self.formulas += tag == "math"
+
+
+@pytest.mark.parametrize(
+    "formula", [r"\nonsense{x}", r"\frac{1}", "x_{1", r"\sqrt[3]", r"\left( x"], ids=["name", "part", *"123"]
+)
+def test_a_wrong_formula_is_refused(root: Path, formula: str):
+    pytest.importorskip("latex2mathml", reason="pip install slth[docs]: `make docs` does")
+    pytest.importorskip("sphinx", reason="pip install slth[docs]: `make docs` does")
+    conf = runpy.run_path(str(root / "docs" / "conf.py"))
+    assert "<mfrac>" in conf["mathml"](r"\frac{1}{2} \alpha", "inline")
+    with pytest.raises(Exception):  # noqa: B017  # the exceptions of latex2mathml have no base of their own
+        conf["mathml"](formula, "inline")
 
 
 @pytest.mark.slow
