@@ -1,4 +1,4 @@
-"""``python docs/make_pictures.py [NAME ...]`` draws the pictures of docs/tutorial.md into docs/images/tutorial.
+"""``python docs/make_pictures.py [NAME ...]`` draws the pictures of docs/tutorial.md in docs/images/tutorial.
 
 The examples of the page are run first, and the pictures are drawn from their values: a picture cannot say
 anything else than the page does.
