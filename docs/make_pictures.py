@@ -240,7 +240,7 @@ def certificate(figure: Figure, v: Values) -> None:
 
 PICTURES: dict[str, tuple[Callable[[Figure, Values], None], float]] = {
     "correlation": (correlation, 2.4),
-    "padding": (padding, 2.4),
+    "padding": (padding, 2.3),
     "gradients": (gradients, 2.8),
     "pooling": (pooling, 2.8),
     "residual": (residual, 2.7),
@@ -262,7 +262,6 @@ def main(names: list[str]) -> None:
         draw, height = PICTURES[name]
         file = FOLDER / f"{name}.png"
         with picture(file, WIDTH, height) as figure:
-            figure.set_dpi(120)
             draw(figure, values)
         with Image.open(file) as image:  # so many colours are enough, and make half the bytes
             image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
