@@ -1,4 +1,4 @@
-"""``python docs/make_pictures.py [NAME ...]`` draws the pictures of docs/tutorial.md in docs/images/tutorial.
+"""``python docs/make_pictures.py [NAME ...]`` draws docs/images/tutorial for docs/tutorial.md.
 
 The examples of the page are run first, and the pictures are drawn from their values: a picture cannot say
 anything else than the page does.
@@ -45,7 +45,7 @@ def show(axes: Axes, values: Any, title: str, reach: float | None = None) -> Non
     rows, columns = image.shape
     axes.set_title(f"{title}\n{rows} × {columns}", loc="center")
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, color="#9aa0a6", linewidth=0.6)
     axes.grid(False)
 
 
@@ -142,7 +142,7 @@ def residual(figure: Figure, v: Values) -> None:
 def subset_sum(figure: Figure, v: Values) -> None:
     """Which of twelve numbers are kept, and how the error falls."""
     left, right = figure.subplots(1, 2)
-    numbers, kept = v["numbers"], v["b"]
+    numbers, kept = v["numbers"], v["b"][:, -1]
     places = np.arange(1, len(numbers) + 1)
     left.bar(places[kept], numbers[kept], color=BLUE, label="kept")
     left.bar(places[~kept], numbers[~kept], color=PALE, label="dropped")
@@ -184,7 +184,7 @@ def layer(figure: Figure, v: Values) -> None:
     show(row[0], v["one_image"], "input")
     show(row[1], goal, "target's layer", reach)
     show(row[2], one, "ticket, copy 1", reach)
-    show(row[3], (one - goal) * 1000, "difference × 1000", reach)
+    show(row[3], (one - goal) * 10_000, "difference × 10,000", reach)
     bottom.colorbar(row[3].images[0], ax=row, label="value", shrink=0.8)
 
 
@@ -205,14 +205,14 @@ def network(figure: Figure, v: Values) -> None:
         path: (sum(int(np.sum(m)) for m in own.values()), sum(np.size(m) for m in own.values()))
         for path, own in layers.items()
     }
-    order = [name for name in ("univariate", "conv1", "conv2", "linear") if name in counts]
+    order = ["univariate", "conv", "linear"]
     kept, all_of = (np.array([counts[name][i] for name in order]) for i in (0, 1))
     places = np.arange(len(order))
     right.barh(places, all_of, color=PALE, label="in the source")
     right.barh(places, kept, color=BLUE, height=0.5, label="kept")
     for y, few, many in zip(places, kept, all_of, strict=True):
         right.text(many * 1.15, y, f"{few:,} of {many:,}", va="center", fontsize=8)
-    right.set(xscale="log", xlim=(10, 3e7), ylim=(3.6, -1.1), xlabel="number of weights", yticks=places)
+    right.set(xscale="log", xlim=(10, 1e7), ylim=(2.6, -1.0), xlabel="number of weights", yticks=places)
     right.set_yticklabels(order)
     right.set_title("Weights by layer of the source")
     right.legend(loc="upper left", ncols=2)
@@ -221,34 +221,33 @@ def network(figure: Figure, v: Values) -> None:
 def certificate(figure: Figure, v: Values) -> None:
     """Error, bound and lead, image by image."""
     axes = figure.subplots()
-    y, bound = np.asarray(v["target"](v["images"]), float), np.asarray(v["proof"].bound)
-    ordered = np.sort(y, 1)
-    lead = ordered[:, -1] - ordered[:, -2]
-    found = np.asarray(v["found"]).max(1)
-    places = np.arange(1, len(y) + 1)
-    axes.semilogy(
-        places, lead / 2, "D", color=GREEN, label="half of the lead of the target's answer", markersize=6
-    )
-    axes.semilogy(
-        places, bound.max(1), "s", color=ORANGE, label="certificate: proved for the whole ball", markersize=6
-    )
-    axes.semilogy(places, found, "o", color=BLUE, label="found at the image itself", markersize=6)
-    axes.set(xlabel="test image", ylabel="difference of outputs", xticks=places)
-    axes.set_title("Largest difference between target and ticket")
-    axes.set_ylim(top=200)
-    axes.legend(loc="upper left", ncols=1)
+    outputs, bound = np.asarray(v["outputs"], float), float(v["proof"].bound.max())
+    largest = np.sort(outputs, 1)
+    lead = (largest[:, -1] - largest[:, -2]) / 2
+    order = np.argsort(lead)
+    found = np.asarray(v["found"]).max(1)[order]
+    certified = np.asarray(v["proof"].certified(outputs))
+    places, sure = np.arange(len(order)), certified[order]
+    lead = lead[order]
+    axes.semilogy(places[sure], lead[sure], "D", color=GREEN, label="half of the lead, certified")
+    axes.semilogy(places[~sure], lead[~sure], "^", color=RED, label="half of the lead, not certified")
+    axes.axhline(bound, color=ORANGE, linewidth=2, label="largest bound")
+    axes.semilogy(places, found, "o", color=BLUE, label="largest error that was found")
+    axes.set(xlabel="test image, in the order of the lead", ylabel="difference of two outputs")
+    axes.set_title(f"{certified.sum()} of {len(order)} test images are certified")
+    figure.legend(loc="outside lower center", ncols=2, markerscale=1.5)
 
 
 PICTURES: dict[str, tuple[Callable[[Figure, Values], None], float]] = {
-    "correlation": (correlation, 2.6),
-    "padding": (padding, 2.1),
+    "correlation": (correlation, 2.4),
+    "padding": (padding, 2.3),
     "gradients": (gradients, 2.8),
-    "pooling": (pooling, 2.6),
-    "residual": (residual, 2.5),
+    "pooling": (pooling, 2.8),
+    "residual": (residual, 2.7),
     "subset_sum": (subset_sum, 3.0),
     "layer": (layer, 4.6),
     "network": (network, 3.2),
-    "certificate": (certificate, 3.0),
+    "certificate": (certificate, 3.7),
 }
 """Each picture's function and height in inches."""
 
@@ -264,8 +263,8 @@ def main(names: list[str]) -> None:
         file = FOLDER / f"{name}.png"
         with picture(file, WIDTH, height) as figure:
             draw(figure, values)
-        with Image.open(file) as image:  # 64 colours are enough, and make half the bytes
-            image.convert("RGB").quantize(64).save(file, optimize=True)
+        with Image.open(file) as image:  # so many colours are enough, and make half the bytes
+            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
         print(f"{file.relative_to(DOCS.parent)}: {file.stat().st_size / 1000:.0f} kB")
 
 
