@@ -81,6 +81,8 @@ def commands_of(run: Run, final: Path) -> dict[str, str]:
                 else {"checkpoint": str(final / TARGET), "key": None, "rename": None, "ignore": None}
             )
             settings["target"] = target | {k: v for k, v in named.items() if k in target}
+        elif data is not None and target is not None and target.get("checkpoint") is not None:
+            settings["target"] = target
         evaluation = run.settings.get("evaluation") or {}
         if data is not None and evaluation.get("images") is not None:  # on the same images
             settings["evaluation"] = {"images": evaluation["images"]}

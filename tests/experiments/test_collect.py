@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import shlex
 import shutil
 import sys
@@ -278,6 +279,15 @@ def test_a_page_shows_layers_and_how_to_verify(tmp_path: Path, base):
     assert ">bound<" not in text
     assert "experiments.verify data=digits target=mlp ticket=outputs/ticket/a/ticket.safetensors" in text
     assert "target.checkpoint=outputs/ticket/a/target.safetensors" in text
+
+
+def test_a_ticket_of_a_given_checkpoint_is_verified_against_it(tmp_path: Path, base):
+    folder = stored(tmp_path / "ticket/a", changed(base, checkpoint="net.pth"), metrics())
+    (folder / "ticket.safetensors").write_bytes(b"ticket")
+    write_report(folder, "ticket", Path("outputs/ticket/a"))
+    (command,) = re.findall(r"[^\n>]*experiments\.verify[^\n<]*", (folder / FILE).read_text())
+    assert "target=mlp" in command
+    assert "target.checkpoint=net.pth" in command
 
 
 def test_exponents_are_numbers(tmp_path: Path):

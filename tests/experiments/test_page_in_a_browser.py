@@ -50,10 +50,11 @@ def test_a_reader_sorts_and_filters_without_a_network(page: Path, tmp_path: Path
         column = next(place for place, text in enumerate(heads) if "source.multiplicity" in text)
         widths = runs.locator(f"tbody tr td:nth-child({column + 1})")
         heading.click()
-        assert widths.all_inner_texts() == ["5", "5", "12", "12", "100", "100"]  # as numbers, not as text
+        sync.expect(widths).to_have_text(["5", "5", "12", "12", "100", "100"])  # as numbers, not as text
         heading.click()
-        assert widths.all_inner_texts() == ["100", "100", "12", "12", "5", "5"]
+        sync.expect(widths).to_have_text(["100", "100", "12", "12", "5", "5"])
         runs.locator("input[type=search]").fill("m12")
+        sync.expect(names).to_have_count(2)
         assert sorted(names.all_inner_texts()) == ["m12s0", "m12s1"]
 
         names.first.locator("a").click()
