@@ -19,7 +19,8 @@ from experiments.claims import (
     recorded,
     seeds_said,
 )
-from experiments.command_line import CONF, main
+from experiments.command_line import main
+from experiments.defaults import file_of
 from experiments.points import metrics_of, point
 from experiments.tracking import tracked
 from slth import report
@@ -71,14 +72,9 @@ def _networks(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
     assert isinstance(plain, dict)
     shared = {str(k): v for k, v in plain.items() if k != "beside"}
     for name, changes in (plain["beside"] or {}).items():
-        file = CONF / f"target/{name}.yaml"
-        if not file.is_file():
+        own = file_of("target", name)
+        if not own:
             raise ValueError(f"beside: there is no conf/target/{name}.yaml")
-        own: dict[str, Any] = {}
-        for path in (CONF / "target/base.yaml", file):
-            settings = OmegaConf.to_container(OmegaConf.load(path))
-            assert isinstance(settings, dict)
-            own |= {str(k): v for k, v in settings.items() if k != "defaults"}
         for key in changes:
             if key not in own:
                 raise ValueError(f"beside.{name}.{key}: there is no such setting of a target")
@@ -89,13 +85,13 @@ def _networks(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
 def _points(cfg: DictConfig) -> Iterator[Row]:
     """The runs of one network; a reference's ε is that of ``solver``."""
     (solver,) = cfg.solvers
+    known = OmegaConf.merge(cfg, {"solvers": cfg.references})
+    assert isinstance(known, DictConfig)
     for multiplicity in cfg.multiplicities:  # narrow sources first: they are done in no time
         for seed in cfg.seeds:
             for tolerance in cfg.tolerances:
                 yield _row(cfg, solver, seed, multiplicity, tolerance)
             for name in cfg.references:
-                known = OmegaConf.merge(cfg, {"solvers": cfg.references})
-                assert isinstance(known, DictConfig)
                 yield _row(known, name, seed, multiplicity, None)
 
 

@@ -67,7 +67,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         found = evaluated(cfg, ticket, part.test_images, folder, made.copies(), calibration)
         goal, outputs = target(part.test_images), found.outputs
         comparison = evaluate.compare(goal, outputs, data.task)
-        of_target, of_ticket = score_of(data, target(data.test_images)), score_of(part, outputs)
+        whole = goal if part is data else target(data.test_images)
+        of_target, of_ticket = score_of(data, whole), score_of(part, outputs)
         off = np.abs(outputs.astype(np.float64) - goal)
 
     def errors(x: np.ndarray) -> np.ndarray:

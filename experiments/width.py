@@ -18,7 +18,8 @@ from experiments.claims import (
     recorded,
     seeds_said,
 )
-from experiments.command_line import CONF, main
+from experiments.command_line import main
+from experiments.defaults import file_of
 from experiments.points import metrics_of, point
 from experiments.tracking import tracked
 from slth import report
@@ -96,11 +97,8 @@ def _theorem(cfg: DictConfig) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    parts = [OmegaConf.load(CONF / f"certificate/{name}.yaml") for name in ("base", "data")]
-    certificate = OmegaConf.to_container(OmegaConf.merge(*parts))
-    assert isinstance(certificate, dict)
-    certificate.pop("defaults")
-    asking = OmegaConf.create({str(k): v for k, v in plain.items()} | {"certificate": certificate})
+    asked = {"certificate": file_of("certificate", "data")}
+    asking = OmegaConf.create({str(k): v for k, v in plain.items()} | asked)
     solver = next(iter(cfg.solvers))
     theorem = metrics_of(point(asking, solver, cfg.seeds[0], min(cfg.multiplicities)))["theorem"]
     return {"theorem": theorem["required_multiplicity"], "theorem_epsilon": theorem["epsilon"]}
