@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from experiments.claims import POINT, Claim, caption, percent, recorded
+from experiments.claims import POINT, Claim, caption, recorded
 from experiments.command_line import main
 from experiments.points import metrics_of, ticket_run
 from experiments.targets import data_of, target_of
@@ -21,6 +21,7 @@ from slth import evaluate, report
 from slth.data import Data
 from slth.quantise import quantised
 from slth.report.tables import show
+from slth.report.words import percent
 from slth.target import Target
 
 LOG = logging.getLogger(__name__)

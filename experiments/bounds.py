@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.claims import Claim, caption, percent, recorded
+from experiments.claims import Claim, caption, recorded
 from experiments.command_line import main
 from experiments.points import metrics_of, point
 from experiments.tracking import tracked
 from slth import report
+from slth.report.words import percent
 
 CURVES = {
     "error_found": "largest error found",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slth.report import Band
+from slth.report.words import percent
 
 POINT = 0.01
 """Accuracies that differ by no more count as equal: one point in a hundred."""
@@ -44,11 +45,6 @@ def recorded(claims: Sequence[Claim], captions: Mapping[str, str]) -> dict[str, 
         "captions": dict(captions),
         "claims": [one._asdict() | {"verdict": VERDICTS[one.supported]} for one in claims],
     }
-
-
-def percent(share: float) -> str:
-    """A share with two digits behind the point."""
-    return f"{100 * share:.2f} %"
 
 
 def listed(words: Sequence[Any]) -> str:

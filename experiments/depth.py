@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.claims import Claim, caption, percent, recorded, seeds_said
+from experiments.claims import Claim, caption, recorded, seeds_said
 from experiments.command_line import main
 from experiments.points import layers_of, metrics_of, point
 from experiments.tracking import tracked
 from slth import report
+from slth.report.words import percent
 
 SMALL = 0.1
 """Relative error of a copy that counts as small."""

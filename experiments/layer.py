@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.claims import Claim, caption, percent, recorded
+from experiments.claims import Claim, caption, recorded
 from experiments.command_line import main
 from experiments.compose import ingredients_of
 from experiments.points import ticket_run
@@ -15,6 +15,7 @@ from experiments.ticket import FILE
 from experiments.tracking import tracked
 from slth import Ticket, report
 from slth.construction import finish, nodes_of, plan_of
+from slth.report.words import percent
 
 FEW = 3
 """Most random weights for one of the target's, on average: the paper's "2 to 3"."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from slth.report.figures import COLOURS, EQUAL, GREY, picture, style_of
 
@@ -88,9 +89,7 @@ def draw_panels(
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     with picture(path, 0.6 + 3.7 * columns, 1.0 + 2.7 * lines) as figure:
-        grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
+        grid = _grid(figure, lines, columns, len(panels))
         drawn: dict[str, Any] = {}
         for number, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
             if within is not None:
@@ -106,11 +105,27 @@ def draw_panels(
             if number + columns >= len(panels):
                 axes.set_xlabel(x_label)
                 axes.tick_params(labelbottom=True)
-        columns_of_legend = min(len(drawn), 2 * columns)
-        figure.legend(
-            list(drawn.values()), list(drawn), loc="outside lower center", ncols=columns_of_legend, fontsize=8
-        )
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        _name(figure, title, drawn, columns)
+
+
+def _grid(figure: Figure, lines: int, columns: int, count: int, **shared: bool) -> np.ndarray:
+    """Axes for so many panels, with one x axis; those that are left over do not show."""
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, **shared)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return grid
+
+
+def _name(figure: Figure, title: str, drawn: Mapping[str, Any], columns: int) -> None:
+    """The title, and one legend for all panels."""
+    figure.legend(
+        list(drawn.values()),
+        list(drawn),
+        loc="outside lower center",
+        ncols=min(len(drawn), 2 * columns),
+        fontsize=8,
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
 
 
 def _plot(axes: Axes, bands: Sequence[Band], styles: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
@@ -164,9 +179,7 @@ def draw_bands(
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     with picture(path, 0.8 + 2.7 * columns, 1.3 + 2.4 * lines) as figure:
-        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
+        grid = _grid(figure, lines, columns, len(panels), sharey=True)
         drawn = {}
         for axes, (name, bands) in zip(grid.flat, panels.items(), strict=False):
             for band in bands:
@@ -185,14 +198,7 @@ def draw_bands(
             axes.set_ylabel(y_label)
         for axes in grid[-1]:
             axes.set_xlabel(x_label)
-        figure.legend(
-            list(drawn.values()),
-            list(drawn),
-            loc="outside lower center",
-            ncols=min(len(drawn), 2 * columns),
-            fontsize=8,
-        )
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        _name(figure, title, drawn, columns)
 
 
 def _apart(ticks: list[float]) -> list[float]:

@@ -13,7 +13,7 @@ from slth.construction import Construction
 from slth.construction.state import Stats
 from slth.evaluate import LayerError
 from slth.report.bounds import LAYER_BOUNDS, Proof, layer_bounds
-from slth.report.words import interval_text
+from slth.report.words import interval_text, percent
 
 
 def layer_rows(
@@ -259,7 +259,7 @@ def show(table: Table) -> None:
 
 
 def _percent(share: float | None) -> str:
-    return "not computed" if share is None else f"{100 * share:.2f} %"
+    return "not computed" if share is None else percent(share)
 
 
 def _number(value: float | None) -> str:

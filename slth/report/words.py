@@ -23,7 +23,7 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
     target, source, ticket, error = (metrics[part] for part in ("target", "source", "ticket", "error"))
     text = [
         f"The ticket keeps {ticket['nonzero']:,} of the {source['parameters']:,} weights of a random source "
-        f"({_percent(ticket['density'])}, seed {source['seed']}), unchanged."
+        f"({percent(ticket['density'])}, seed {source['seed']}), unchanged."
     ]
     images = "" if error["examples"] is None else f" on {error['examples']:,} test images"
     seen = _section(metrics, "evaluation")
@@ -31,21 +31,21 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
     if drawn:
         images = f" on {seen['images']:,} of the {seen['of']:,} test images"
     if ticket["accuracy"] is not None and target["accuracy"] is not None:
-        own = _percent(target["accuracy"])
+        own = percent(target["accuracy"])
         if drawn:
-            own = f"{_percent(seen['target_accuracy'])} on the same images and {own} on all"
+            own = f"{percent(seen['target_accuracy'])} on the same images and {own} on all"
         sure = interval_text(ticket.get("accuracy_interval"))
         text.append(
-            f"Its accuracy{images} is {_percent(ticket['accuracy'])}{sure}; that of its target, "
+            f"Its accuracy{images} is {percent(ticket['accuracy'])}{sure}; that of its target, "
             f"{target['name']}, is {own}."
         )
     if ticket["agreement"] is not None:
         text.append(
-            f"Ticket and target name the same class of {_percent(ticket['agreement'])} of the images"
+            f"Ticket and target name the same class of {percent(ticket['agreement'])} of the images"
             f"{interval_text(ticket.get('agreement_interval'))}."
         )
     if error["relative"] is not None:
-        text.append(f"The outputs of the two differ by {_percent(error['relative'])} (relative L2 error).")
+        text.append(f"The outputs of the two differ by {percent(error['relative'])} (relative L2 error).")
     return text
 
 
@@ -68,7 +68,7 @@ def problems(metrics: Mapping[str, Any]) -> list[str]:
     sums = _section(metrics, "subset_sum")
     if not sums.get("unsolved"):
         return failures(metrics)
-    share = _percent(sums["unsolved"] / max(sums["problems"], 1))
+    share = percent(sums["unsolved"] / max(sums["problems"], 1))
     return [
         f"{sums['unsolved']:,} of {sums['problems']:,} subset-sum problems ({share}) have no subset within "
         f"the tolerance {sums['tolerance']:g}: unsolved",
@@ -130,5 +130,6 @@ def _section(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share with two digits behind the point."""
     return f"{100 * share:.2f} %"
