@@ -3,7 +3,8 @@
 from slth.report.bounds import Curve, Proof, broken_bound, certificate_metrics, draw_bounds, error_metrics
 from slth.report.figures import draw_curves, draw_kernels, draw_layer_errors, draw_logits, draw_sizes
 from slth.report.kernels import realised_kernels
-from slth.report.layer import LayerPicture, draw_layer, layer_picture
+from slth.report.layer import LayerPicture, layer_picture
+from slth.report.layer_drawing import draw_layer
 from slth.report.metrics import (
     environment,
     fitting_metrics,

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from slth.construction import Construction
 from slth.construction.state import Read
+from slth.nn.activations import ActivationInfo
 from slth.nn.graph import by_layer, flattening, linear_maps, sums
 from slth.nn.layers import Conv, Dense, Linear
 from slth.source.widths import first_info
@@ -64,8 +65,7 @@ def realised_kernels(construction: Construction, masked: Params) -> Realised | N
     info = first_info(target)
     views = [goal]
     for sign in (1, -1):
-        slope = np.where(sign * alpha > 0, info.mu_plus, info.mu_minus) * alpha
-        views.append(np.einsum("tnj,in->tij", v, slope))
+        views.append(np.einsum("tnj,in->tij", v, slopes_at_zero(alpha, info, sign)))
     images = (view.transpose(2, 1, 0).reshape(view.shape[2], view.shape[1], *taps) for view in views)
     return Realised(first.path, *images)
 
@@ -74,3 +74,10 @@ def _whole(layer: Linear, kernel: AnyArray, cin: int) -> Float[np.ndarray, "*tap
     """A kernel in float64, of one group."""
     kernel = np.asarray(kernel, np.float64)
     return layer.whole(kernel, cin) if isinstance(layer, Conv) and layer.groups > 1 else kernel
+
+
+def slopes_at_zero(
+    alpha: Float[np.ndarray, "inputs channels"], info: ActivationInfo, sign: int
+) -> Float[np.ndarray, "inputs channels"]:
+    r"""Of each channel :math:`\phi(\alpha x)`, towards inputs x of one sign: :math:`\alpha \mu_\pm`."""
+    return np.where(sign * alpha > 0, info.mu_plus, info.mu_minus) * alpha

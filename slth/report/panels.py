@@ -108,9 +108,9 @@ def draw_panels(
         _name(figure, title, drawn, columns)
 
 
-def _grid(figure: Figure, lines: int, columns: int, count: int, **shared: bool) -> np.ndarray:
+def _grid(figure: Figure, lines: int, columns: int, count: int, *, share_y: bool = False) -> np.ndarray:
     """Axes for so many panels, with one x axis; those that are left over do not show."""
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, **shared)
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=share_y)
     for axes in grid.flat[count:]:
         axes.set_visible(False)
     return grid
@@ -179,7 +179,7 @@ def draw_bands(
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     with picture(path, 0.8 + 2.7 * columns, 1.3 + 2.4 * lines) as figure:
-        grid = _grid(figure, lines, columns, len(panels), sharey=True)
+        grid = _grid(figure, lines, columns, len(panels), share_y=True)
         drawn = {}
         for axes, (name, bands) in zip(grid.flat, panels.items(), strict=False):
             for band in bands:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slth import Best, Source, Target, construct, nn, report
-from slth.report.layer import PALE, _blocks, shown_of
+from slth.report.layer_drawing import PALE, _blocks, shown_of
 from slth.source import layer_scale, parameter
 
 PAD = nn.same_padding((3, 3))
