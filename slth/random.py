@@ -78,7 +78,7 @@ def uniform(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*
     >>> bool((whole[2:] == uniform(key(0, "conv1"), (2, 3), start=6)).all())
     True
     """
-    return _draw(key, _words(shape, start), tuple(shape), _to_uniform)
+    return _draw(key, _words(shape, start), tuple(shape), as_uniform)
 
 
 def normal(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*shape"]:
@@ -93,7 +93,7 @@ def normal(key: Key, shape: Sequence[int], start: int = 0) -> Float32[Array, "*s
     Kolmogorov distance to N(0, 1) below 4e-7. ``start`` and ``shape`` as for `uniform`.
     Source: hierarchical segmentation of the inverse CDF, Lee et al., IEEE FPL 2006.
     """
-    return _draw(key, _words(shape, start), tuple(shape), _to_normal)
+    return _draw(key, _words(shape, start), tuple(shape), as_normal)
 
 
 def bernoulli(key: Key, probability: float, shape: Sequence[int], start: int = 0) -> Bool[Array, "*shape"]:
@@ -113,6 +113,20 @@ def bernoulli(key: Key, probability: float, shape: Sequence[int], start: int = 0
     if below == 0:
         return jnp.zeros(tuple(shape), bool)
     return _draw(key, _words(shape, start), tuple(shape), _as_bits) <= np.uint32(below - 1)
+
+
+def words(key: Key, low: Words, high: Words) -> Words:
+    """The 32 random bits at any flat indices, ``high * 2^32 + low``: for use inside jitted functions.
+
+    `as_uniform` and `as_normal` make of them the values that `uniform` and `normal` have at these indices.
+
+    >>> import jax.numpy as jnp
+    >>> places = jnp.array([7, 2], jnp.uint32)
+    >>> found = as_uniform(words(key(0, "a"), places, jnp.uint32(0)))
+    >>> bool((found == uniform(key(0, "a"), (10,))[places]).all())
+    True
+    """
+    return _hash(low, *_subkeys(key, high))
 
 
 def snap(x: Float32[AnyArray, "*shape"]) -> Float32[AnyArray, "*shape"]:
@@ -167,11 +181,13 @@ def _as_bits(word: Words) -> Words:
     return word
 
 
-def _to_uniform(word: Words) -> Float32[Array, "..."]:
+def as_uniform(word: Words) -> Float32[Array, "..."]:
+    """U[-1, 1) on the grid, of the random bits (see `uniform`)."""
     return _on_grid(jax.lax.bitcast_convert_type(word, jnp.int32) >> 7)  # the upper 25 bits, signed
 
 
-def _to_normal(word: Words) -> Float32[Array, "..."]:
+def as_normal(word: Words) -> Float32[Array, "..."]:
+    """N(0, 1) on the grid, of the random bits (see `normal`)."""
     tail = (word & np.uint32(_WORD // 2 - 1)) + np.uint32(1)
     shift = jax.lax.clz(tail)
     mantissa = tail << shift  # leading one at bit 31, then 8 bits of piece, then the place within it

@@ -104,7 +104,7 @@ def test_bits_never_change():
 
 
 @pytest.mark.parametrize(
-    "draw, convert", [(random.uniform, random._to_uniform), (random.normal, random._to_normal)]
+    "draw, convert", [(random.uniform, random.as_uniform), (random.normal, random.as_normal)]
 )
 def test_a_slice_is_a_slice_of_the_whole(draw, convert):
     whole = np.asarray(draw(KEY, (6, 5, 4)))
@@ -193,7 +193,7 @@ def test_uniform_is_on_the_grid_and_fills_its_range():
 
 def test_uniform_reaches_both_ends():
     ends = jnp.array([0x80000000, 0x7FFFFFFF, 0, 0xFFFFFFFF], jnp.uint32)
-    assert (random._to_uniform(ends) * 2**24).tolist() == [-(2**24), 2**24 - 1, 0, -1]
+    assert (random.as_uniform(ends) * 2**24).tolist() == [-(2**24), 2**24 - 1, 0, -1]
 
 
 def test_normal_is_on_the_grid():
@@ -316,7 +316,7 @@ def test_blocks_are_independent():
     # The same 4,096 comparisons for 64 values of the high word; alarm 1e-4 in all.
     n = 2**14
     low, high = np.arange(n, dtype=np.uint32)[None], np.arange(64, dtype=np.uint32)[:, None]
-    x = np.asarray(random._to_uniform(jax.jit(bits_at)(KEY, low, high))).astype(np.float64)
+    x = np.asarray(random.as_uniform(jax.jit(bits_at)(KEY, low, high))).astype(np.float64)
     assert largest_stream_z(x) < z_limit(2 * 2016 + 64)
 
 
@@ -340,13 +340,13 @@ def test_normal_is_the_quantile():
     tail = np.append(tail, 2**31)
     word = (tail - 1).astype(np.uint32)
     exact = -special.ndtri((tail - 0.5) / 2**32)
-    x = np.asarray(random._to_normal(jnp.asarray(word))).astype(np.float64)
+    x = np.asarray(random.as_normal(jnp.asarray(word))).astype(np.float64)
     step = np.where(exact < 1, 0, np.spacing(exact.astype(np.float32)) / 2)
     assert (np.abs(x - exact) - step).max() < 1e-6
     assert np.abs(stats.norm.cdf(x) - stats.norm.cdf(exact)).max() < 4e-7 - 2.0**-32
     assert x.max() == pytest.approx(6.33, abs=0.01)
     assert (np.diff(x) <= 0).all()  # larger tail, smaller value
-    mirrored = np.asarray(random._to_normal(jnp.asarray(word | np.uint32(2**31))))
+    mirrored = np.asarray(random.as_normal(jnp.asarray(word | np.uint32(2**31))))
     np.testing.assert_array_equal(mirrored, -x)
 
 

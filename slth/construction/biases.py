@@ -85,12 +85,16 @@ def constants_of(
     parts, own = problem.parts, problem.rows.own
     columns = problem.rows.columns.reshape(-1) if columns is None else columns
     places, values = constant_variables(parts, tap)
-    random = [part.random for part in parts]
+    where = np.array(places, int).reshape(-1, 3)
+    found = [
+        part.random.at(some[:, 1:2], some[:, 2:], columns)
+        for number, part in enumerate(parts)
+        if len(some := where[where[:, 0] == number])
+    ]
     if own is not None and tap is None:
         places, values = [*places, (len(parts), 0, 0)], np.append(values, 1.0)
-        random.append(own[None, None])
-    found = [random[p][t, c, columns] for p, t, c in places]
-    x = np.stack(found) if found else np.zeros((0, len(columns)))
+        found.append(own[None, columns])
+    x = np.concatenate(found) if found else np.zeros((0, len(columns)))
     return Constants(places, x * values[:, None])
 
 

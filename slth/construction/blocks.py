@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from slth.construction.independent import sums
 from slth.construction.state import Part
+from slth.source.drawn import Drawn
 from slth.subset_sum import solve
 
 LIMIT = 5_000_000
@@ -22,7 +23,7 @@ HIDDEN = 0.1
 def order_for_output(
     part: Part,
     weight: Float[np.ndarray, "taps c cout"],
-    random: Float[np.ndarray, "taps source_c cout"],
+    random: Drawn,
     m: int,
 ) -> Int[np.ndarray, " c"]:
     """``order[i]``: the block of m source channels that carries target channel i, for a small squared error.
@@ -46,9 +47,9 @@ def order_for_output(
     members = slots.members[which, :15].T
     cost = np.empty((channels, channels))
     for block in range(channels):
-        x = random[out_taps, block * m + copies[:, None], outputs]
+        x = random.at(out_taps, block * m + copies[:, None], outputs)
         cost[:, block] = _squares(x, output_goal, reads, channels)
-        x = part.random[taps, members, block * m + copy] * slots.gain[which, :15].T
+        x = part.random.at(taps, members, block * m + copy) * slots.gain[which, :15].T
         cost[:, block] += HIDDEN * _squares(x, hidden_goal, row, channels)
     return assign(cost)
 

@@ -236,7 +236,7 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
     samples = draw_samples(layer, parts[0].read.shape, len(ticket), solver.positions)
     found = moments(parts, columns, samples, skip, outputs)
     empty = np.zeros((1, parts[0].random.shape[2]), np.float32)
-    random = np.concatenate([*(part.random.reshape(-1, empty.size) for part in parts), empty])
+    random = np.concatenate([*(part.random.whole().reshape(-1, empty.size) for part in parts), empty])
     at = columns.place[:, None], outputs
     ridge = solver.ridge if isinstance(layer, Conv) else solver.dense_ridge
     diagonal = jnp.diagonal(found.gram)
@@ -256,7 +256,7 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
     )
     mask = np.zeros(random.shape, bool)
     mask[at] = np.asarray(kept) != 0
-    ends = np.cumsum([part.random[..., 0].size for part in parts])
+    ends = np.cumsum([part.random.rows.size for part in parts])
     return tuple(m.reshape(part.random.shape) for part, m in zip(parts, np.split(mask, ends), strict=False))
 
 
@@ -298,6 +298,6 @@ def mean_missed(
     """Mean contribution of the target's channels at each tap less that of the chosen ones."""
     columns = rows.columns.reshape(-1)
     x, ticket = _means(part.stream)
-    kept = np.where(mask[:, :, columns], part.random[:, :, columns], 0)
+    kept = np.where(mask[:, :, columns], part.random.some(columns=columns).whole(), 0)
     wanted = np.repeat(part.weight.transpose(0, 2, 1) @ x, rows.columns.shape[1], 1)
     return wanted - kept.transpose(0, 2, 1) @ ticket

@@ -252,7 +252,7 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
         elif isinstance(step, Join):
             stream = realise_join(plan, step, state)
         else:
-            stream = realise_apply(plan, step, state)
+            stream = realise_apply(plan, number, step, state)
         state = {value: old for value, old in state.items() if last[value] > number} | {number + 1: stream}
 
 

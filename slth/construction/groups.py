@@ -15,6 +15,7 @@ from jaxtyping import Array
 from slth.construction.solvers import Solver
 from slth.construction.state import Part, Problem, Rows, Slots, Solved, Stats, Stream
 from slth.nn.layers import Conv
+from slth.source.drawn import Drawn
 
 TOGETHER = 512
 """Most source channels of groups that a solver of single weights is given at once."""
@@ -92,8 +93,7 @@ def _of_cluster(problem: Problem, cluster: int, clusters: int) -> Problem:
         x = None if carried.x is None else _cut(carried.x, outputs)
         ticket = None if carried.ticket is None else _cut(carried.ticket, columns)
         carried = carried._replace(x=x, ticket=ticket)
-    spare = len(of_rows.constant)
-    parts = tuple(_part(part, cluster, clusters, outputs, columns, spare) for part in problem.parts)
+    parts = tuple(_part(part, cluster, clusters, outputs, columns) for part in problem.parts)
     return problem._replace(parts=parts, rows=of_rows, carried=carried)
 
 
@@ -107,14 +107,10 @@ def _cut(values: Array, channels: slice) -> Array:
     return lax.dynamic_slice_in_dim(values, channels.start, channels.stop - channels.start, -1)
 
 
-def _part(part: Part, cluster: int, clusters: int, outputs: slice, columns: slice, spare: int) -> Part:
-    """What a linear map is to some groups: their outputs, and of a grouped map their inputs.
-
-    Args:
-      spare: constants that the groups make.
-    """
+def _part(part: Part, cluster: int, clusters: int, outputs: slice, columns: slice) -> Part:
+    """What a linear map is to some groups: their outputs, and of a grouped map their inputs."""
     layer, count = part.layer, outputs.stop - outputs.start
-    weight, random = part.weight[..., outputs], part.random[..., columns]
+    weight, random = part.weight[..., outputs], part.random.some(columns=columns)
     if not isinstance(layer, Conv) or layer.groups == 1:
         return part._replace(layer=replace(layer, features=count), weight=weight, random=random)
     groups = layer.groups // clusters
@@ -124,8 +120,8 @@ def _part(part: Part, cluster: int, clusters: int, outputs: slice, columns: slic
     *space, _ = part.read.shape
     return part._replace(
         layer=replace(layer, features=count, groups=1),
-        weight=_dealer(weight, groups, (0, 0)).whole(weight, groups * cin),
-        random=_dealer(random, groups, (part.beside, spare)).whole(random, groups * each + part.beside),
+        weight=_dealer(count, groups, (0, 0)).whole(weight, groups * cin),
+        random=_side_by_side(random, groups, part.beside),
         read=part.read._replace(shape=(*space, groups * cin)),
         stream=_stream(part.stream, chosen, members, first, clusters * groups * each),
         rms=part.rms[chosen],
@@ -133,16 +129,23 @@ def _part(part: Part, cluster: int, clusters: int, outputs: slice, columns: slic
     )
 
 
-def _dealer(kernel: np.ndarray, groups: int, beside: tuple[int, int]) -> Conv:
+def _side_by_side(random: Drawn, groups: int, beside: int) -> Drawn:
+    """The random weights of some groups as those of one. Between groups, where no weight is wanted and none
+    is chosen, a column has those of its own group again."""
+    each = random.rows.shape[1] - beside
+    return random.some(np.concatenate([np.tile(np.arange(each), groups), each + np.arange(beside)]))
+
+
+def _dealer(features: int, groups: int, beside: tuple[int, int]) -> Conv:
     """A convolution of some groups: which rows of one group those of a kernel (taps, rows, cout) are."""
-    return Conv("groups", kernel.shape[-1], (1,), groups=groups, beside=beside if groups > 1 else (0, 0))
+    return Conv("groups", features, (1,), groups=groups, beside=beside if groups > 1 else (0, 0))
 
 
 def _dealt(part: Part, mask: np.ndarray, clusters: int, own: Problem) -> np.ndarray:
     """The mask of a grouped map from that of one group with zeros between its groups."""
     if not isinstance(part.layer, Conv) or part.layer.groups in (1, clusters):
         return mask
-    dealer = _dealer(mask, part.layer.groups // clusters, (part.beside, len(own.rows.constant)))
+    dealer = _dealer(mask.shape[2], part.layer.groups // clusters, (part.beside, len(own.rows.constant)))
     return mask[:, dealer.inputs(mask.shape[1]), np.arange(mask.shape[2])]
 
 

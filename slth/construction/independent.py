@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt32
 
 from slth.construction.biases import fill, finish, solve_constant_terms, solve_in_units, tally
-from slth.construction.choices import Kept, Weights, choose_robust, choose_subset
+from slth.construction.choices import Kept, choose_robust, choose_subset
 from slth.construction.state import Part, Problem, Solved, Stats
+from slth.construction.variables import Sums, Weights, grouped, sums_of, weights_of
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 
@@ -68,11 +69,11 @@ class Independent:
         A univariate channel of a smooth activation brings its remainder, and needs constants that cancel
         phi(0). So among such channels the subset of least robust cost counts as the nearest.
 
-        Returns: the kept variables (m, n), and for each weight whether *some* subset is within the tolerance;
-          that tells unsolved weights from deviating ones.
+        Returns: the kept variables, and for each weight whether *some* subset is within the tolerance; that
+          tells unsolved weights from deviating ones.
         """
         if weights.priced:
-            return choose_robust(weights, weights.noise_price, self.size)
+            return choose_robust(weights, weights.noise, self.size)
         return choose_subset(weights, Objective.BEST, self.size)
 
     def solve(self, problem: Problem) -> Solved:
@@ -111,53 +112,68 @@ def _solve_part(
       the sums miss less the members' own base; for each copy (cout, copies) the noise, and the sum of squared
       errors of its weights.
     """
-    slots, columns = part.stream.slots, problem.rows.columns
-    target = np.repeat(part.goal, columns.shape[1], axis=2)  # one problem for each copy of the output
-    taps, which, out = np.nonzero(target)
-    column = columns.reshape(-1)[out]
-    left = target[taps, which, out].astype(np.float64)
-    count = len(left)
+    slots, columns = part.stream.slots, problem.rows.columns.reshape(-1)
+    taps, count = len(mask), len(columns)
+    offset = np.zeros(taps * count)
+    noise, missed = np.zeros(count), np.zeros(count)
+    stats, power = Stats(), 0.0
     members = slots.members.shape[1]
     # A slot of the input may hold more members than one problem takes: a second group solves what is left.
     most = rule.most_variables(part, problem.multiplicity)
     group = math.ceil(members / math.ceil(members / most))
-    size = np.zeros(count, np.int64)
-    noise, power, total = np.zeros(count), np.zeros(count), np.zeros(count)
-    reachable = np.zeros(count, bool)
-    for start in range(0, members, group):
-        chosen = slice(start, start + group)
-        source = slots.members[which, chosen].T  # (group, problems)
-        v = part.random[taps, source, column]
-        x = v * slots.gain[which, chosen].T
-        error = v.astype(np.float64) ** 2 * part.stream.noise[which, chosen].T
-        usable = slots.usable[which, chosen].T | (rule.size is not None)
-        weights = Weights(
-            np.where(usable, x, 0), left, error, part.rms[which], rule.tolerance * part.scale, part.priced
-        )
-        kept, reached = rule.choose(weights)
-        kept &= x != 0  # a member that is missing may fill a fixed number, and is none
-        again = np.flatnonzero(~reached & ~usable.all(0))
+    for weights in weights_of(part, columns, rule.tolerance):
+        tap, which = np.divmod(weights.pair, len(slots.channel))
+        size, total = np.zeros(len(tap), int), np.zeros(len(tap))
+        reachable = np.zeros(len(tap), bool)
+        for start in range(0, members, group):
+            chosen = slice(start, start + group)
+            found, reached = _chosen(rule, grouped(weights, chosen))
+            _keep(found.mask, slots.members[which, chosen].T, tap, columns[weights.row], mask)
+            weights = weights._replace(t=found.left)
+            reachable |= reached
+            size, total = size + found.size, total + found.total
+            noise += sums(weights.row, found.noise, count)
+            power += found.power.sum()
+        left = weights.t
+        noise += sums(weights.row, left**2 * part.rms[which] ** 2, count)
+        missed += sums(weights.row, left**2, count)
+        constant = part.mean[which] * left - slots.base * total
+        offset += sums(tap * count + weights.row, constant, len(offset))
+        stats += tally(left / part.scale, size, rule.tolerance, reachable)
+    copies = problem.rows.columns.shape
+    stats = _with_gain(stats, part, copies[1], power)
+    return stats, offset.reshape(taps, count), noise.reshape(copies), missed.reshape(copies)
+
+
+def _chosen(rule: Independent, weights: Weights) -> tuple[Sums, Bool[np.ndarray, " n"]]:
+    """The subsets that a rule chooses, and which weights some subset meets."""
+    if rule.size is not None:
+        mask, reached = rule.choose(weights.with_all())
+        return sums_of(weights, mask), reached
+    mask, reached = rule.choose(weights)
+    lacking = (weights.gain == 0).any(0)[weights.pair]  # a copy was set aside, or the slot is not full
+    again = np.flatnonzero(~reached & lacking)
+    if rule.retries and len(again):
         # Copies set aside are still better than a weight missed, at the price of their noise.
-        if len(again) and rule.retries:
-            retried = weights.some(again, x)
-            enumerated = len(x) <= MAX_ENUMERATED  # more variables cannot have prices
-            kept[:, again], reached[again] = (
-                choose_robust(retried, retried.noise_price) if enumerated else rule.choose(retried)
-            )
-        mask[tuple(np.broadcast_to(a, kept.shape)[kept] for a in (taps, source, column))] = True
-        left -= np.where(kept, x, 0).sum(0)
-        size += kept.sum(0)
-        noise += np.where(kept, error, 0).sum(0)
-        power += np.where(kept, v.astype(np.float64) ** 2, 0).sum(0)
-        total += np.where(kept, v, 0).sum(0, dtype=np.float64)
-        reachable |= reached
-    noise += left**2 * part.rms[which] ** 2
-    constant = part.mean[which] * left - slots.base * total
-    shape = (len(target), columns.size)
-    offset = sums(taps * columns.size + out, constant, math.prod(shape)).reshape(shape)
-    noise, missed = (sums(out, a, columns.size).reshape(columns.shape) for a in (noise, left**2))
-    stats = tally(left / part.scale, size, rule.tolerance, reachable)
-    return _with_gain(stats, part, columns.shape[1], power.sum()), offset, noise, missed
+        retried = weights.some(again).with_all()
+        enumerated = weights.variables <= MAX_ENUMERATED  # more variables cannot have prices
+        mask[:, again], reached[again] = (
+            choose_robust(retried, retried.noise) if enumerated else rule.choose(retried)
+        )
+    return sums_of(weights, mask), reached
+
+
+def _keep(
+    words: UInt32[np.ndarray, "words n"],
+    members: Int[np.ndarray, "m n"],
+    tap: Int[np.ndarray, " n"],
+    column: Int[np.ndarray, " n"],
+    mask: Bool[np.ndarray, "taps source_cin source_cout"],
+) -> None:
+    """Keep the chosen variables."""
+    for k, member in enumerate(members):
+        kept = np.flatnonzero(words[k // 32] >> np.uint32(k % 32) & 1)
+        mask[tap[kept], member[kept], column[kept]] = True
 
 
 def sums(
@@ -179,7 +195,7 @@ def deviations(
     tolerance: float,
 ) -> Stats:
     """How far the sums that a mask realises are from the weights, and which of them some subset meets."""
-    slots = part.stream.slots
+    slots, random = part.stream.slots, part.random.whole()
     target = np.repeat(part.goal, columns.shape[1], axis=2)
     left = target.astype(np.float64)
     size = np.zeros(target.shape, int)
@@ -187,7 +203,7 @@ def deviations(
     power = 0.0
     for k in range(slots.members.shape[1]):
         kept = mask[:, slots.members[:, k]][:, :, flat] & (slots.gain[:, k] != 0)[:, None]
-        v = np.where(kept, part.random[:, slots.members[:, k]][:, :, flat], 0)
+        v = np.where(kept, random[:, slots.members[:, k]][:, :, flat], 0)
         left -= v * slots.gain[:, k][:, None]
         size += kept
         power += float((v.astype(np.float64) ** 2).sum())
@@ -195,7 +211,7 @@ def deviations(
     reachable = np.ones(target.shape, bool)
     taps, which, out = far
     # A subset of the first 15 members is a subset of all.
-    x = (part.random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T)[:15]
+    x = (random[taps, slots.members[which].T, flat[out]] * slots.gain[which].T)[:15]
     reachable[far] = solve_in_units(x, target[far], Objective.BEST, tolerance=tolerance * part.scale).solved
     asked = target != 0
     stats = tally(left[asked] / part.scale, size[asked], tolerance, reachable[asked])

@@ -19,7 +19,9 @@ from jaxtyping import Float
 
 from slth.construction.biases import constants_of
 from slth.construction.fit import Fit
+from slth.construction.independent import sums
 from slth.construction.state import Part, Problem
+from slth.construction.variables import beyond_of, weights_of
 
 MOST_LOST = 0.05
 """Largest share of a layer's power that may be out of reach without a word. (Published residual nets lose up
@@ -46,7 +48,7 @@ def lost_of(problems: Iterable[Problem]) -> Lost:
         for part in problem.parts:
             missed, wanted = _weights(part, problem)
             lost, asked = lost + missed.sum(), asked + wanted.sum()
-            power += float((wanted * part.rms[:, None] ** 2).sum())
+            power += float((wanted * part.rms**2).sum())
         x = constants_of(problem).x
         bias = np.repeat(problem.rows.bias, problem.rows.columns.shape[1])
         missed = _beyond(bias, np.minimum(x, 0).sum(0), np.maximum(x, 0).sum(0))
@@ -54,19 +56,14 @@ def lost_of(problems: Iterable[Problem]) -> Lost:
     return Lost(float(lost / max(asked, 1e-30)), biases / max(power, 1e-30))
 
 
-def _weights(
-    part: Part, problem: Problem
-) -> tuple[Float[np.ndarray, "slots _"], Float[np.ndarray, "slots _"]]:
+def _weights(part: Part, problem: Problem) -> tuple[Float[np.ndarray, " slots"], Float[np.ndarray, " slots"]]:
     """Squares of what is lost and of what is wanted, by slot."""
-    slots, columns = part.stream.slots, problem.rows.columns
-    goal = np.repeat(part.goal, columns.shape[1], axis=2)
-    least, most = np.zeros(goal.shape), np.zeros(goal.shape)
-    for members, gain in zip(slots.members.T, slots.gain.T, strict=True):
-        x = part.random[:, members][:, :, columns.reshape(-1)] * gain[:, None]
-        least, most = least + np.minimum(x, 0), most + np.maximum(x, 0)
-    shape = len(slots.channel), -1
-    by_slot = (a.transpose(1, 0, 2).reshape(shape) for a in (_beyond(goal, least, most), goal))
-    missed, wanted = (a.astype(np.float64) ** 2 for a in by_slot)
+    slots = len(part.stream.slots.channel)
+    missed, wanted = np.zeros(slots), np.zeros(slots)
+    for weights in weights_of(part, problem.rows.columns.reshape(-1), 0.0):
+        which = weights.pair % slots
+        missed += sums(which, np.square(beyond_of(weights), dtype=np.float64), slots)
+        wanted += sums(which, weights.t**2, slots)
     return missed, wanted
 
 

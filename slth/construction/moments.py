@@ -51,7 +51,7 @@ def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
     piece = math.ceil(members / pieces)
     whole = max(1, most // members) if pieces == 1 else 1
     block = piece * whole
-    *first, empty = np.cumsum([0, *(part.random[..., 0].size for part in parts)]).tolist()
+    *first, empty = np.cumsum([0, *(part.random.rows.size for part in parts)]).tolist()
     places: list[list[int]] = []
     shares: list[list[int]] = []
     number = 0

@@ -10,16 +10,25 @@ or *measured* by running the ticket beside the target on calibration images.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from slth.construction.state import Slots
 from slth.nn.activations import ActivationInfo, activation_info
+from slth.nn.forward import each_value
+from slth.nn.graph import Apply, graph
 from slth.nn.layers import Activation
+from slth.nn.network import Network
+from slth.nn.pooling import Flatten
+from slth.types import AnyArray, Batch, Params
 
+IMAGES = 32
+"""Images that the target's statistics are taken of at a time."""
 SAMPLED = 4096
 """Positions at which remainders are looked at."""
 
@@ -33,8 +42,78 @@ def slot_values(
     return jnp.where(sign == 0, values, jnp.maximum(values * sign, 0))
 
 
+class Value(NamedTuple):
+    """One value of the target over images and positions, by channel."""
+
+    power: Float[AnyArray, " c"]
+    """mean(x²)."""
+    mean: Float[AnyArray, " c"]
+    positive_power: Float[AnyArray, " c"]
+    """mean((x⁺)²)."""
+    positive_mean: Float[AnyArray, " c"]
+    negative_power: Float[AnyArray, " c"]
+    negative_mean: Float[AnyArray, " c"]
+
+
+class Seen(NamedTuple):
+    """The target on the calibration images."""
+
+    values: tuple[Value, ...]
+    """By number; a flattened value as it was before."""
+    slopes: dict[int, Float[AnyArray, " c"]]
+    """mean(phi'(x)²) by channel of every activation, by number of its step: for ReLU the share above 0."""
+
+
+def seen_on(network: Network, params: Params, images: Batch) -> Seen:
+    """The statistics of a target on some images.
+
+    They decide the prices of the robust objective, and so a ticket's bits. So they are computed by the host's
+    processor, whatever other devices there are.
+    """
+    with jax.default_device(host()):
+        found = _seen_on(network, params, np.asarray(images, np.float32))
+    values, slopes = jax.tree.map(partial(np.asarray, dtype=np.float64), found)
+    for number, step in enumerate(graph(network)):
+        if isinstance(step, Apply) and isinstance(step.layer, Flatten):
+            values[number + 1] = values[step.value]
+    return Seen(tuple(values), slopes)
+
+
+def host() -> jax.Device | None:  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+    """The processor, as a device; None, which is the usual device, where JAX is told to use others alone."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
+@partial(jax.jit, static_argnums=0)
+def _seen_on(network: Network, params: Params, images: Array) -> tuple[list[Value], dict[int, Array]]:
+    def value_of(x: Array) -> Value:
+        x = x.reshape(-1, x.shape[-1])
+        parts = x, jnp.maximum(x, 0), jnp.maximum(-x, 0)
+        return Value(*(a for part in parts for a in ((part**2).mean(0), part.mean(0))))
+
+    def slope_of(x: Array, activation: Activation) -> Array:
+        slope = jax.vmap(jax.grad(activation_info(activation.kind, activation.slope).phi))(x.reshape(-1))
+        return (slope**2).reshape(-1, x.shape[-1]).mean(0)
+
+    def of_image(x: Array) -> tuple[list[Value], dict[int, Array]]:
+        values = each_value(network, params, x[None], lambda value: value)
+        slopes = {
+            number: slope_of(values[step.value], step.layer)
+            for number, step in enumerate(graph(network))
+            if isinstance(step, Apply) and isinstance(step.layer, Activation)
+        }
+        return [value_of(value) for value in values], slopes
+
+    # A few images at a time: what all of them make of a layer may be large.
+    by_image = lax.map(of_image, images, batch_size=IMAGES)
+    return jax.tree.map(lambda a: a.mean(0), by_image)
+
+
 def slot_size(
-    x: Float[Array, "n *space c"], slots: Slots, info: ActivationInfo, *, center: bool
+    seen: Value, slots: Slots, info: ActivationInfo, *, center: bool
 ) -> tuple[Float[np.ndarray, " slots"], Float[np.ndarray, " slots"]]:
     r"""R of every slot's value over images and positions, and the mean of what a unit of its sum brings.
 
@@ -42,22 +121,23 @@ def slot_size(
     brings its channel x; univariate channels of the sign s bring the two lines of phi at s x,
     :math:`\mu_+ (s x)^+ - \mu_- (s x)^-`.
     """
-    power, mean = (np.asarray(a, np.float64) for a in _slot_size(x, slots.channel, slots.sign))
+    powers = {0: seen.power, 1: seen.positive_power, -1: seen.negative_power}
+    means = {0: seen.mean, 1: seen.positive_mean, -1: seen.negative_mean}
+
+    def of_sign(values: dict[int, AnyArray], sign: np.ndarray) -> np.ndarray:
+        return np.select(
+            [sign == one for one in values], [np.asarray(a)[slots.channel] for a in values.values()]
+        )
+
+    power, mean = of_sign(powers, slots.sign), of_sign(means, slots.sign)
     if not center:
         return np.sqrt(power), np.zeros_like(mean)
     rms = np.sqrt(np.maximum(power - mean**2, 0))
     if slots.carried:
         return rms, mean
-    other = np.asarray(_slot_size(x, slots.channel, -slots.sign)[1], np.float64)
+    other = of_sign(means, -slots.sign)
     negative = np.where(slots.sign == 0, 0.0, info.mu_minus * other)
     return rms, info.mu_plus * mean - negative
-
-
-@jax.jit
-def _slot_size(x: Array, channel: Array, sign: Array) -> tuple[Array, Array]:
-    values = slot_values(x, channel, sign)
-    axes = tuple(range(values.ndim - 1))
-    return (values**2).mean(axes), values.mean(axes)
 
 
 def remainder_power(
@@ -77,14 +157,6 @@ def remainder_power(
     missed = np.asarray(info.phi(jnp.asarray(u, jnp.float32)), np.float64) - info.offset
     missed -= np.where(u >= 0, info.mu_plus, info.mu_minus) * u
     return (missed**2).mean(1)
-
-
-@partial(jax.jit, static_argnums=1)
-def slope_power(pre: Float[Array, "n *space c"], activation: Activation) -> Float[Array, " c"]:
-    """mean(phi'(pre)²) by channel: for ReLU the share of positive pre-activations."""
-    phi = activation_info(activation.kind, activation.slope).phi
-    slope = jax.vmap(jax.grad(phi))(pre.reshape(-1))
-    return (slope**2).reshape(-1, pre.shape[-1]).mean(0)
 
 
 @jax.jit

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check, check_reach
 from slth.construction.fit import DEPTH, UNPREDICTED, Fit, fit_of
+from slth.construction.noise import Seen, seen_on
 from slth.construction.solvers import Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
@@ -99,11 +100,20 @@ class Plan(NamedTuple):
     """Calibration images."""
     fit: Fit
     """How large the balanced weights are."""
+    seen: Seen | None
+    """The balanced target on these images."""
 
     @property
     def info(self) -> ActivationInfo:
         """What is known of the activation of univariate layers."""
         return activation_info(self.activation.kind, self.activation.slope)
+
+    @property
+    def looks(self) -> bool:
+        """Whether the target's activations are looked at one by one: beside the ticket's, or by univariate
+        layers of 2L that are not piecewise linear. Otherwise `seen` is enough."""
+        univariate = self.layout.depth == "2L" and not self.info.homogeneous
+        return self.images is not None and (self.solver.runs_ticket or univariate)
 
     @property
     def absorbs(self) -> bool:
@@ -209,7 +219,8 @@ def plan_of(
         need = needs[maps[0].path] if maps else 0.0
         nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, need, node.groups)
     x = None if images is None else jnp.asarray(images, jnp.float32)
-    return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen)
+    seen = None if images is None else seen_on(network, balanced.params, images)
+    return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen, seen)
 
 
 def _predictable(network: Network) -> bool:

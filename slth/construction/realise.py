@@ -26,6 +26,7 @@ from slth.nn.layers import Activation, Conv, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
 from slth.precision import in_32_bits
 from slth.source import parameter
+from slth.source.drawn import Drawn, drawn
 from slth.source.layout import constant_side
 from slth.types import Params
 
@@ -140,7 +141,7 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
 
 
 @in_32_bits()
-def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
+def realise_apply(plan: Plan, number: int, step: Apply, state: State) -> Stream:
     """Activations and pooling: the same function on every channel of target and ticket."""
     stream, layer = state[step.value], step.layer
     if isinstance(layer, Flatten):
@@ -151,8 +152,8 @@ def realise_apply(plan: Plan, step: Apply, state: State) -> Stream:
             phi = activation_info(kind, slope).phi
             found = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
             constants = np.where(np.isnan(constants), np.nan, found)
-            if stream.x is not None:
-                noise = noise * np.asarray(noise_of.slope_power(stream.x, layer))[stream.slots.channel, None]
+            if plan.seen is not None:
+                noise = noise * np.asarray(plan.seen.slopes[number])[stream.slots.channel, None]
         case Pool(kind="mean", window=window):
             noise = noise / np.prod(window)
             if layer.count_padding and any(map(any, layer.padding)):
@@ -176,7 +177,7 @@ def realise_join(plan: Plan, step: Join, state: State) -> Stream:
     noise = np.concatenate([stream.noise for stream in streams])
     usable = np.concatenate([stream.slots.usable for stream in streams])
     seen = [stream.x for stream in streams if stream.x is not None]
-    x = jnp.concatenate(seen, -1) if seen else None
+    x = jnp.concatenate(seen, -1) if len(seen) == len(streams) else None
     runs = [stream.ticket for stream in streams if stream.ticket is not None]
     ticket = None
     if runs and shared.ticket is not None:
@@ -187,9 +188,10 @@ def realise_join(plan: Plan, step: Join, state: State) -> Stream:
 
 def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
     rms, mean = np.ones(len(stream.slots.channel)), np.zeros(len(stream.slots.channel))
-    if stream.x is not None:
+    if plan.seen is not None:
         center = plan.absorbs or (plan.center and stream.slots.carried)
-        rms, mean = noise_of.slot_size(stream.x, stream.slots, plan.info, center=center)
+        seen = plan.seen.values[entry.reads]
+        rms, mean = noise_of.slot_size(seen, stream.slots, plan.info, center=center)
     weight, random = _weights(plan, entry)
     safe = safe_taps(entry.layer, entry.read)
     step = entry.step * abs(float(stream.slots.factor[0]))
@@ -211,11 +213,12 @@ def _part(plan: Plan, entry: MapPlan, stream: Stream) -> Part:
     )
 
 
-def _weights(plan: Plan, entry: MapPlan) -> tuple[np.ndarray, np.ndarray]:
+def _weights(plan: Plan, entry: MapPlan) -> tuple[np.ndarray, Drawn]:
     """The target's and the source's weights of a linear map, tap by tap."""
-    kernels = (entry.values["kernel"], parameter(plan.source, f"{entry.path}/kernel"))
-    weight, random = (entry.read.by_tap(np.asarray(kernel)) for kernel in kernels)
-    return weight, random
+    random = drawn(plan.source, entry.path)
+    if entry.read.flat:
+        random = random._replace(rows=entry.read.by_tap(random.rows.reshape(-1, 1))[..., 0])
+    return entry.read.by_tap(np.asarray(entry.values["kernel"])), random
 
 
 @in_32_bits()
@@ -284,7 +287,7 @@ def _realised(
     """Target's and ticket's pre-activations of a node on the calibration images, where there are any."""
     x = ticket = None
     parts, carried = problem.parts, problem.carried
-    if parts[0].stream.x is not None:
+    if plan.looks:
         layers = tuple(part.layer for part in parts)
         values = tuple(entry.values for entry in node.maps)
         inputs = tuple(_apply(part.read.flat, part.stream.x) for part in parts)
@@ -301,7 +304,8 @@ def _realised(
 def _kept(part: Part, rows: Rows, masks: dict[str, np.ndarray]) -> Params:
     """The ticket's parameters of a linear map."""
     kernel, bias = f"{part.path}/kernel", f"{part.path}/bias"
-    found = {"kernel": np.where(masks[kernel], part.read.kernel(part.random, masks[kernel].shape), 0)}
+    random = part.read.kernel(part.random.whole(), masks[kernel].shape)
+    found = {"kernel": np.where(masks[kernel], random, 0)}
     if bias in masks and rows.own is not None:
         found["bias"] = np.where(masks[bias], rows.own, 0)
     return found

@@ -220,7 +220,8 @@ def _levels(part: Part, columns: Int[np.ndarray, " rows"], some: slice, variable
     largest = np.sort(largest, 1)
     members, gain = (np.take_along_axis(a, largest, 1) for a in (slots.members, slots.gain))
     goal = np.repeat(part.goal, len(columns) // part.goal.shape[2], 2)[..., some].astype(np.float64)
-    random = part.random[:, members][..., columns[some]]
+    random = part.random.some(members.reshape(-1), columns[some]).whole()
+    random = random.reshape(len(random), *members.shape, -1)
     variable = (_whole(random) * _whole(gain)[:, :, None]).transpose(2, 0, 1, 3)
     if np.abs(variable).max(initial=0) * UNIT >= LARGEST_PRODUCT:
         raise ValueError(
@@ -249,7 +250,7 @@ def _constant(part: Part, columns: Int[np.ndarray, " rows"]) -> float:
     channels, constants = part.stream.constant_channels, part.stream.constants
     if not len(channels):
         return 0.0
-    brought = constants[:, None] * part.random[:, channels][..., columns]
+    brought = constants[:, None] * part.random.some(channels, columns).whole()
     return float(np.sqrt(np.square(brought, dtype=np.float64).mean()))
 
 

@@ -4,9 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-from slth.construction.choices import Kept, Weights, choose_robust, choose_single, choose_subset
+import numpy as np
+
+from slth.construction.choices import Kept, choose_robust, choose_single, choose_subset
 from slth.construction.independent import Independent, check_number
 from slth.construction.state import Part, Problem, Solved
+from slth.construction.variables import Weights
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED
 
@@ -187,5 +190,5 @@ class Robust(Independent):
 
     def choose(self, weights: Weights) -> Kept:
         """The subset of least cost."""
-        price = self.price * weights.x**2 if self.noise == "fixed" else weights.noise_price
+        price = np.float32(self.price) * weights.gain**2 if self.noise == "fixed" else weights.noise
         return choose_robust(weights, price, self.size)

@@ -10,6 +10,7 @@ from slth.coding.dealing import deal
 from slth.nn.activations import ActivationInfo
 from slth.nn.layers import Linear
 from slth.nn.pooling import Flatten
+from slth.source.drawn import Drawn
 from slth.types import Shape
 
 
@@ -157,7 +158,8 @@ class Part(NamedTuple):
     layer: Linear
     """The target's layer."""
     weight: Float[np.ndarray, "taps cin cout"]
-    random: Float[np.ndarray, "taps source_cin source_cout"]
+    random: Drawn
+    """Random weights (taps, source_cin, source_cout), drawn where they are read."""
     read: Read
     stream: Stream
     safe: Bool[np.ndarray, " taps"]

@@ -15,6 +15,9 @@ from slth.subset_sum.stages import Stage, compiled, plan
 from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
+Where = slice | np.ndarray
+Make = Callable[[Where, int], dict[str, AnyArray]]
+"""The terms of some problems by the names that `solve` has for them, padded to so many."""
 
 
 @in_32_bits()
@@ -67,12 +70,39 @@ def solve(
     terms = {"residual_price": residual_price, "price": price, "gram": gram, "linear": linear}
     arrays = check(objective, tolerance, size, x=x, t=t, **terms)
     m, n = arrays["linear" if "linear" in arrays else "x"].shape
+    if "residual_price" in arrays:
+        arrays["price"] = arrays["price"] / arrays.pop("residual_price")
+
+    def make(where: Where, chunk: int) -> dict[str, AnyArray]:
+        return {name: padded(array[..., where], chunk) for name, array in arrays.items()}
+
+    return solve_made(make, m, n, objective, tolerance=tolerance, size=size, progress=progress)
+
+
+@in_32_bits()
+def solve_made(
+    make: Make,
+    m: int,
+    n: int,
+    objective: Objective,
+    *,
+    tolerance: float,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """`solve` for problems that are made where they are solved, of terms in range: nothing is checked.
+
+    Args:
+      make: gives x, t and the other terms of the problems at a slice or at some indices, on the device or in
+        NumPy; called from several threads, and again for problems that a first kernel leaves in doubt.
+      m, n: number of variables and of problems.
+    """
     dtypes = {"mask": np.uint32, "value": np.float32, "error": np.float32, "size": np.int32, "solved": bool}
     out = Solution(**{name: np.empty(n, dtype) for name, dtype in dtypes.items()})
     left, sure = None, 0  # None: all
     for stage in plan(objective, m, size, n):
         unsure = [np.empty(0, np.int64)]
-        for count, rest in _run(stage, arrays, np.float32(tolerance), left, out):
+        for count, rest in _run(stage, make, np.float32(tolerance), left, out):
             unsure.append(rest)
             sure += count - rest.size
             if progress is not None:
@@ -84,42 +114,39 @@ def solve(
 
 
 def _run(
-    stage: Stage, arrays: dict, tolerance: np.float32, chosen: np.ndarray | None, out: Solution
+    stage: Stage, make: Make, tolerance: np.float32, chosen: np.ndarray | None, out: Solution
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Solve the chosen problems (None: all) into ``out``; a chunk's size and what is unsure in it."""
     devices = tuple(jax.local_devices())
     run, chunk_size = compiled(stage, devices), stage.chunk * len(devices)
     total = out.mask.shape[0] if chosen is None else chosen.size
 
-    @in_32_bits()  # in the thread that runs it
     def one(start):
         stop = min(start + chunk_size, total)
         where = slice(start, stop) if chosen is None else chosen[start:stop]
-        chunk = {k: _cut(v, where, chunk_size) for k, v in arrays.items()}
-        if "residual_price" in chunk:
-            chunk["price"] = chunk["price"] / chunk.pop("residual_price")
+        chunk = make(where, chunk_size)
         solution, sure = run(True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
         for whole, part in zip(out, solution, strict=True):
             whole[where] = np.asarray(part)[: stop - start]
         rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
         return stop - start, rest + start if isinstance(where, slice) else where[rest]
 
-    return _in_threads(one, range(0, total, chunk_size))
+    return in_threads(one, range(0, total, chunk_size))
 
 
-def _cut(a: np.ndarray, where: slice | np.ndarray, chunk: int) -> np.ndarray:
-    """The problems ``where`` (last axis), padded to ``chunk`` with ones, which are harmless in every role."""
-    part = a[..., where]
-    if part.shape[-1] == chunk:
-        return part
-    full = np.ones((*a.shape[:-1], chunk), a.dtype)
-    full[..., : part.shape[-1]] = part
+def padded(a: np.ndarray, count: int, value: float = 1.0) -> np.ndarray:
+    """An array whose last axis is filled up to a length; ones are harmless in every role."""
+    if a.shape[-1] == count:
+        return a
+    full = np.full((*a.shape[:-1], count), value, a.dtype)
+    full[..., : a.shape[-1]] = a
     return full
 
 
-def _in_threads(function: Callable, items: range) -> Iterator:
+def in_threads(function: Callable, items: range) -> Iterator:
     """``map`` over threads, one a core on CPU: a compiled kernel runs outside Python's lock, on one core."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    function = in_32_bits()(function)  # in the thread that runs it
     if len(items) <= 1 or workers == 1:
         yield from map(function, items)
         return

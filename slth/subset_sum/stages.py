@@ -52,17 +52,18 @@ def plan(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage,
     few = n << m <= FEW and objective is not Objective.QUADRATIC  # whose exact search compiles longest
     if size is not None or m < 6 or few:
         return (exact,)
+    usual = max(64, min(1024, 2**28 >> m))
     stages = {
         Objective.BEST: [
-            (12 <= m <= MAX_FOLDED, Stage(objective, best_chunk, 4096, (4, 6))),
-            (m <= MAX_ENUMERATED, Stage(objective, best_chunk, 4096, (1, 6))),
+            (12 <= m <= MAX_FOLDED, Stage(objective, best_chunk, usual, (4, 6))),
+            (m <= MAX_ENUMERATED, Stage(objective, best_chunk, usual, (1, 6))),
         ],
         Objective.SMALLEST: [
             (True, Stage(objective, level_chunk, 16384, (0, 1, 2, 3))),
             (math.comb(m, 4) <= MAX_UNROLLED, Stage(objective, level_chunk, 4096, (4,))),
             (m <= MAX_FOLDED, Stage(objective, every_size_chunk, 1024, (6,))),
         ],
-        Objective.ROBUST: [(True, Stage(objective, robust_chunk, 4096, (6,)))],
+        Objective.ROBUST: [(True, Stage(objective, robust_chunk, usual, (6,)))],
         Objective.QUADRATIC: [(True, Stage(objective, quadratic_chunk, 2048, (7,)))],
     }
     return (*(stage for fits, stage in stages[objective] if fits), exact)
@@ -97,16 +98,33 @@ def compiled(
     Problems are independent, so a device computes what it would compute alone: results do not depend on how
     many there are.
     """
-    function = functools.partial(run_stage, stage)
+    problems, rows, same = PROBLEMS, VARIABLES, EVERYWHERE
+    terms = {
+        Objective.ROBUST: {"price": rows},
+        Objective.QUADRATIC: {"gram": jax.sharding.PartitionSpec(None, None, "problems"), "linear": rows},
+    }
+    specs = (same, rows, problems, same, terms.get(stage.objective, {}))
+    return over_devices(functools.partial(run_stage, stage), devices, specs, problems)
+
+
+PROBLEMS = jax.sharding.PartitionSpec("problems")
+"""Of an array with one number for each problem, in `over_devices`."""
+VARIABLES = jax.sharding.PartitionSpec(None, "problems")
+"""Of an array with a row for each variable."""
+EVERYWHERE = jax.sharding.PartitionSpec()
+"""Of what every device has."""
+
+
+def over_devices(
+    function: Callable,
+    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+    in_specs: tuple,
+    out_specs: object,
+) -> Callable:
+    """A compiled function of problems; each of several devices takes its share of them."""
     if len(devices) > 1:
-        mesh, spec = jax.sharding.Mesh(np.array(devices), ("problems",)), jax.sharding.PartitionSpec
-        split, rows = spec("problems"), spec(None, "problems")
-        terms = {
-            Objective.ROBUST: {"price": rows},
-            Objective.QUADRATIC: {"gram": spec(None, None, "problems"), "linear": rows},
-        }
-        specs = (spec(), rows, split, spec(), terms.get(stage.objective, {}))
-        function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+        mesh = jax.sharding.Mesh(np.array(devices), ("problems",))
+        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return jax.jit(function, compiler_options={"xla_cpu_prefer_vector_width": 512})
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from slth.construction.state import Part, Problem, Read, Rows, Stream, copied_slots
 from slth.nn.layers import Conv
+from slth.source.drawn import held
 
 
 def on_grid(a):
@@ -33,7 +34,7 @@ def make_part(
     layer = Conv("a", cout, (taps,), padding=((taps // 2, taps // 2),))
     safe = np.arange(taps) == taps // 2
     rms = rng.uniform(0.5, 2, cin)
-    return Part("a", layer, weight, random, Read((9, cin)), where, safe, rms, np.zeros(cin), 1.0)
+    return Part("a", layer, weight, held(random), Read((9, cin)), where, safe, rms, np.zeros(cin), 1.0)
 
 
 def problem_of(parts, *, m=5, bias=None, constant=None, carried=None):

@@ -74,7 +74,7 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
     (mask,) = filling.masks
     assert not mask[[0, 2]].any(), "unsafe taps"
     assert not mask[:, :10].any(), "copies"
-    weights = part.random[1, 10:][:, columns].astype(np.float64)
+    weights = part.random.whole()[1, 10:][:, columns].astype(np.float64)
     kept = mask[1, 10:][:, columns]
     sums = (kept * weights * np.array(constants)[:, None]).sum(0)
     np.testing.assert_allclose(realised, sums, atol=1e-12)
@@ -110,7 +110,7 @@ def test_constants_much_larger_than_the_bias_solve_it_together(useless):
     realised, stats = solve_biases(filling, wanted, np.arange(12), Objective.BEST)
     assert stats.unsolved == 0
     kept = filling.masks[0][1, 10:, :12]
-    sums = (kept * part.random[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
+    sums = (kept * part.random.whole()[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
     np.testing.assert_allclose(realised, sums, atol=1e-9)
 
 

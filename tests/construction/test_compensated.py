@@ -235,7 +235,7 @@ def errors(part, mask, columns, bias):
         np.pad(np.asarray(a, np.float64), ((0, 0), (1, 1), (0, 0)))
         for a in (part.stream.x, part.stream.ticket)
     )
-    v = np.where(mask, part.random, 0)[:, :, columns.reshape(-1)]
+    v = np.where(mask, part.random.whole(), 0)[:, :, columns.reshape(-1)]
     y = sum(x[:, tap : tap + 9] @ part.weight[tap] for tap in range(3)) + bias
     z = sum(ticket[:, tap : tap + 9] @ v[tap] for tap in range(3))
     return ((z - np.repeat(y, M, -1)) ** 2).mean((0, 1))

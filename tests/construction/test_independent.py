@@ -24,7 +24,7 @@ def problems(part, columns):
     for tap, i, j in np.argwhere(part.weight):
         for column in columns[j]:
             members = part.stream.slots.members[i]
-            yield (tap, i, j, column), part.random[tap, members, column], part.weight[tap, i, j]
+            yield (tap, i, j, column), part.random.whole()[tap, members, column], part.weight[tap, i, j]
 
 
 def noise_of(seed, cin=2):
@@ -143,7 +143,9 @@ def test_constant_rows_come_near_their_values_and_carried_ones_stay_pruned():
     asked[3] = np.nan
     solved = Best(TOLERANCE).solve(problem_of([part], constant=asked))
     rows = solved.masks[0][1, 2 * M :, 3 * M :]
-    sums = (rows * part.random[1, 2 * M :, 3 * M :].astype(np.float64) * np.array(constants)[:, None]).sum(0)
+    sums = (
+        rows * part.random.whole()[1, 2 * M :, 3 * M :].astype(np.float64) * np.array(constants)[:, None]
+    ).sum(0)
     np.testing.assert_allclose(solved.constants, sums, atol=1e-12)
     assert not rows[:, 3].any()
     assert np.median(np.abs(sums[asked > 0] - 1.5)) < 0.1
