@@ -70,6 +70,7 @@ class Compensated:
     needs_images = True
     runs_ticket = True
     solves_rows = True
+    rows_apart = True
     most_copies = MAX_ENUMERATED
 
     def __post_init__(self) -> None:

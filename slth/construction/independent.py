@@ -47,6 +47,7 @@ class Independent:
     needs_images = False
     runs_ticket = False
     solves_rows = False
+    rows_apart = True
     most_copies = MAX_VARIABLES
     bias_objective: ClassVar[Objective] = Objective.BEST
     retries: ClassVar[bool] = True
@@ -185,7 +186,7 @@ def sums(
 
 def _with_gain(stats: Stats, part: Part, copies: int, power: float) -> Stats:
     """The counts with what the part's gain is computed of; ``power``: sum of v² over the kept weights."""
-    return stats._replace(source_power=float(power), target_power=float((part.weight**2).sum()) * copies)
+    return stats._replace(source_power=float(power), target_power=float(np.square(part.weight, dtype=np.float64).sum()) * copies)
 
 
 def deviations(

@@ -14,7 +14,8 @@ from jaxtyping import Array, Int
 from slth.construction import noise as noise_of
 from slth.construction.biases import safe_taps
 from slth.construction.blocks import order_for_output
-from slth.construction.groups import problems_of, solve_by_group
+from slth.construction.groups import problems_of
+from slth.construction.hosts import solve_shared
 from slth.construction.misfit import Lost, lost_of
 from slth.construction.plan import MapPlan, NodePlan, Plan
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream, copied_stream
@@ -114,7 +115,7 @@ def realise_node(plan: Plan, node: NodePlan, state: State, before: Node | None =
     rows = _rows(plan, node, parts[0], columns)
     smooth = not (plan.info.homogeneous or parts[0].stream.slots.carried)
     problem = Problem(parts, rows, carried, plan.source.multiplicity, plan.center, smooth)
-    solved = solve_by_group(plan.solver, problem, node.groups) if before is None else before.solved
+    solved = solve_shared(plan.solver, problem, node.groups) if before is None else before.solved
     for part, mask in zip(parts, solved.masks, strict=True):
         name = f"{part.path}/kernel"
         masks[name] = part.read.kernel(mask, parameter_shapes(plan.source.network)[name])
