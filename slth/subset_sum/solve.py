@@ -1,6 +1,7 @@
 """Millions of problems: checked on the host, streamed through the device in chunks of one shape."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,9 @@ from slth.subset_sum.stages import Stage, compiled, plan
 from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
+
+AHEAD = 3
+"""Chunks that a GPU has before it while the host reads one."""
 
 
 @in_32_bits()
@@ -70,7 +74,7 @@ def solve(
     dtypes = {"mask": np.uint32, "value": np.float32, "error": np.float32, "size": np.int32, "solved": bool}
     out = Solution(**{name: np.empty(n, dtype) for name, dtype in dtypes.items()})
     left, sure = None, 0  # None: all
-    for stage in plan(objective, m, size, n):
+    for stage in plan(objective, m, size, n, platform()):
         unsure = [np.empty(0, np.int64)]
         for count, rest in _run(stage, arrays, np.float32(tolerance), left, out):
             unsure.append(rest)
@@ -83,6 +87,11 @@ def solve(
     return out
 
 
+def platform() -> str:
+    """What this process's devices are, as JAX names it: cpu, gpu or tpu."""
+    return jax.local_devices()[0].platform
+
+
 def _run(
     stage: Stage, arrays: dict, tolerance: np.float32, chosen: np.ndarray | None, out: Solution
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -92,19 +101,26 @@ def _run(
     total = out.mask.shape[0] if chosen is None else chosen.size
 
     @in_32_bits()  # in the thread that runs it
-    def one(start):
-        stop = min(start + chunk_size, total)
-        where = slice(start, stop) if chosen is None else chosen[start:stop]
+    def send(start):
+        where = slice(start, min(start + chunk_size, total))
+        where = where if chosen is None else chosen[where]
         chunk = {k: _cut(v, where, chunk_size) for k, v in arrays.items()}
         if "residual_price" in chunk:
             chunk["price"] = chunk["price"] / chunk.pop("residual_price")
-        solution, sure = run(True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
-        for whole, part in zip(out, solution, strict=True):
-            whole[where] = np.asarray(part)[: stop - start]
-        rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
-        return stop - start, rest + start if isinstance(where, slice) else where[rest]
+        return start, where, run(True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
 
-    return _in_threads(one, range(0, total, chunk_size))
+    def receive(sent):
+        start, where, (solution, sure) = sent
+        count = min(chunk_size, total - start)
+        for whole, part in zip(out, solution, strict=True):
+            whole[where] = np.asarray(part)[:count]
+        rest = np.flatnonzero(~np.asarray(sure)[:count])
+        return count, rest + start if isinstance(where, slice) else where[rest]
+
+    starts = range(0, total, chunk_size)
+    if platform() == "cpu":
+        return _in_threads(lambda start: receive(send(start)), starts)
+    return _ahead(send, receive, starts)
 
 
 def _cut(a: np.ndarray, where: slice | np.ndarray, chunk: int) -> np.ndarray:
@@ -125,3 +141,17 @@ def _in_threads(function: Callable, items: range) -> Iterator:
         return
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(function, items)
+
+
+def _ahead(send: Callable, receive: Callable, items: range) -> Iterator:
+    """``receive(send(item))`` in order; the next items are sent before one is received.
+
+    A GPU computes what is sent beside Python, so it has work while results are copied.
+    """
+    sent = deque()
+    for item in items:
+        sent.append(send(item))
+        if len(sent) > AHEAD:
+            yield receive(sent.popleft())
+    while sent:
+        yield receive(sent.popleft())
