@@ -186,7 +186,9 @@ def sums(
 
 def _with_gain(stats: Stats, part: Part, copies: int, power: float) -> Stats:
     """The counts with what the part's gain is computed of; ``power``: sum of v² over the kept weights."""
-    return stats._replace(source_power=float(power), target_power=float(np.square(part.weight, dtype=np.float64).sum()) * copies)
+    return stats._replace(
+        source_power=float(power), target_power=float(np.square(part.weight, dtype=np.float64).sum()) * copies
+    )
 
 
 def deviations(

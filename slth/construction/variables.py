@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 from slth.construction.state import Part
 from slth.source.drawn import Law, Recipe, split, values
 from slth.subset_sum import Objective, Solution, solve
-from slth.subset_sum.solve import Where, in_threads, padded, solve_made
-from slth.subset_sum.stages import EVERYWHERE, PROBLEMS, VARIABLES, over_devices
+from slth.subset_sum.solve import Where, padded, solve_made, streamed
+from slth.subset_sum.stages import EVERYWHERE, PROBLEMS, VARIABLES, chunk_size, over_devices
 from slth.types import AnyArray
 
 TOGETHER = 2**20
@@ -30,7 +30,7 @@ TOGETHER = 2**20
 LEAST = 1024
 """Least columns of a table; others have this times a power of 16, so that few programs are compiled."""
 CHUNK = 4096
-"""Problems whose sums one program takes."""
+"""Problems whose sums one program takes on a CPU."""
 WORD = 32
 DEAREST = 2.0**40
 LARGEST = 8.0
@@ -257,14 +257,19 @@ def _by_chunk(
     """What a function of problems says of all of them; ``out``: how its arrays lie on several devices."""
     devices = tuple(jax.local_devices())
     run = _compiled(function, out, weights.law, devices, len(mask))
-    t, chunk = weights.t.astype(np.float32), CHUNK * len(devices)
+    t = weights.t.astype(np.float32)
+    chunk = chunk_size(devices[0].platform, CHUNK, 8 * weights.variables) * len(devices)
 
-    def one(start: int) -> tuple[np.ndarray, ...]:
-        stop = min(start + chunk, len(t))
-        here = (padded(a[..., start:stop], chunk, 0) for a in (weights.pair, weights.row, t, *mask))
-        return tuple(np.asarray(a)[..., : stop - start] for a in run(weights.tables, *here))
+    def send(start: int) -> tuple[int, tuple[Array, ...]]:
+        here = slice(start, start + chunk)
+        terms = (padded(a[..., here], chunk, 0) for a in (weights.pair, weights.row, t, *mask))
+        return min(chunk, len(t) - start), run(weights.tables, *terms)
 
-    found = in_threads(one, range(0, len(t), chunk))
+    def receive(sent: tuple[int, tuple[Array, ...]]) -> tuple[np.ndarray, ...]:
+        count, arrays = sent
+        return tuple(np.asarray(a)[..., :count] for a in arrays)
+
+    found = streamed(send, receive, range(0, len(t), chunk))
     return tuple(np.concatenate(parts, -1) for parts in zip(*found, strict=True))
 
 

@@ -1,6 +1,7 @@
 """Millions of problems: checked on the host, streamed through the device in chunks of one shape."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,9 @@ Progress = Callable[[int, int], None]
 Where = slice | np.ndarray
 Make = Callable[[Where, int], dict[str, AnyArray]]
 """The terms of some problems by the names that `solve` has for them, padded to so many."""
+
+AHEAD = 3
+"""Chunks that a GPU has before it while the host reads one."""
 
 
 @in_32_bits()
@@ -100,7 +104,7 @@ def solve_made(
     dtypes = {"mask": np.uint32, "value": np.float32, "error": np.float32, "size": np.int32, "solved": bool}
     out = Solution(**{name: np.empty(n, dtype) for name, dtype in dtypes.items()})
     left, sure = None, 0  # None: all
-    for stage in plan(objective, m, size, n):
+    for stage in plan(objective, m, size, n, platform()):
         unsure = [np.empty(0, np.int64)]
         for count, rest in _run(stage, make, np.float32(tolerance), left, out):
             unsure.append(rest)
@@ -113,6 +117,11 @@ def solve_made(
     return out
 
 
+def platform() -> str:
+    """What this process's devices are, as JAX names it: cpu, gpu or tpu."""
+    return jax.local_devices()[0].platform
+
+
 def _run(
     stage: Stage, make: Make, tolerance: np.float32, chosen: np.ndarray | None, out: Solution
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -121,17 +130,21 @@ def _run(
     run, chunk_size = compiled(stage, devices), stage.chunk * len(devices)
     total = out.mask.shape[0] if chosen is None else chosen.size
 
-    def one(start):
-        stop = min(start + chunk_size, total)
-        where = slice(start, stop) if chosen is None else chosen[start:stop]
+    def send(start):
+        where = slice(start, min(start + chunk_size, total))
+        where = where if chosen is None else chosen[where]
         chunk = make(where, chunk_size)
-        solution, sure = run(True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
-        for whole, part in zip(out, solution, strict=True):
-            whole[where] = np.asarray(part)[: stop - start]
-        rest = np.flatnonzero(~np.asarray(sure)[: stop - start])
-        return stop - start, rest + start if isinstance(where, slice) else where[rest]
+        return start, where, run(True, chunk.pop("x", None), chunk.pop("t", None), tolerance, chunk)
 
-    return in_threads(one, range(0, total, chunk_size))
+    def receive(sent):
+        start, where, (solution, sure) = sent
+        count = min(chunk_size, total - start)
+        for whole, part in zip(out, solution, strict=True):
+            whole[where] = np.asarray(part)[:count]
+        rest = np.flatnonzero(~np.asarray(sure)[:count])
+        return count, rest + start if isinstance(where, slice) else where[rest]
+
+    return streamed(send, receive, range(0, total, chunk_size))
 
 
 def padded(a: np.ndarray, count: int, value: float = 1.0) -> np.ndarray:
@@ -143,12 +156,30 @@ def padded(a: np.ndarray, count: int, value: float = 1.0) -> np.ndarray:
     return full
 
 
-def in_threads(function: Callable, items: range) -> Iterator:
-    """``map`` over threads, one a core on CPU: a compiled kernel runs outside Python's lock, on one core."""
+def streamed(send: Callable, receive: Callable, items: range) -> Iterator:
+    """``receive(send(item))`` of every item in order, so that the devices always have something to do.
+
+    On a CPU one item a core is in work: a compiled kernel runs outside Python's lock, on one core. A GPU
+    computes what is sent beside Python, so the next items are sent before one is received.
+    """
+    send, receive = in_32_bits()(send), in_32_bits()(receive)  # in the thread that runs them
+    if platform() != "cpu":
+        yield from _ahead(send, receive, items)
+        return
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    function = in_32_bits()(function)  # in the thread that runs it
     if len(items) <= 1 or workers == 1:
-        yield from map(function, items)
+        yield from (receive(send(item)) for item in items)
         return
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, items)
+        yield from pool.map(lambda item: receive(send(item)), items)
+
+
+def _ahead(send: Callable, receive: Callable, items: range) -> Iterator:
+    """As `streamed`, with `AHEAD` items sent before one is received."""
+    sent = deque()
+    for item in items:
+        sent.append(send(item))
+        if len(sent) > AHEAD:
+            yield receive(sent.popleft())
+    while sent:
+        yield receive(sent.popleft())

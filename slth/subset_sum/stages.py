@@ -29,6 +29,9 @@ MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 FEW = 2**24
 """Subsets of all problems together that the exact search tries in less time than another kernel compiles."""
+MIN_REDUCED = 13  # below, enumerating all variables takes less time than finding those of use
+BUSY = 2**18  # problems that keep the cores of a large GPU busy
+CHUNK_BYTES = 2**30  # of all arrays of a chunk, where no cache bounds it
 
 
 class Stage(NamedTuple):
@@ -40,31 +43,57 @@ class Stage(NamedTuple):
     options: tuple = ()
 
 
-def plan(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
+def chunk_size(platform: str, cached: int, numbers: int) -> int:
+    """Problems in one call of a kernel.
+
+    Args:
+      platform: of the devices, as JAX names it.
+      cached: problems whose arrays stay in a CPU core's second-level cache.
+      numbers: four-byte numbers that a problem takes in all arrays together.
+    Returns: ``cached`` on a CPU; elsewhere as many as keep every core busy, within `CHUNK_BYTES`.
+    """
+    if platform == "cpu":
+        return cached
+    return min(BUSY, 2 ** int(math.log2(CHUNK_BYTES / (4 * numbers))))
+
+
+def plan(objective: Objective, m: int, size: int | None, n: int, platform: str = "cpu") -> tuple[Stage, ...]:
     """The stages for ``n`` problems of ``m`` variables, the exact search alone where the problems are few.
 
-    Chunks keep a kernel's arrays in the second-level cache. A chunk is computed whole, however few problems
-    are in it: that of the exact search, which mostly sees few, is small where a problem is long.
+    A chunk is computed whole, however few problems are in it: that of the exact search, which mostly sees
+    few, is small where a problem is long. Solutions do not depend on the sizes of chunks, so not on the
+    platform.
     """
-    exact = Stage(objective, exact_chunk, max(32, min(512, 2**21 >> m)), (objective, size))
-    if m > MAX_ENUMERATED:
+    quadratic = objective is Objective.QUADRATIC
+    numbers = 4 * m * m if quadratic else 8 * m + 64
+
+    def stage(kernel: Callable, cached: int, *options) -> Stage:
+        return Stage(objective, kernel, chunk_size(platform, cached, numbers), options)
+
+    table = chunk_size(platform, 512, 64 * 8 + numbers)
+    longest = 2**21 if platform == "cpu" else 2**30
+    exact = Stage(objective, exact_chunk, max(longest >> 16, min(table, longest >> m)), (objective, size))
+    if m > MAX_ENUMERATED:  # one problem after the other on every platform
         exact = Stage(objective, large_chunk, 64, (objective is Objective.SMALLEST,))
-    few = n << m <= FEW and objective is not Objective.QUADRATIC  # whose exact search compiles longest
+    few = n << m <= FEW and not quadratic  # whose exact search compiles longest
     if size is not None or m < 6 or few:
         return (exact,)
     usual = max(64, min(1024, 2**28 >> m))
     stages = {
         Objective.BEST: [
-            (12 <= m <= MAX_FOLDED, Stage(objective, best_chunk, usual, (4, 6))),
-            (m <= MAX_ENUMERATED, Stage(objective, best_chunk, usual, (1, 6))),
+            (12 <= m <= MAX_FOLDED, stage(best_chunk, usual, 4, 6)),
+            (m <= MAX_ENUMERATED, stage(best_chunk, usual, 1, 6)),
         ],
         Objective.SMALLEST: [
-            (True, Stage(objective, level_chunk, 16384, (0, 1, 2, 3))),
-            (math.comb(m, 4) <= MAX_UNROLLED, Stage(objective, level_chunk, 4096, (4,))),
-            (m <= MAX_FOLDED, Stage(objective, every_size_chunk, 1024, (6,))),
+            (True, stage(level_chunk, 16384, 0, 1, 2, 3)),
+            (math.comb(m, 4) <= MAX_UNROLLED, stage(level_chunk, 4096, 4)),
+            (m <= MAX_FOLDED, stage(every_size_chunk, 1024, 6)),
         ],
-        Objective.ROBUST: [(True, Stage(objective, robust_chunk, usual, (6,)))],
-        Objective.QUADRATIC: [(True, Stage(objective, quadratic_chunk, 2048, (7,)))],
+        Objective.ROBUST: [
+            (m >= MIN_REDUCED, stage(robust_chunk, 4096, 6, m - 4)),
+            (True, stage(robust_chunk, 2048, 6, m)),
+        ],
+        Objective.QUADRATIC: [(True, stage(quadratic_chunk, 2048, 7))],
     }
     return (*(stage for fits, stage in stages[objective] if fits), exact)
 
@@ -86,6 +115,11 @@ def run_stage(
     p = apart(always, functools.partial(snap, far=far), x, t, tolerance, exponent)
     mask, sure = stage.kernel(p, always, *stage.options, **terms)
     return describe(p, t, mask), sure
+
+
+def compiler_options(platform: str) -> dict[str, int] | None:
+    """What XLA is told: on a CPU to use its widest vectors; other backends refuse that word."""
+    return {"xla_cpu_prefer_vector_width": 512} if platform == "cpu" else None
 
 
 @functools.cache
@@ -122,19 +156,21 @@ def over_devices(
     out_specs: object,
 ) -> Callable:
     """A compiled function of problems; each of several devices takes its share of them."""
+    options = compiler_options(devices[0].platform)
     if len(devices) > 1:
         mesh = jax.sharding.Mesh(np.array(devices), ("problems",))
         function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-    return jax.jit(function, compiler_options={"xla_cpu_prefer_vector_width": 512})
+    return jax.jit(function, compiler_options=options)
 
 
 def compile_stages(objective: Objective | str, m: int, size: int | None = None) -> None:
     """Compile every kernel that `slth.subset_sum.solve` may use for many problems of ``m`` variables."""
     objective = Objective(objective)
-    for stage in plan(objective, m, size, FEW):
+    device = jax.local_devices()[0]
+    for stage in plan(objective, m, size, FEW, device.platform):
         x, t, terms = jnp.ones((m, stage.chunk)), jnp.ones(stage.chunk), {}
         if objective is Objective.ROBUST:
             terms = {"price": x}
         if objective is Objective.QUADRATIC:
             x, t, terms = None, None, {"gram": jnp.ones((m, m, stage.chunk)), "linear": x}
-        compiled(stage, (jax.local_devices()[0],)).lower(True, x, t, jnp.float32(0.01), terms).compile()
+        compiled(stage, (device,)).lower(True, x, t, jnp.float32(0.01), terms).compile()

@@ -24,10 +24,11 @@ x, t = problems(8, 2000, seed=2)
 """
 FOUR_DEVICES = """
 assert len(jax.devices()) == 4
-terms = {"robust": prices(x, t), "quadratic": forms(8, 2000)}
-out = {}
-for o in ("smallest", "best", "robust", "quadratic"):
-    out[o] = solve(*((None, None) if o == "quadratic" else (x, t)), o, **terms.get(o, {}))
+longer = problems(13, 2000, seed=2)
+out = {o: solve(x, t, o) for o in ("smallest", "best")}
+out["robust"] = solve(x, t, "robust", **prices(x, t))
+out["longer robust"] = solve(*longer, "robust", **prices(*longer))
+out["quadratic"] = solve(None, None, "quadratic", **forms(8, 2000))
 np.savez(sys.argv[2], **{o + name: value for o, s in out.items() for name, value in s._asdict().items()})
 """
 ONE_OF_TWO = """
@@ -35,7 +36,11 @@ process = int(sys.argv[3])
 jax.distributed.initialize(sys.argv[4], 2, process)
 assert jax.process_count() == 2 and len(jax.devices()) == 2
 mine = slice(1000 * process, 1000 * (process + 1))
-np.savez(sys.argv[2], **solve(x[:, mine], t[mine], "best")._asdict())
+longer, target = problems(13, 2000, seed=2)
+terms = {k: v[..., mine] for k, v in prices(longer, target).items()}
+out = {"best": solve(x[:, mine], t[mine], "best")}
+out["longer robust"] = solve(longer[:, mine], target[mine], "robust", **terms)
+np.savez(sys.argv[2], **{o + name: value for o, s in out.items() for name, value in s._asdict().items()})
 """
 
 
@@ -56,14 +61,13 @@ def test_four_devices_give_the_same_bits(tmp_path):
     finish(start(FOUR_DEVICES, tmp_path / "four.npz", flags="--xla_force_host_platform_device_count=4"))
     four = np.load(tmp_path / "four.npz")
     x, t = problems(8, 2000, seed=2)
-    for objective, terms in {
-        "smallest": {},
-        "best": {},
-        "robust": prices(x, t),
-        "quadratic": forms(8, 2000),
-    }.items():
-        data = (None, None) if objective == "quadratic" else (x, t)
-        for name, value in solve(*data, objective, **terms)._asdict().items():
+    longer = problems(13, 2000, seed=2)
+    one = {o: solve(x, t, o) for o in ("smallest", "best")}
+    one["robust"] = solve(x, t, "robust", **prices(x, t))
+    one["longer robust"] = solve(*longer, "robust", **prices(*longer))
+    one["quadratic"] = solve(None, None, "quadratic", **forms(8, 2000))
+    for objective, solution in one.items():
+        for name, value in solution._asdict().items():
             np.testing.assert_array_equal(four[objective + name], value)
 
 
@@ -75,7 +79,10 @@ def test_two_processes_solve_their_slices(tmp_path):
     both = [start(ONE_OF_TWO, tmp_path / f"{k}.npz", k, address) for k in range(2)]
     for process in both:
         finish(process)
-    whole = solve(*problems(8, 2000, seed=2), "best")
+    longer = problems(13, 2000, seed=2)
+    whole = {"best": solve(*problems(8, 2000, seed=2), "best")}
+    whole["longer robust"] = solve(*longer, "robust", **prices(*longer))
     parts = [np.load(tmp_path / f"{k}.npz") for k in range(2)]
-    for name, value in whole._asdict().items():
-        np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), value)
+    for objective, solution in whole.items():
+        for name, value in solution._asdict().items():
+            np.testing.assert_array_equal(np.concatenate([p[objective + name] for p in parts]), value)

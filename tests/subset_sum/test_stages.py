@@ -1,0 +1,92 @@
+"""Which kernels run, in which chunks, and that each compiles for a GPU."""
+
+import functools
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from slth.subset_sum import Objective, solve, stages
+from slth.subset_sum.stages import Stage, compiled, compiler_options, plan
+from tests.subset_sum.problems import forms, prices, problems
+
+solve_module = importlib.import_module("slth.subset_sum.solve")  # the package's name is the function's
+MANY = 10**7
+CASES = {(objective, m) for objective in Objective for m in (6, 15, 20)} | {
+    (objective, m) for objective in (Objective.BEST, Objective.SMALLEST) for m in (24, 32)
+}
+
+
+@pytest.mark.parametrize("objective, m", sorted(CASES))
+def test_chunks_fill_a_gpu_and_fit_its_memory(objective, m):
+    """The kernels are those of a CPU: only the problems in one call are more."""
+    cpu, gpu = (plan(objective, m, None, MANY, platform) for platform in ("cpu", "gpu"))
+    assert [stage._replace(chunk=0) for stage in cpu] == [stage._replace(chunk=0) for stage in gpu]
+    *fast, exact = gpu
+    numbers = m * m if objective is Objective.QUADRATIC else m
+    for stage in fast:
+        assert 2**16 <= stage.chunk <= 2**18
+        assert stage.chunk * numbers * 4 < 2**29
+    assert m > 20 or 2**14 <= exact.chunk <= 2**18
+    assert all(stage.chunk <= 16384 for stage in cpu)
+
+
+def test_a_cpu_is_what_a_plan_is_for_unless_it_is_said():
+    assert plan(Objective.ROBUST, 15, None, MANY) == plan(Objective.ROBUST, 15, None, MANY, "cpu")
+
+
+def test_the_width_of_vectors_is_said_to_a_cpu_alone():
+    assert compiler_options("cpu") == {"xla_cpu_prefer_vector_width": 512}
+    assert compiler_options("gpu") is None
+    assert compiler_options("tpu") is None
+
+
+def shapes(stage: Stage, m: int):
+    """Arguments of a stage's kernel, without values."""
+    array = functools.partial(jax.ShapeDtypeStruct, dtype=np.float32)
+    x, t = array((m, stage.chunk)), array((stage.chunk,))
+    if stage.objective is Objective.QUADRATIC:
+        return None, None, array(()), {"gram": array((m, m, stage.chunk)), "linear": x}
+    return x, t, array(()), {"price": x} if stage.objective is Objective.ROBUST else {}
+
+
+@pytest.mark.parametrize(
+    "objective, m", [*((objective, 15) for objective in Objective), (Objective.BEST, 25)], ids=str
+)
+def test_every_kernel_lowers_for_cuda(objective, m):
+    for stage in plan(objective, m, None, MANY, "gpu"):
+        traced = compiled(stage, (jax.devices()[0],)).trace(True, *shapes(stage, m))
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert f"tensor<{m}x{stage.chunk}xf32>" in text or objective is Objective.QUADRATIC
+
+
+def test_a_gpu_is_sent_chunks_before_one_is_read():
+    done = []
+    results = solve_module._ahead(
+        lambda k: done.append(("send", k)) or k, lambda k: done.append(("read", k)) or k, range(6)
+    )
+    assert list(results) == list(range(6))
+    ahead = solve_module.AHEAD
+    assert done[: ahead + 2] == [("send", k) for k in range(ahead + 1)] + [("read", 0)]
+    assert [k for what, k in done if what == "read"] == list(range(6))
+
+
+@pytest.mark.parametrize("chunks", ["a fifth", "of a gpu"])
+@pytest.mark.parametrize("objective, m", [("best", 8), ("smallest", 8), ("robust", 13), ("quadratic", 8)])
+def test_solutions_do_not_depend_on_the_chunks(objective, m, chunks, monkeypatch):
+    x, t = problems(m, 5000, seed=3)
+    data = {"x": x, "t": t} | (prices(x, t) if objective == "robust" else {})
+    if objective == "quadratic":
+        data = {"x": None, "t": None, **forms(m, 5000)}
+    usual = solve(**data, objective=objective)
+
+    def fifth(*arguments):
+        return tuple(stage._replace(chunk=stage.chunk // 5) for stage in plan(*arguments))
+
+    if chunks == "a fifth":  # no power of 2, and the last chunk is cut otherwise
+        monkeypatch.setattr(solve_module, "plan", fifth)
+    else:  # chunks sent ahead, small enough that there are several
+        monkeypatch.setattr(solve_module, "platform", lambda: "gpu")
+        monkeypatch.setattr(stages, "BUSY", 2**9)
+    jax.tree.map(np.testing.assert_array_equal, solve(**data, objective=objective), usual)
