@@ -35,6 +35,8 @@ INTEGERS = {
     "data.train_limit": (1, math.inf),
     "data.seed": (0, 2**32 - 1),
     "data.classes": (1, math.inf),
+    "data.resize": (1, math.inf),
+    "data.crop": (1, math.inf),
     "source.multiplicity": (1, MAX_VARIABLES),
     "source.seed": (0, 2**64 - 1),
     "source.univariate": (1, math.inf),

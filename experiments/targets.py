@@ -54,7 +54,10 @@ def data_of(cfg: DictConfig) -> Data:
             seed=data.seed,
             mean=mean,
             std=std,
-            **{name: data.get(name) for name in ("layout", "classes", "task", "low", "high")},
+            **{
+                name: data.get(name)
+                for name in ("layout", "classes", "task", "low", "high", "resize", "crop")
+            },
         )
     still = not held.mean.any() and (held.std == 1).all()
     own = data.name in ("npz", "folder")

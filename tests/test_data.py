@@ -158,7 +158,7 @@ def test_calibration_images_are_training_images():
 
 
 BAD = {  # behaviour: (arguments of load, their keywords, error, message)
-    "unknown name": (("imagenet",), {}, ValueError, r"data 'imagenet' is unknown: choose one of digits"),
+    "unknown name": (("imagenette",), {}, ValueError, r"data 'imagenette' is unknown: choose one of digits"),
     "limit": (("digits",), {"limit": 0}, ValueError, r"data limit must be at least 1 .* got 0"),
     "negative limit": (("digits",), {"train_limit": -1}, ValueError, r"train_limit .* got -1"),
     "seed": (("digits",), {"seed": -1}, ValueError, r"data seed must be at least 0 .* got -1"),
@@ -260,8 +260,8 @@ def test_another_format_says_what_to_run(tmp_path: Path, data_dir: Path):
     copy.mkdir(parents=True)
     for name in ("dataset_info.json", "features.json", "label.labels.txt"):
         text = (whole / name).read_text(encoding="utf-8")
-        (copy / name).write_text(text.replace("array_record", "tfrecord"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"prepared as tfrecord, which needs TensorFlow to read: run"):
+        (copy / name).write_text(text.replace("array_record", "riegeli"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"prepared as riegeli, which needs TensorFlow to read: run"):
         data.load("cifar10", tmp_path)
 
 

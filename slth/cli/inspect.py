@@ -32,8 +32,11 @@ KINDS = {
     ".keras": "Keras",
     ".onnx": "ONNX",
 }
-DATA: dict[Shape, str] = {(32, 32, 3): "cifar10", (28, 28, 1): "mnist", (8, 8, 1): "digits"}
-"""Data sets of ten classes by the shape of their images."""
+DATA: dict[tuple[Shape, Shape], str] = {
+    **{((32, 32, 3), (10,)): "cifar10", ((28, 28, 1), (10,)): "mnist", ((8, 8, 1), (10,)): "digits"},
+    ((224, 224, 3), (1000,)): "imagenet",
+}
+"""Data sets by the shapes of their images and of what a network computes of one."""
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -210,7 +213,7 @@ def _loading(path: Path, fit: Fit, rename: Pairs, ignore: Sequence[str], key: st
 
 
 def _run(network: Network, settings: Iterable[str]) -> Iterator[str]:
-    data = DATA.get(network.input_shape) if network.output_shape == (10,) else None
+    data = DATA.get((network.input_shape, network.output_shape))
     where = {None: "data=npz data.dir=IMAGES.npz", "digits": "data=digits"}.get(
         data, f"data={data} data.dir=DIR"
     )

@@ -22,6 +22,8 @@ class Part(NamedTuple):
     """Of all images."""
     read: Callable[[Index], Arrays]
     """Some of the images, and their labels."""
+    plain: bool = False
+    """Whether a limit draws without regard to classes, because too much would be read for all labels."""
 
 
 def part_of(images: np.ndarray, labels: np.ndarray) -> Part:
@@ -57,6 +59,9 @@ class Reading(NamedTuple):
     low: float | None = None
     """Least and largest number that an image of floats may hold: 0 and 1, of signals -1 and 1."""
     high: float | None = None
+    resize: int | None = None
+    """Shorter side of a photograph, and the square that is cut from its middle (`slth.data.photographs`)."""
+    crop: int | None = None
 
 
 class Format(Protocol):

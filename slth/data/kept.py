@@ -37,8 +37,7 @@ class Kept:
         for name in self._names:
             found = os.stat(f"{self._place}/{name}")
             digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base) / "slth" / "images" / digest.hexdigest()[:16]
+        return _cache() / digest.hexdigest()[:16]
 
     def listing(self) -> Path:
         """A file with a line for each image: SHA-256 of its content, and its place in the folder.
@@ -69,6 +68,24 @@ class Kept:
                 np.save(file, pixels)
             return pixels
         return np.load(path, mmap_mode="r")
+
+
+def listing_of(names: Sequence[str]) -> Path:
+    """A file with the SHA-256 of names, which stands for images whose names say what they are.
+
+    Raises: OSError where the cache cannot be written.
+    """
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    path = _cache() / f"{digest[:16]}.names"
+    if not path.is_file():
+        with _whole(path) as file:
+            file.write(f"{digest}\n".encode())
+    return path
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "slth" / "images"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from slth.data.digits import Digits
 from slth.data.folder import Folder
 from slth.data.formats import Format
 from slth.data.idx import Idx
+from slth.data.imagenet import CLASSES, PAGE, Photographs, PreparedPhotographs
 from slth.data.mat import Mat
 from slth.data.npz import Npz
 from slth.data.prepared import Prepared, command
@@ -65,13 +66,21 @@ KNOWN: Mapping[str, Known] = {
         *((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
         page="http://ufldl.stanford.edu/housenumbers",
     ),
+    "imagenet": Known(
+        (
+            PreparedPhotographs("imagenet", CLASSES, "imagenet2012", ("train", "validation")),
+            Photographs(),
+        ),
+        *((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        page=PAGE,
+    ),
     "folder": Known((Folder(),)),
     "npz": Known((Npz("npz"),)),
 }
 """By name. Mean and deviation are those of the training pixels, scaled to [0, 1], by channel: of the digits
 computed here, of MNIST as in the example of PyTorch, of Fashion-MNIST, CIFAR-100 and SVHN as published
-networks round them. Those of CIFAR-10 are those of ImageNet, which its published ReLU
-networks were trained with."""
+networks round them, of ImageNet as torchvision has them. Those of CIFAR-10 are those of ImageNet, which its
+published ReLU networks were trained with."""
 
 
 def find(name: str, place: Path | None) -> Format:

@@ -2,16 +2,19 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slth.data.formats import Archive, Arrays, Index, Part, Reading
+from slth.data.records import Records
 
-FORMAT = "array_record"  # the one format of TFDS that is read without TensorFlow
+FORMAT = "array_record"  # what is written here
+READ = (FORMAT, "tfrecord")  # the formats of TFDS that are read without TensorFlow
 
 
 @contextlib.contextmanager
@@ -40,11 +43,13 @@ class Prepared:
       name: of the set.
       classes: how many there are.
       called: the set's name in TFDS.
+      splits: what TFDS calls the training and the test part.
     """
 
     name: str
     classes: int
     called: str
+    splits: tuple[str, str] = ("train", "test")
 
     @property
     def wanted(self) -> str:
@@ -78,12 +83,12 @@ class Prepared:
             raise FileNotFoundError(
                 f"{self.name} is not in {builder.data_path}: run `{command(self.name, place)}`"
             )
-        if found != FORMAT:
+        if found not in READ:
             raise ValueError(
                 f"{self.name} in {builder.data_path} was prepared as {found}, which needs TensorFlow "
                 f"to read: run `{command(self.name, 'ANOTHER_FOLDER')}`"
             )
-        train, test = (self._part(builder, split, place) for split in ("train", "test"))
+        train, test = (self._part(builder, split, place, reading) for split in self.splits)
         return Archive(train, test, self.classes)
 
     def _builder(self, place: Path | None) -> Any:
@@ -104,18 +109,31 @@ class Prepared:
                 f"`{command(self.name, place)}`"
             ) from error
 
-    def _part(self, builder: Any, split: str, place: Path | None) -> Part:
-        with quiet(), self._readable(place):
-            import tensorflow_datasets as tfds
+    def _source(self, builder: Any, split: str, *, decoded: bool) -> Any:
+        """The examples of a split by number, dicts: the image is decoded, or as it lies in its file."""
+        import tensorflow_datasets as tfds
 
-            whole = builder.as_data_source(split)
-            unread = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-            if not len(whole):
-                raise ValueError("it holds no images")
+        decoders = None if decoded else {"image": tfds.decode.SkipDecoding()}
+        if builder.info.file_format.value == FORMAT:
+            return builder.as_data_source(split, decoders=decoders)
+        held, features = builder.info.splits[split], builder.info.features
+        files = [Path(path) for path in held.filepaths]
+        return Records(files, held.shard_lengths, partial(features.deserialize_example_np, decoders=decoders))
+
+    def _labels(self, unread: Any, place: Path | None) -> Callable[[], np.ndarray]:
+        """What reads the labels of all examples."""
 
         def labels() -> np.ndarray:
             with quiet(), self._readable(place):
                 return np.array([unread[index]["label"] for index in range(len(unread))], np.int32)
+
+        return labels
+
+    def _part(self, builder: Any, split: str, place: Path | None, reading: Reading) -> Part:
+        with quiet(), self._readable(place):
+            whole, unread = (self._source(builder, split, decoded=decoded) for decoded in (True, False))
+            if not len(whole):
+                raise ValueError("it holds no images")
 
         def read(index: Index) -> Arrays:
             with quiet(), self._readable(place):
@@ -125,4 +143,4 @@ class Prepared:
                 images = np.stack([example["image"] for example in examples])
                 return images, np.array([example["label"] for example in examples], np.int32)
 
-        return Part(len(whole), labels, read)
+        return Part(len(whole), self._labels(unread, place), read)

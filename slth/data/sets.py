@@ -1,5 +1,8 @@
 """One data set by name: its two parts, limited, scaled to [0, 1] and normalised."""
 
+import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, get_args
@@ -122,13 +125,15 @@ def load(
     task: Task | None = None,
     low: float | None = None,
     high: float | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
 ) -> Data:
     r"""A data set by name, every image scaled to [0, 1] and then normalised, :math:`(x - \mu) / \sigma`.
 
     Args:
       name: "digits" (1,797 images of 8x8 pixels that come with scikit-learn; a stratified fifth, 360, is
-        the test part, drawn with seed 0), "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "folder"
-        (images by class) or "npz" (arrays of your own).
+        the test part, drawn with seed 0), "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenet"
+        (its validation images are the test part), "folder" (images by class) or "npz" (arrays of your own).
       directory: the folder with the set in one of its forms (docs/data.md): what TFDS prepared (its default
         folder if None), the original archives, or an .npz file; for "folder" that with ``train/CLASS/`` and
         ``test/CLASS/``; for "npz" the file. Files hold ``train_images``,
@@ -147,6 +152,8 @@ def load(
       task: what the labels in an .npz file are. None: integers (n,) are classes, floats that are not whole
         are numbers ("regression"), and all else is an error.
       low, high: range of floats in an .npz file; None: 0 and 1, of signals -1 and 1.
+      resize, crop: of "imagenet", pixels of a photograph's shorter side, and of the square that is cut from
+        its middle; None: 256 and 224, those of torchvision's first weights.
     Raises: FileNotFoundError where the data are not there (the message says what to run); ValueError where
       a field is out of range, or a file does not hold what it should.
 
@@ -160,7 +167,10 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"data {name!r} is unknown: choose one of {', '.join(NAMES)}")
-    for field, value in (("limit", limit), ("train_limit", train_limit), ("classes", classes)):
+    for field, value in (
+        *(("limit", limit), ("train_limit", train_limit), ("classes", classes)),
+        *(("resize", resize), ("crop", crop)),
+    ):
         if value is not None and value < 1:
             raise ValueError(f"data {field} must be at least 1 (or none), got {value}")
     if task is not None:
@@ -169,32 +179,64 @@ def load(
         raise ValueError(f"data layout {layout!r} is unknown: choose one of {', '.join(LAYOUTS)}")
     if seed is not None and seed < 0:
         raise ValueError(f"data seed must be at least 0 (or none), got {seed}")
+    if name != "imagenet" and (resize, crop) != (None, None):
+        raise ValueError(
+            f"data resize and crop: they are for photographs of any size, data=imagenet; images of {name} "
+            "are taken as they are: leave them out"
+        )
     folder = None if directory is None else Path(directory).expanduser()
-    held = find(name, folder).read(folder, Reading(layout, task, low, high))
+    held = find(name, folder).read(folder, Reading(layout, task, low, high, resize, crop))
     own = held.classes
     if classes is not None and (own is None or classes < own):
         said = "numbers as labels" if own is None else f"labels up to {own - 1}, so at least {own}"
         raise ValueError(f"data classes: {name} has {said}, got {classes}")
-    train, test = (
-        taken(part, most, seed, own is not None)
-        for part, most in ((held.train, train_limit), (held.test, limit))
+    shape = held.test.read(slice(0))[0].shape[1:]
+    asked = {"train_limit": (held.train, train_limit), "limit": (held.test, limit)}
+    _check_memory(
+        name, shape, {field: min(part.count, most or part.count) for field, (part, most) in asked.items()}
     )
-    channels = test[0].shape[-1]
+    channels = shape[-1]
     known_mean, known_std = NORMALISATION[name]
     mu = _per_channel("mean", _first(mean, held.mean, known_mean), channels)
     sigma = _per_channel("std", _first(std, held.std, known_std), channels)
     if not (sigma > 0).all():
         raise ValueError(f"data std must be positive, got {sigma.tolist()}")
-    parts = [
-        (_normalised(images, mu, sigma), labels.astype(np.float32 if own is None else np.int32))
-        for images, labels in (train, test)
-    ]
+    train, test = (
+        _scaled(*taken(part, most, seed, own is not None), mu, sigma, own is not None)
+        for part, most in asked.values()
+    )
     ends = (mu.astype(np.float32), sigma.astype(np.float32), classes or own, held.low, held.high)
-    return Data(name, *parts[0], *parts[1], *ends)
+    return Data(name, *train, *test, *ends)
 
 
 def _first(*given: Sequence[float] | np.ndarray | None) -> Sequence[float] | np.ndarray:
     return next(one for one in given if one is not None)
+
+
+def _check_memory(name: str, shape: Shape, counts: Mapping[str, int]) -> None:
+    """Refuse more images than this machine's memory has room for, before one is read.
+
+    Args:
+      counts: images of each part, by the field that limits them.
+    Raises: ValueError, with a limit that has room.
+    """
+    each = (np.dtype(np.float32).itemsize + np.dtype(np.uint8).itemsize) * math.prod(shape)
+    room = _memory()
+    if each * sum(counts.values()) <= room:
+        return
+    field, count = max(counts.items(), key=lambda pair: pair[1])
+    raise ValueError(
+        f"data {field}: {count:,} images of {name} of shape {shape} take {each * count / 1e9:,.0f} GB, and "
+        f"this machine has {room / 1e9:,.0f} GB of memory: choose a {field} of at most {room // (2 * each):,}"
+    )
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory; where the system does not say, as many as there may be."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
 
 
 def files_of(name: str, directory: str | Path) -> list[Path]:
@@ -213,6 +255,13 @@ def _per_channel(field: str, values: Sequence[float] | np.ndarray, channels: int
             f"data {field} needs {channels} finite numbers, one a channel (or one for all), got {values}"
         )
     return np.broadcast_to(array, (channels,))
+
+
+def _scaled(
+    images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray, classes: bool
+) -> tuple[Images, Labels]:
+    """A part as `Data` has it. What was read of it goes before the next part is read."""
+    return _normalised(images, mean, std), labels.astype(np.int32 if classes else np.float32)
 
 
 def _normalised(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Images:

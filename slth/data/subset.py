@@ -21,10 +21,11 @@ def stratified(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    ranks = np.arange(len(labels)) - np.repeat(starts, counts)
     places = np.empty(len(labels))
-    for one in np.unique(labels):
-        own = shuffled[labels[shuffled] == one]
-        places[own] = (np.arange(len(own)) + 0.5) / len(own)
+    places[by_class] = (ranks + 0.5) / np.repeat(counts, counts)
     return np.lexsort((rng.permutation(len(labels)), places))
 
 
@@ -33,14 +34,15 @@ def chosen(part: Part, limit: int | None, seed: int | None, classes: bool) -> In
 
     Args:
       limit: how many; None: all.
-      seed: of the draw, `stratified` of classes, plain of numbers; None: the first so many.
+      seed: of the draw, `stratified` of classes, plain of numbers and where the part says so; None: the first
+        so many.
       classes: whether the labels are classes.
     """
     if limit is None or limit >= part.count:
         return slice(None)
     if seed is None:
         return slice(limit)
-    if not classes:
+    if not classes or part.plain:
         return np.random.default_rng(seed).permutation(part.count)[:limit]
     return stratified(part.labels(), seed)[:limit]
 

@@ -1,5 +1,6 @@
 """What a network computes: its outputs, its values on the way, its initial parameters, its size."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cache, reduce
 from operator import add
@@ -10,13 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from slth.nn.graph import Apply, Join, Map, Skip, Sum, by_layer, graph, last_reads, named_layers, nested
+from slth.nn.graph import (
+    Apply,
+    Join,
+    Map,
+    Skip,
+    Sum,
+    by_layer,
+    graph,
+    last_reads,
+    named_layers,
+    nested,
+    value_shapes,
+)
 from slth.nn.layers import BatchNorm, init_layers
 from slth.nn.network import Network
 from slth.precision import in_32_bits
 from slth.types import Batch, Params, Shape, Values
 
 Record = Callable[[str, Values], None]
+MOST_IMAGES = 512
+MOST_NUMBERS = 2**27
+"""In one value of a network for a batch, unless the batch is given."""
 
 
 def init(network: Network, key: Key[Array, ""]) -> Params:
@@ -72,12 +88,15 @@ def apply(network: Network, params: Params, x: Batch) -> Float[Array, "n *out"]:
 
 
 @in_32_bits()
-def predict(network: Network, params: Params, images: Batch, batch: int = 512) -> Float[np.ndarray, "n *out"]:
+def predict(
+    network: Network, params: Params, images: Batch, batch: int | None = None
+) -> Float[np.ndarray, "n *out"]:
     """The network's outputs for any number of images, in batches of one compiled shape.
 
     Args:
       images: shape (n, *network.input_shape), n of at least 1.
-      batch: images at a time.
+      batch: images at a time. None: 512, or as many as keep the largest value of the network within half a
+        gigabyte.
     Raises: ValueError if there is no image.
 
     Example:
@@ -89,6 +108,9 @@ def predict(network: Network, params: Params, images: Batch, batch: int = 512) -
       >>> nn.predict(network, params, np.ones((1000, 4), np.float32), batch=64).shape
       (1000, 2)
     """
+    if batch is None:
+        largest = max(map(math.prod, value_shapes(network)))
+        batch = min(MOST_IMAGES, max(1, MOST_NUMBERS // largest))
     return in_batches(lambda x: apply_compiled(network, params, x), images, batch)
 
 

@@ -62,6 +62,7 @@ SETTINGS: Mapping[str, Settings] = {
     "cifar10": Settings(epochs=160, batch=128, shift=4, mirror=True),
     "cifar100": Settings(epochs=160, batch=128, shift=4, mirror=True),
     "svhn": Settings(epochs=40, batch=128, shift=2),
+    "imagenet": Settings(epochs=90, batch=256, weight_decay=1e-4, mirror=True),
     "folder": Settings(),
     "npz": Settings(),
 }

@@ -7,15 +7,18 @@ import jax
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from safetensors.numpy import save_file
 
 from experiments.run_folder import config_hash
 from experiments.targets import data_of, loaded, spec_of, target_of
 from slth import nn
 from slth.interop import read_arrays, save_checkpoint
 from slth.nn.zoo import build
+from tests.data.imagenet import write_folders
 from tests.experiments.commands import command
 from tests.experiments.test_compose import composed
 from tests.interop.onnx_nets import Net
+from tests.nn.test_resnet50 import state_of
 
 
 @pytest.fixture
@@ -279,3 +282,35 @@ def test_a_draw_of_training_images_is_another_target_and_no_draw_is_not(tmp_path
         )
         target_of(cfg, data_of(cfg), tmp_path)
         assert len(list(folders.iterdir())) == count
+
+
+IMAGENET = ("data=imagenet", "data.resize=40", "data.crop=33", "target=resnet50", "target.width=2")
+
+
+def test_resnet50_reads_imagenet_as_torchvision_does(tmp_path: Path):
+    _, spec, held = composed(*IMAGENET, f"data.dir={write_folders(tmp_path)}", "data.limit=6")
+    assert (spec.input_shape, spec.output_shape) == ((33, 33, 3), (1000,))
+    assert (len(held.train_images), len(held.test_images)) == (15, 6)
+    np.testing.assert_allclose(held.mean, [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_allclose(held.std, [0.229, 0.224, 0.225], rtol=1e-6)
+
+
+def test_a_size_of_photographs_is_for_imagenet_alone():
+    with pytest.raises(ValueError, match=r"data\.crop: expected an integer of at least 1, got 0"):
+        composed(*IMAGENET, "data.crop=0")
+    with pytest.raises(ValueError, match=r"resize and crop: .* images of digits are taken as they are"):
+        composed("+data.resize=9")
+
+
+@pytest.mark.slow
+def test_a_ticket_of_a_narrow_resnet50_for_imagenet(root: Path, tmp_path: Path):
+    """Its source is too poor for it: what is tested is that all parts fit together."""
+    write_folders(tmp_path / "set")
+    save_file(state_of(2, 1000), tmp_path / "net.safetensors")
+    where = (f"data.dir={tmp_path / 'set'}", f"target.checkpoint={tmp_path / 'net.safetensors'}")
+    given = (*IMAGENET, *where, "source.multiplicity=4", "solver.noise=fixed", f"output_dir={tmp_path}")
+    run = command(root, *given)
+    assert run.returncode == 0, run.stderr
+    metrics = json.loads((Path(run.stdout.splitlines()[-1]) / "metrics.json").read_text())
+    assert metrics["error"]["examples"] == 9
+    assert metrics["target"]["parameters"] == 89_020

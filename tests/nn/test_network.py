@@ -10,6 +10,7 @@ import pytest
 
 from slth import nn
 from slth.interop import fit
+from slth.nn import forward as forward_module
 from slth.nn import zoo
 from tests.fixtures.make_pytorch import CLASSES, OPTIONS, images, value
 
@@ -121,3 +122,20 @@ def test_a_batch_of_another_shape_is_refused(getkey):
     for function in (nn.apply, nn.apply_train, nn.trace):
         with pytest.raises(ValueError, match=r"reads batches of shape .*5, 5, 2.*got \(2, 5, 5, 3\)"):
             function(NET, params, jnp.zeros((2, 5, 5, 3)))
+
+
+def test_fewer_images_go_through_a_network_at_a_time_where_its_values_are_large(monkeypatch, getkey):
+    params, x = nn.init(NET, getkey()), np.ones((10, 5, 5, 2), np.float32)
+    whole, sizes = nn.predict(NET, params, x), []
+
+    def counted(network, params, x):
+        sizes.append(len(x))
+        return nn.apply(network, params, x)
+
+    monkeypatch.setattr(forward_module, "apply_compiled", counted)
+    monkeypatch.setattr(forward_module, "MOST_NUMBERS", 4 * 50 + 49)  # the input has the most, 50 an image
+    np.testing.assert_allclose(nn.predict(NET, params, x), whole, atol=1e-6)
+    assert sizes == [4, 4, 4]
+    monkeypatch.setattr(forward_module, "MOST_NUMBERS", 1)
+    nn.predict(NET, params, x[:2])
+    assert sizes[3:] == [1, 1]

@@ -6,6 +6,7 @@ import pytest
 
 from slth import nn
 from slth.nn import zoo
+from slth.nn.zoo import IMAGENET_BLOCKS
 from tests.nn.nets import SIZES
 
 # Learnable parameters, as the authors of the programs count them: He et al. 2016 give 0.27 to 1.7 million for
@@ -23,6 +24,8 @@ PARAMETERS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
     "conv_mnist": 260_458,
     "mobilenet_v2": 3_504_872 - 990 * 1281,
     "squeezenet": 1_235_496,
@@ -34,7 +37,7 @@ PARAMETERS = {
     "mlperf_resnet8": 78_186,
 }
 INPUTS = {"conv_mnist": (28, 28, 1), "m5": (8000, 1)}
-INPUTS |= dict.fromkeys(["resnet18", "resnet34", "resnet50", "squeezenet"], (224, 224, 3))
+INPUTS |= dict.fromkeys([*(f"resnet{depth}" for depth in IMAGENET_BLOCKS), "squeezenet"], (224, 224, 3))
 CLASSES = {"conv_mnist": 10, "m5": 35}
 
 
@@ -65,7 +68,7 @@ def depth(layers) -> int:
 @pytest.mark.parametrize("name", [name for name in zoo.BUILDERS if "resnet" in name and name[-1].isdigit()])
 def test_a_depth_is_the_number_of_linear_layers(name: str):
     number = int(name.rpartition("resnet")[2])
-    net = zoo.build(name, (64, 64, 3) if number in (18, 34, 50) else (32, 32, 3), 10)
+    net = zoo.build(name, (64, 64, 3) if number in IMAGENET_BLOCKS else (32, 32, 3), 10)
     assert depth(net.layers) == {22: 20}.get(number, number)  # 22 counts its two projections
 
 
@@ -145,10 +148,11 @@ def test_what_cannot_be_built_is_named(arguments, options, message):
 def test_depths_that_no_formula_has_are_refused():
     with pytest.raises(ValueError, match=r"depth 6 n \+ 2 \(or 22\), got 21"):
         zoo.resnet_cifar(21)
-    with pytest.raises(ValueError, match=r"has a depth of \[18, 34, 50\], got 19"):
+    with pytest.raises(ValueError, match=r"has a depth of \[18, 34, 50, 101, 152\], got 19"):
         zoo.resnet_imagenet(19)
-    with pytest.raises(ValueError, match=r"has a depth of \[18, 34\], got 50"):
-        zoo.resnet_imagenet(50, pre_activation=True)
+    for depth in (50, 101, 152):
+        with pytest.raises(ValueError, match=rf"has a depth of \[18, 34\], got {depth}"):
+            zoo.resnet_imagenet(depth, pre_activation=True)
 
 
 @pytest.mark.parametrize("name", ["digits_cnn", "digits_resnet", "lenet"])

@@ -10,7 +10,11 @@ from slth.nn.zoo.parts import conv
 from slth.types import Shape
 
 SKIPS = ("option_a", "projection", "scaled")
-IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+IMAGENET_BLOCKS = {
+    **{18: (2, 2, 2, 2), 34: (3, 4, 6, 3)},
+    **{50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
+}
+"""Blocks of each stage by depth (He et al. 2016, table 1); from depth 50 on they are bottlenecks."""
 
 
 def _skip(kind: str, name: str, cin: int, cout: int, stride: int) -> tuple[Layer, ...]:
@@ -126,19 +130,28 @@ def resnet_imagenet(
     width: int = 64,
     pre_activation: bool = False,
 ) -> Network:
-    """ResNet-18, -34 (basic blocks) or -50 (bottlenecks): 7x7 stem of stride 2, max pooling, four stages.
+    """ResNet-18, -34 (basic blocks), -50, -101 or -152 (bottlenecks): 7x7 stem of stride 2, max pooling, four
+    stages.
 
-    Source: He et al. 2016, table 1; names and paddings as in torchvision. Pre-activation (He et al. 2016b)
-    is for basic blocks.
+    A bottleneck has its stride on the 3x3 convolution, as torchvision's version 1.5; He et al. have it on
+    the first 1x1 convolution. The parameters are those of torchvision, names included: `slth.load` reads its
+    state dicts, of which ResNet-50 has 320 arrays and 25,557,032 trained numbers.
+
+    Args:
+      width: channels of the first stage; the next have twice, four and eight times as many, and the outputs
+        of bottlenecks four times more.
+      pre_activation: batch norm and activation before each convolution (He et al. 2016b); of basic blocks.
     Raises: ValueError for another depth, or pre-activation bottlenecks.
+
+    Source: He et al. 2016, table 1; names, strides and paddings as in torchvision.
     """
-    depths = [d for d in IMAGENET_BLOCKS if not (pre_activation and d == 50)]
+    depths = [d for d in IMAGENET_BLOCKS if not (pre_activation and d >= 50)]
     if depth not in depths:
         raise ValueError(f"this residual net has a depth of {depths}, got {depth}")
     act = Activation(activation, slope)
     pool = Pool("max", (3, 3), (2, 2), ((1, 1), (1, 1)))
     stem = (conv("conv1", width, 7, stride=2), BatchNorm("bn1"), act, pool)
-    branch = _bottleneck if depth == 50 else _pre_activation if pre_activation else _basic
+    branch = _bottleneck if depth >= 50 else _pre_activation if pre_activation else _basic
     body = _stages(branch, IMAGENET_BLOCKS[depth], width, "projection", act, "downsample.")
     return Network(input_shape, (*stem, *body, GlobalMean(), Dense("fc", classes)))
 
