@@ -12,7 +12,7 @@ from jaxtyping import Float
 from slth.precision import in_32_bits
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import Objective, Solution
-from slth.subset_sum.stages import Stage, compiled, plan
+from slth.subset_sum.stages import IN_USE, MANY, Stage, compiled, plan
 from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
@@ -104,7 +104,7 @@ def solve_made(
     dtypes = {"mask": np.uint32, "value": np.float32, "error": np.float32, "size": np.int32, "solved": bool}
     out = Solution(**{name: np.empty(n, dtype) for name, dtype in dtypes.items()})
     left, sure = None, 0  # None: all
-    for stage in plan(objective, m, size, n, platform()):
+    for stage in _stages(objective, m, size, n):
         unsure = [np.empty(0, np.int64)]
         for count, rest in _run(stage, make, np.float32(tolerance), left, out):
             unsure.append(rest)
@@ -115,6 +115,13 @@ def solve_made(
         if left.size == 0:
             break
     return out
+
+
+def _stages(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
+    """The stages for ``n`` problems. Those for many are faster for few as well, once they are compiled."""
+    many = plan(objective, m, size, MANY, platform())
+    ready = all(stage in IN_USE for stage in many)
+    return many if ready else plan(objective, m, size, n, platform())
 
 
 def platform() -> str:

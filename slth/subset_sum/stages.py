@@ -34,6 +34,10 @@ BUSY = 2**18  # problems that keep the cores of a large GPU busy
 CHUNK_BYTES = 2**30  # of all arrays of a chunk, where no cache bounds it
 
 
+MANY = 2**62
+"""More problems than there ever are."""
+
+
 class Stage(NamedTuple):
     """One kernel: hashable, so it names the compiled code."""
 
@@ -122,6 +126,10 @@ def compiler_options(platform: str) -> dict[str, int] | None:
     return {"xla_cpu_prefer_vector_width": 512} if platform == "cpu" else None
 
 
+IN_USE: set[Stage] = set()
+"""Stages that this process has compiled, or is about to."""
+
+
 @functools.cache
 def compiled(
     stage: Stage,
@@ -132,6 +140,7 @@ def compiled(
     Problems are independent, so a device computes what it would compute alone: results do not depend on how
     many there are.
     """
+    IN_USE.add(stage)
     problems, rows, same = PROBLEMS, VARIABLES, EVERYWHERE
     terms = {
         Objective.ROBUST: {"price": rows},
