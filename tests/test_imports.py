@@ -11,7 +11,7 @@ import pytest
 
 # A module imports from slth only what stands on a lower step, or what shares its package.
 STEPS = (
-    ("types", "compile_cache", "precision", "progress"),
+    ("types", "compile_cache", "devices", "precision", "progress"),
     ("random", "coding"),
     ("nn", "subset_sum"),
     ("target", "compact"),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from slth.devices import spread
 from slth.nn.graph import (
     Apply,
     Join,
@@ -137,7 +138,7 @@ def each_batch(function: Callable[[Batch], Any], images: Batch, batch: int, firs
         block = np.asarray(images[start : start + size])
         count = len(block)
         padded = np.pad(block, ((0, size - count), *((0, 0),) * (block.ndim - 1)))
-        yield jax.tree.map(lambda part, count=count: np.asarray(part)[:count], function(padded))
+        yield jax.tree.map(lambda part, count=count: np.asarray(part)[:count], function(spread(padded)))
 
 
 def check_some(images: Batch) -> None:

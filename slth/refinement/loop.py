@@ -29,6 +29,7 @@ from jaxtyping import Array
 
 from slth.compact import Thinned, thinned
 from slth.construction import Construction
+from slth.devices import spread
 from slth.kept import find, identity_of
 from slth.nn.forward import in_batches
 from slth.nn.graph import nested
@@ -182,8 +183,8 @@ def refine(
             np.float32(made.factor),
             random,
             state,
-            x,
-            jnp.asarray(made.target(x)),
+            spread(x),
+            spread(made.target(x)),
             {path: share * length for path, length in lengths.items()},
             number,
         )
