@@ -131,6 +131,8 @@ HEAVY = (
     "nn/test_fold.py::test_folding_changes_no_output[option A]",
     "nn/test_describe.py::test_bent_lines_are_described",
     "subset_sum/test_devices.py::test_four_devices_give_the_same_bits",
+    "subset_sum/test_robust.py::test_solve_has_the_masks_of_the_exact_search[16]",
+    "subset_sum/test_stages.py::test_solutions_do_not_depend_on_the_chunks[robust-13-of a gpu]",
     "subset_sum/test_solve.py::test_one_problem_eager_jit_and_vmap_agree_with_the_batch[smallest-7]",
     "subset_sum/test_solve.py::test_one_problem_eager_jit_and_vmap_agree_with_the_batch[robust-7]",
     "test_front_door.py::test_the_program_needs_no_number[tanh]",

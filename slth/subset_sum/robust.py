@@ -34,7 +34,7 @@ FORBIDDEN = np.float32(1e30)
 BLOCK = 5  # third variables of triples in one loop
 SLOPES = np.array([0.25, -0.25, 0.5, -0.5, 1, -1], np.float32)
 """The slopes tried, in units of the largest p / abs(x) that is left."""
-SLACK = np.float32(2.0**-18)  # more than m + 6 roundings of a term of D
+SLACK = np.float32(2.0**-18)  # 64 roundings of all terms of D; at most m + 10 of them add up
 NOWHERE = np.int32(31)  # the place of a variable of no use
 
 

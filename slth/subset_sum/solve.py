@@ -12,7 +12,7 @@ from jaxtyping import Float
 from slth.precision import in_32_bits
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import Objective, Solution
-from slth.subset_sum.stages import IN_USE, MANY, Stage, compiled, plan
+from slth.subset_sum.stages import ENDLESS, IN_USE, Stage, compiled, plan
 from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
@@ -119,7 +119,7 @@ def solve_made(
 
 def _stages(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
     """The stages for ``n`` problems. Those for many are faster for few as well, once they are compiled."""
-    many = plan(objective, m, size, MANY, platform())
+    many = plan(objective, m, size, ENDLESS, platform())
     ready = all(stage in IN_USE for stage in many)
     return many if ready else plan(objective, m, size, n, platform())
 

@@ -29,12 +29,15 @@ MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 FEW = 2**24
 """Subsets of all problems together that the exact search tries in less time than another kernel compiles."""
+MANY = 2**31
+"""Subsets of all problems together from which on the variables of use are worth a kernel that finds them."""
+MAX_REDUCED = 12  # variables that most problems have of use, however many they have
 MIN_REDUCED = 13  # below, enumerating all variables takes less time than finding those of use
 BUSY = 2**18  # problems that keep the cores of a large GPU busy
 CHUNK_BYTES = 2**30  # of all arrays of a chunk, where no cache bounds it
 
 
-MANY = 2**62
+ENDLESS = 2**62
 """More problems than there ever are."""
 
 
@@ -94,8 +97,8 @@ def plan(objective: Objective, m: int, size: int | None, n: int, platform: str =
             (m <= MAX_FOLDED, stage(every_size_chunk, 1024, 6)),
         ],
         Objective.ROBUST: [
-            (m >= MIN_REDUCED, stage(robust_chunk, 4096, 6, m - 4)),
-            (True, stage(robust_chunk, 2048, 6, m)),
+            (m >= MIN_REDUCED and n << m > MANY, stage(robust_chunk, 4096, 6, min(m - 4, MAX_REDUCED))),
+            (True, stage(robust_chunk, max(512, min(4096, 2**26 >> m)), 6, m)),
         ],
         Objective.QUADRATIC: [(True, stage(quadratic_chunk, 2048, 7))],
     }
@@ -176,7 +179,7 @@ def compile_stages(objective: Objective | str, m: int, size: int | None = None) 
     """Compile every kernel that `slth.subset_sum.solve` may use for many problems of ``m`` variables."""
     objective = Objective(objective)
     device = jax.local_devices()[0]
-    for stage in plan(objective, m, size, FEW, device.platform):
+    for stage in plan(objective, m, size, MANY, device.platform):
         x, t, terms = jnp.ones((m, stage.chunk)), jnp.ones(stage.chunk), {}
         if objective is Objective.ROBUST:
             terms = {"price": x}

@@ -9,7 +9,8 @@ from slth.subset_sum import stages
 
 @pytest.fixture(scope="module", autouse=True)
 def every_kernel() -> Iterator[None]:
-    """No number of problems is few: a handful of them is enough to test a kernel."""
+    """No number of problems is few, and any is many: a handful of them is enough to test a kernel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "FEW", 0)
+        patch.setattr(stages, "MANY", 0)
         yield

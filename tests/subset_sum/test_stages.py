@@ -12,7 +12,7 @@ from slth.subset_sum.stages import Stage, compiled, compiler_options, plan
 from tests.subset_sum.problems import forms, prices, problems
 
 solve_module = importlib.import_module("slth.subset_sum.solve")  # the package's name is the function's
-MANY = 10**7
+PROBLEMS = 10**7
 CASES = {(objective, m) for objective in Objective for m in (6, 15, 20)} | {
     (objective, m) for objective in (Objective.BEST, Objective.SMALLEST) for m in (24, 32)
 }
@@ -21,7 +21,7 @@ CASES = {(objective, m) for objective in Objective for m in (6, 15, 20)} | {
 @pytest.mark.parametrize("objective, m", sorted(CASES))
 def test_chunks_fill_a_gpu_and_fit_its_memory(objective, m):
     """The kernels are those of a CPU: only the problems in one call are more."""
-    cpu, gpu = (plan(objective, m, None, MANY, platform) for platform in ("cpu", "gpu"))
+    cpu, gpu = (plan(objective, m, None, PROBLEMS, platform) for platform in ("cpu", "gpu"))
     assert [stage._replace(chunk=0) for stage in cpu] == [stage._replace(chunk=0) for stage in gpu]
     *fast, exact = gpu
     numbers = m * m if objective is Objective.QUADRATIC else m
@@ -32,8 +32,15 @@ def test_chunks_fill_a_gpu_and_fit_its_memory(objective, m):
     assert all(stage.chunk <= 16384 for stage in cpu)
 
 
+def test_fewer_kernels_compile_where_they_would_save_little(monkeypatch):
+    monkeypatch.setattr(stages, "MANY", 2**31)
+    kernels = [len(plan(Objective.ROBUST, 15, None, n)) for n in (2**16, 2**16 + 1)]
+    assert kernels == [2, 3]
+    assert len(plan(Objective.ROBUST, 12, None, 2**30)) == 2
+
+
 def test_a_cpu_is_what_a_plan_is_for_unless_it_is_said():
-    assert plan(Objective.ROBUST, 15, None, MANY) == plan(Objective.ROBUST, 15, None, MANY, "cpu")
+    assert plan(Objective.ROBUST, 15, None, PROBLEMS) == plan(Objective.ROBUST, 15, None, PROBLEMS, "cpu")
 
 
 def test_the_width_of_vectors_is_said_to_a_cpu_alone():
@@ -55,7 +62,7 @@ def shapes(stage: Stage, m: int):
     "objective, m", [*((objective, 15) for objective in Objective), (Objective.BEST, 25)], ids=str
 )
 def test_every_kernel_lowers_for_cuda(objective, m):
-    for stage in plan(objective, m, None, MANY, "gpu"):
+    for stage in plan(objective, m, None, PROBLEMS, "gpu"):
         traced = compiled(stage, (jax.devices()[0],)).trace(True, *shapes(stage, m))
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
         assert f"tensor<{m}x{stage.chunk}xf32>" in text or objective is Objective.QUADRATIC
