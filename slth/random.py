@@ -149,7 +149,7 @@ def _draw(
     return convert(_hash(place, s0, s1))
 
 
-def _words(shape: Sequence[int], start: int) -> tuple[Words, Words]:
+def _words(shape: Sequence[int], start: int) -> tuple[UInt32[np.ndarray, ""], UInt32[np.ndarray, ""]]:
     start, size = operator.index(start), math.prod(shape)
     if any(n < 0 for n in shape) or size > _WORD:
         raise ValueError(
@@ -157,7 +157,7 @@ def _words(shape: Sequence[int], start: int) -> tuple[Words, Words]:
         )
     if not 0 <= start <= _WORD**2 - max(size, 1):
         raise ValueError(f"flat indices must lie in [0, 2^64), got start {start} and {size} values")
-    return jnp.uint32(start % _WORD), jnp.uint32(start // _WORD)
+    return np.array(start % _WORD, np.uint32), np.array(start // _WORD, np.uint32)
 
 
 def _mix(x: Words) -> Words:

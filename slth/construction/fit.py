@@ -20,7 +20,6 @@ from operator import add
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -85,7 +84,7 @@ def fit_of(
         it is clearly better.
     """
     balanced = [by_layer(balance(target.network, target.params, dict(scales), fit=f).params) for f in FITS]
-    x = jnp.asarray(images[:IMAGES])
+    x = np.asarray(images[:IMAGES], np.float32)
     errors = {
         absorbs: np.sqrt(_noise(target, source, layout, scales, balanced, x, absorbs=absorbs))
         for absorbs in ((False, True) if means is None else (means,))
@@ -97,7 +96,7 @@ def fit_of(
     return Fit(FITS[best], float(found[best]), absorbs)
 
 
-def _noise(target, source, layout, scales, balanced, x: Array, *, absorbs: bool) -> Noise:
+def _noise(target, source, layout, scales, balanced, x: Batch, *, absorbs: bool) -> Noise:
     """Relative noise power of the outputs at each fit."""
     network, layers = target.network, by_layer(target.params)
     seen = [[np.asarray(a, np.float64) for a in found] for found in _powers(network, target.params, x)]
@@ -135,7 +134,7 @@ def _noise(target, source, layout, scales, balanced, x: Array, *, absorbs: bool)
 
 @partial(jax.jit, static_argnums=0)
 def _powers(
-    network: Network, params: Params, x: Array
+    network: Network, params: Params, x: Batch
 ) -> list[tuple[Float[Array, " c"], Float[Array, " c"]]]:
     """Variance and squared mean of each channel of every value."""
 

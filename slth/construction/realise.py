@@ -151,7 +151,8 @@ def realise_apply(plan: Plan, number: int, step: Apply, state: State) -> Stream:
     match layer:
         case Activation(kind, slope):
             phi = activation_info(kind, slope).phi
-            found = np.asarray(phi(jnp.asarray(constants, jnp.float32)), np.float64)
+            values = np.asarray(constants, np.float32)
+            found = np.asarray(phi(values), np.float64)  # pyright: ignore[reportArgumentType]
             constants = np.where(np.isnan(constants), np.nan, found)
             if plan.seen is not None:
                 noise = noise * np.asarray(plan.seen.slopes[number])[stream.slots.channel, None]

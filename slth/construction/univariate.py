@@ -11,8 +11,10 @@ import numpy as np
 from slth.construction import noise as noise_of
 from slth.construction.plan import Plan
 from slth.construction.state import Read, Stream, joined_slots, univariate_slots
+from slth.nn.forward import parameter_shapes
 from slth.nn.graph import linear_maps
 from slth.source import parameter
+from slth.source.drawn import drawn
 from slth.source.layout import Univariate
 from slth.source.scales import OFFSET_ERROR
 
@@ -26,8 +28,9 @@ def univariate_stream(
     chosen, so it is not part of their price. The noise of these channels is what phi misses of its two lines.
     """
     source, info = plan.source, plan.info
-    kernel = np.asarray(parameter(source, f"{layout.path}/kernel"))
-    rows, width = kernel.shape[-2:]
+    shape = parameter_shapes(source.network)[f"{layout.path}/kernel"]
+    kernel = drawn(source, layout.path).whole().reshape(shape)
+    rows, width = shape[-2:]
     constants = layout.constants
     signs = (1,) if read.nonnegative else (1, -1)
     carrying = stream.slots.members[:, 0]
@@ -55,7 +58,7 @@ def univariate_stream(
     if constants:
         bias = np.asarray(parameter(source, f"{layout.path}/bias"))
         most = 2 * constants if info.mu_plus * info.mu_minus else constants  # of ReLU's, half are 0
-        value = np.asarray(info.phi(jnp.asarray(bias)), np.float64)
+        value = np.asarray(info.phi(bias), np.float64)  # pyright: ignore[reportArgumentType]
         channels = layout.first_constant + np.flatnonzero(value[layout.first_constant :] != 0)[:most]
         values = value[channels]
         random["bias"], masks["bias"] = bias, np.isin(np.arange(width), channels)
