@@ -15,8 +15,9 @@ Source: this project. The blockwise exact descent follows the error feedback of 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +27,27 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.independent import Independent, check_number, deviations
-from slth.construction.moments import GROUP, HIGHEST, columns_of, draw_samples, moments, share_weights
+from slth.construction.moments import (
+    GROUP,
+    HIGHEST,
+    PIECE,
+    columns_of,
+    draw_samples,
+    moments,
+    on_all,
+    share_weights,
+)
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream
 from slth.nn.layers import Conv
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED
+from slth.subset_sum.rows import apart, leaves
+from slth.subset_sum.stages import compiler_options
+from slth.types import AnyArray
 
 Pair = tuple[Array, Array]
+ROWS = 256
+"""Rows that are solved at a time: on one device, and on each of several."""
 
 
 @dataclass(frozen=True)
@@ -105,45 +120,42 @@ class Compensated:
 
 
 def bytes_of(variables: int, rows: int) -> int:
-    """Memory that a node takes at its peak, measured: some copies of the matrix of its moments, some of its
-    rows, in 32 bits each."""
-    return 4 * variables * (4 * variables + 7 * rows)
+    """Memory that a node takes at its peak, measured: the matrix of its moments twice, which is more than the
+    sums and the matrix, the samples gathered at a time twice, and some of its rows, in 32 bits each."""
+    return 4 * variables * (2 * variables + 6 * rows + 2 * PIECE)
 
 
 def least_subset(
-    gram: Float[Array, "q q"], v: Float[Array, "q rows"], linear: Float[Array, "q rows"]
+    gram: Float[Array, "q q"],
+    v: Float[Array, "q rows"],
+    linear: Float[Array, "q rows"],
+    always: Bool[Array, ""],
 ) -> Float[Array, "q rows"]:
     r"""v b with the b in {0, 1}^q that minimises :math:`(v b)^T G (v b) - 2 (v b)^T c`, for every row.
 
     The variables are split in two halves. For one choice of the upper half the objective is quadratic in the
-    lower half with known slopes, so its 2^(q/2) values are one small product; a scan over the choices of the
-    upper half keeps the least one, and only the winner's lower half is looked up. All 2^q subsets are
-    compared.
+    lower half with known slopes, so that each of its 2^(q/2) values is one addition from another; only the
+    least of each upper choice is kept, and only the winner's lower half is looked up. All 2^q subsets are
+    compared; ``always`` is true (`slth.subset_sum.rows.apart`).
     """
     low = (len(v) + 1) // 2
     own = v * (v * jnp.diagonal(gram)[:, None] - 2 * linear)
     below, above = v[:low], v[low:]
-    between = 2 * gram[:low, low:]
     bits, value = _half(gram[:low, :low], below, own[:low])
     upper_bits, upper_value = _half(gram[low:, low:], above, own[low:])
+    slopes = [
+        jnp.dot(upper_bits, 2 * gram[low:, k, None] * below[None, k] * above, precision=HIGHEST)
+        for k in range(low)
+    ]
 
-    def lower_values(chosen: Array) -> Array:
-        slope = below * jnp.dot(between, above * chosen, precision=HIGHEST)
-        return value + jnp.dot(bits, slope, precision=HIGHEST)
+    def least(slopes: list[Array], value: Array, start: Array) -> Array:
+        sums = leaves(start, slopes, jnp.add)
+        return reduce(jnp.minimum, (total + value[None, index] for index, total in sums))
 
-    def step(best: Pair, upper: tuple[Array, Array, Array]) -> tuple[Pair, None]:
-        index, chosen, base = upper
-        least = lower_values(chosen[:, None]).min(0) + base
-        better = least < best[0]
-        return (jnp.where(better, least, best[0]), jnp.where(better, index, best[1])), None
-
-    rows = v.shape[1]
-    start = (jnp.full(rows, jnp.inf), jnp.zeros(rows, jnp.int32))
-    number = jnp.arange(len(upper_bits), dtype=jnp.int32)
-    (_, winner), _ = lax.scan(step, start, (number, upper_bits, upper_value))
-    chosen = upper_bits[winner].T
-    lower = bits[jnp.argmin(lower_values(chosen), 0)].T
-    return v * jnp.concatenate([lower, chosen])
+    winner = jnp.argmin(apart(always, least, slopes, value, upper_value), 0)
+    chosen = jnp.stack([jnp.take_along_axis(slope, winner[None], 0)[0] for slope in slopes])
+    lower = bits[jnp.argmin(value + jnp.dot(bits, chosen, precision=HIGHEST), 0)].T
+    return v * jnp.concatenate([lower, upper_bits[winner].T])
 
 
 def _half(
@@ -159,73 +171,139 @@ def _half(
 
 
 def solve_rows(
-    gram: Float[Array, "n n"],
-    weights: Float[Array, "n rows"],
-    shares: Float[Array, "n shares"],
-    share_weights: Float[Array, "shares rows"],
-    rest: Float[Array, "n rows"],
-    share: Int[Array, "blocks width"],
+    gram: Float[AnyArray, "n n"],
+    weights: Float[np.ndarray, "n rows"],
+    shares: Float[AnyArray, "n shares"],
+    share_weights: Float[np.ndarray, "shares rows"],
+    rest: Float[np.ndarray, "n rows"] | None,
+    share: Int[np.ndarray, "blocks width"],
     *,
     block: int,
     sweeps: int,
-) -> Float[Array, "n rows"]:
-    """The kept weights v b of every row after ``sweeps`` sweeps over the blocks.
+    group: int = GROUP,
+) -> Bool[np.ndarray, "n rows"]:
+    """The mask b of every row after ``sweeps`` sweeps over the blocks, or when no row changes any more.
+
+    Rows are solved `ROWS` at a time, on several devices so many on each: what comes out does not depend on
+    the number of devices.
 
     Args:
       gram: G with its ridge.
       weights: v; 0 for a variable that cannot be chosen.
       shares, share_weights: the target's part of c as a product, E[z x] and w, one column for each input.
-      rest: the remainder of c (what a carried skip misses), there from the start.
+      rest: the remainder of c (what a carried skip misses), there from the start; None for none.
       share: which inputs each block brings in during the first sweep (see `Columns`).
+      group: blocks between two updates of the far correlations; divides the number of blocks.
     """
-    # In place of a share that is none, index -1, an input that is 0.
-    inputs = (
-        jnp.concatenate([shares, jnp.zeros((len(shares), 1))], 1),
-        jnp.concatenate([share_weights, jnp.zeros((1, weights.shape[1]))]),
-    )
-    state = jnp.zeros_like(weights), rest
-    for _ in range(sweeps):
-        state = _sweep(gram, weights, state, inputs, share, block)
-        share = jnp.full_like(share, -1)
-    return state[0]
+    n, rows = weights.shape
+    panels = math.ceil(rows / ROWS)
+    size = math.ceil(rows / panels)
+    devices = tuple(jax.local_devices())[:panels]
+    descend = _descending(devices, block, group)
+    gram, shares = on_all((gram, shares), devices)
+    brought = np.full(shares.shape[1], -1)
+    number, place = np.nonzero(share >= 0)
+    brought[share[number, place]] = number
+    mask = np.zeros(weights.shape, bool)
+    for start in range(0, rows, size * len(devices)):
+        here = slice(start, start + size * len(devices))
+
+        def panel(a: Float[np.ndarray, "_ rows"], here: slice = here) -> Float[np.ndarray, "devices _ size"]:
+            a = a[:, here]
+            full = np.pad(a, ((0, 0), (0, size * len(devices) - a.shape[1])))
+            return full.reshape(len(a), len(devices), size).transpose(1, 0, 2)
+
+        left = np.zeros((len(devices), n, size), np.float32) if rest is None else panel(rest)
+        of_all = gram, shares, brought, share, np.int32(sweeps), True
+        chosen = descend(*of_all, panel(weights), panel(share_weights), left)
+        chosen = np.asarray(chosen).transpose(1, 0, 2).reshape(n, -1)
+        mask[:, here] = chosen[:, : mask[:, here].shape[1]]
+    return mask
 
 
-@partial(jax.jit, static_argnums=5, donate_argnums=2)
-def _sweep(gram: Array, weights: Array, state: Pair, inputs: Pair, share: Array, block: int) -> Pair:
-    """One pass over all blocks; the state is v b and c - G (v b), what the rows still miss."""
-    shares, share_weights = inputs
-    width = GROUP * block
+@cache
+def _descending(
+    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+    block: int,
+    group: int,
+) -> Callable:
+    """`_descend` for one panel of rows on each device."""
 
-    def solve_group(state: Pair, start: Array) -> tuple[Pair, None]:
-        kept, left = state
+    def function(gram, shares, brought, share, sweeps, always, *panels):
+        weights, share_weights, left = (panel[0] for panel in panels)
+        of_all = gram, shares, brought, share, sweeps, always
+        return _descend(*of_all, weights, share_weights, left, block, group)[None]
+
+    options = compiler_options(devices[0].platform)
+    if len(devices) > 1:
+        mesh, spec = jax.sharding.Mesh(np.array(devices), ("rows",)), jax.sharding.PartitionSpec
+        specs = (*(spec() for _ in range(6)), *(spec("rows") for _ in range(3)))
+        function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=spec("rows"), check_vma=False)
+    return jax.jit(function, compiler_options=options)
+
+
+def _descend(
+    gram: Float[Array, "n n"],
+    shares: Float[Array, "n shares"],
+    brought: Int[Array, " shares"],
+    share: Int[Array, "blocks width"],
+    sweeps: Int[Array, ""],
+    always: Bool[Array, ""],
+    weights: Float[Array, "n rows"],
+    share_weights: Float[Array, "shares rows"],
+    rest: Float[Array, "n rows"],
+    block: int,
+    group: int,
+) -> Bool[Array, "n rows"]:
+    """The sweeps of some rows (see `solve_rows`); ``brought``: the block that brings an input in.
+
+    What rows still miss, c - G (v b), is worked out for one group of blocks when its turn comes, and kept up
+    to date while the blocks of the group are solved.
+    """
+    width = group * block
+    goal = rest + jnp.dot(shares, share_weights, precision=HIGHEST)
+
+    def solve_group(number: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        sweep, kept, moved = state
+        first = sweep == 0
+        start = number * width
 
         def cut(a: Array) -> Array:
             return lax.dynamic_slice_in_dim(a, start, width)
 
-        near = lax.dynamic_slice(gram, (start, start), (width, width))
+        near, near_shares = lax.dynamic_slice(gram, (start, start), (width, width)), cut(shares)
         v, old = cut(weights), cut(kept)
-        near_shares = cut(shares)
-        brought = lax.dynamic_slice_in_dim(share, start // block, GROUP)
+        coming = share_weights * (brought[:, None] >= number * group)
+        missing = cut(goal) - jnp.dot(cut(gram), kept, precision=HIGHEST)
+        missing = lax.cond(
+            first, lambda: missing - jnp.dot(near_shares, coming, precision=HIGHEST), lambda: missing
+        )
 
         def step(index: Array, inner: Pair) -> Pair:
             new, missing = inner
             here = partial(lax.dynamic_slice_in_dim, start_index=index * block, slice_size=block)
-            take = brought[index]
-            missing = missing + jnp.dot(near_shares[:, take], share_weights[take], precision=HIGHEST)
+            take = share[number * group + index]
+            bring = jnp.where(first & (take >= 0)[:, None], share_weights[take], 0)
+            missing = missing + jnp.dot(near_shares[:, take], bring, precision=HIGHEST)
             own, before = here(here(near), axis=1), here(new)
             linear = here(missing) + jnp.dot(own, before, precision=HIGHEST)  # its own contribution restored
-            chosen = least_subset(own, here(v), linear)
+            chosen = least_subset(own, here(v), linear, always)
             missing = missing - jnp.dot(here(near, axis=1), chosen - before, precision=HIGHEST)
             return lax.dynamic_update_slice_in_dim(new, chosen, index * block, 0), missing
 
-        new, _ = lax.fori_loop(0, GROUP, step, (old, cut(left)))
-        change = jnp.dot(lax.dynamic_slice_in_dim(gram, start, width, axis=1), new - old, precision=HIGHEST)
-        take = brought.reshape(-1)
-        left = left - change + jnp.dot(shares[:, take], share_weights[take], precision=HIGHEST)
-        return (lax.dynamic_update_slice_in_dim(kept, new, start, 0), left), None
+        new, _ = lax.fori_loop(0, group, step, (old, missing))
+        return sweep, lax.dynamic_update_slice_in_dim(kept, new, start, 0), moved | (new != old).any()
 
-    starts = jnp.arange(0, weights.shape[0], width)
-    return lax.scan(solve_group, state, starts)[0]
+    def one(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        sweep, kept, _ = state
+        groups = len(weights) // width
+        _, kept, moved = lax.fori_loop(0, groups, solve_group, (sweep, kept, jnp.asarray(False)))
+        return sweep + 1, kept, moved
+
+    def more(state: tuple[Array, Array, Array]) -> Array:
+        return (state[0] < sweeps) & state[2]
+
+    return lax.while_loop(more, one, (jnp.int32(0), jnp.zeros_like(weights), always))[1] != 0
 
 
 def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray, "_ _ source_cout"], ...]:
@@ -240,25 +318,31 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
     random = np.concatenate([*(part.random.whole().reshape(-1, empty.size) for part in parts), empty])
     at = columns.place[:, None], outputs
     ridge = solver.ridge if isinstance(layer, Conv) else solver.dense_ridge
-    diagonal = jnp.diagonal(found.gram)
     used = (columns.place < len(random) - 1).sum()
-    gram = found.gram + jnp.diag(jnp.full(len(diagonal), ridge * diagonal.sum() / used))
     by_slot = (share_weights(part).transpose(1, 0, 2) for part in parts)
     weights = np.concatenate([*(a.reshape(-1, a.shape[2]) for a in by_slot), rows.bias[None]])
-    kept = solve_rows(
-        gram,
-        jnp.asarray(random[at]),
+    chosen = solve_rows(
+        _ridged(found.gram, np.float32(ridge / used)),
+        random[at],
         found.inputs,
-        jnp.asarray(np.repeat(weights, rows.columns.shape[1], 1), jnp.float32),
-        jnp.zeros((len(gram), outputs.size)) if skip is None else found.skip,
-        jnp.asarray(columns.share),
+        np.repeat(weights, rows.columns.shape[1], 1).astype(np.float32),
+        None if skip is None else np.asarray(found.skip),
+        columns.share,
         block=columns.block,
         sweeps=solver.sweeps,
+        group=columns.group,
     )
     mask = np.zeros(random.shape, bool)
-    mask[at] = np.asarray(kept) != 0
+    mask[at] = chosen
     ends = np.cumsum([part.random.rows.size for part in parts])
     return tuple(m.reshape(part.random.shape) for part, m in zip(parts, np.split(mask, ends), strict=False))
+
+
+@partial(jax.jit, donate_argnums=0)
+def _ridged(gram: Float[Array, "n n"], ridge: Float[Array, ""]) -> Float[Array, "n n"]:
+    """The moments with so much of the sum of their diagonal added to it."""
+    diagonal = jnp.arange(len(gram))
+    return gram.at[diagonal, diagonal].add(ridge * jnp.diagonal(gram).sum())
 
 
 def _seen(stream: Stream) -> Pair:

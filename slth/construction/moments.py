@@ -1,8 +1,10 @@
 """What compensated rows are solved against: variables in blocks, sampled positions, second moments."""
 
+import functools
 import math
-from functools import partial, reduce
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +19,18 @@ from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
 from slth.types import AnyArray
 
+T = TypeVar("T")
 HIGHEST = lax.Precision.HIGHEST
 SAMPLED = 4096
 """Positions gathered at a time."""
+PIECE = 2048
+"""The same for `moments`, whose rows are the widest."""
+CUTS = 16
+"""Blocks of variables that second moments are summed in: the most devices that take part."""
+AROUND = CUTS // 2 + 1
+"""Of which each has its products with so many."""
 GROUP = 8
-"""Blocks between two updates of the far correlations."""
+"""Blocks between two updates of the far correlations; more where there are many (`columns_of`)."""
 
 
 class Samples(NamedTuple):
@@ -42,6 +51,8 @@ class Columns(NamedTuple):
     last, the bias, which comes with the constants; -1 for none."""
     block: int
     """Variables in a block."""
+    group: int
+    """Blocks between two updates of the far correlations."""
 
 
 def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
@@ -69,13 +80,15 @@ def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
     for start in range(0, len(constants), block):
         places.append(constants[start : start + block])
         shares.append([] if start else [number])
-    share = _filled(shares, max(map(len, shares)), -1)
-    return Columns(_filled(places, block, empty).reshape(-1), share, block)
+    # Few groups cost products of few rows, which are slow, and wide ones many updates within.
+    group = GROUP * min(4, max(1, len(places) // (32 * GROUP)))
+    spare = [[]] * (-len(places) % group)
+    share = _filled(shares + spare, max(map(len, shares)), -1)
+    return Columns(_filled(places + spare, block, empty).reshape(-1), share, block, group)
 
 
 def _filled(rows: list[list[int]], width: int, empty: int) -> Int[np.ndarray, "rows width"]:
-    """Rows of one length, and as many as whole groups have."""
-    rows = rows + [[]] * (-len(rows) % GROUP)
+    """Rows of one length."""
     return np.array([row + [empty] * (width - len(row)) for row in rows])
 
 
@@ -97,13 +110,16 @@ def patches(
     image, place = samples
     if not isinstance(layer, Conv):
         return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
-    x = jnp.pad(x, ((0, 0), *layer.padding, (0, 0)))
     taps = (np.arange(k) * d for k, d in zip(layer.kernel, layer.dilation, strict=True))
-    index = tuple(
-        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1)
+    index = [
+        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1) - layer.padding[axis][0]
         for axis, grid in enumerate(np.meshgrid(*taps, indexing="ij"))
-    )
-    return x[(image[:, None], *index)]
+    ]
+    # Not a padded copy of the images, which are the largest arrays of a construction.
+    sizes = x.shape[1:-1]
+    inside = [(at >= 0) & (at < size) for at, size in zip(index, sizes, strict=True)]
+    near = (jnp.clip(at, 0, size - 1) for at, size in zip(index, sizes, strict=True))
+    return jnp.where(functools.reduce(jnp.logical_and, inside)[..., None], x[(image[:, None], *near)], 0)
 
 
 class Moments(NamedTuple):
@@ -117,6 +133,18 @@ class Moments(NamedTuple):
     """E[z (target's skip - realised skip)]; no columns where no skip is carried."""
 
 
+class Sums(NamedTuple):
+    """Sums of products, for each of `CUTS` blocks of variables.
+
+    E[z z^T] is symmetric: a block's products with itself and with the `AROUND` - 1 blocks that follow it, the
+    last followed by the first, are all that there are. So every block has equally many of them.
+    """
+
+    gram: Float[Array, "cuts width around"]
+    beside: Float[Array, "cuts width wanted"]
+    """With the target's inputs, 1 and what a carried skip misses."""
+
+
 def moments(
     parts: tuple[Part, ...],
     columns: Columns,
@@ -124,42 +152,146 @@ def moments(
     skip: Stream | None,
     outputs: Int[np.ndarray, " rows"],
 ) -> Moments:
-    """The moments of a node, gathered piece by piece; ``outputs``: the source channels of the copies."""
-    reads = tuple((part.layer, part.read.flat) for part in parts)
-    streams = tuple(part.stream for part in parts)
-    total = len(samples.image)
-    some = (Samples(*(a[start : start + SAMPLED] for a in samples)) for start in range(0, total, SAMPLED))
-    pieces = (_piece(reads, streams, columns.place, one, skip, outputs) for one in some)
-    sums = reduce(partial(jax.tree.map, jnp.add), pieces)
-    return jax.tree.map(lambda a: a / total, sums)
+    """The moments of a node; ``outputs``: the source channels of the copies.
+
+    Samples are gathered piece by piece and their products added in place. On several devices each has some of
+    the blocks of variables, and all samples in their order: bits do not depend on how many devices there are.
+    """
+    total, count = len(samples.image), len(columns.place)
+    devices = tuple(jax.local_devices())
+    some = devices[: min(CUTS, 2 ** int(math.log2(len(devices))))]
+    add = _adding(some)
+    empty = sum(part.random.rows.size for part in parts)
+    order = np.append(columns.place, np.full(-count % CUTS, empty))
+    sums = None
+    for start in range(0, total, PIECE):
+        piece = Samples(*(a[start : start + PIECE] for a in samples))
+        values = _values(parts, piece, order, skip, outputs)
+        if sums is None:
+            width = len(order) // CUTS
+            shapes = AROUND * width, values.wanted.shape[1]
+            sums = Sums(*(jnp.zeros((CUTS, width, size)) for size in shapes))
+        sums = add(sums, np.arange(CUTS), on_all(values, some))
+    assert sums is not None
+    sums = jax.device_put(sums, devices[0])
+    return _means(sums, np.float32(total), count, 0 if skip is None else len(outputs))
 
 
-@partial(jax.jit, static_argnums=0)
-def _piece(reads, streams, order, samples, carried, outputs) -> Moments:
-    """Sums of products over some samples."""
-    count = len(samples.image)
-    seen = [
-        patches(layer, stream.ticket, samples, flat).reshape(count, -1)
-        for (layer, flat), stream in zip(reads, streams, strict=True)
-    ]
-    z = jnp.concatenate([*seen, jnp.zeros((count, 1))], 1)[:, order]
-    values = [
-        slot_values(patches(layer, stream.x, samples, flat), stream.slots.channel, stream.slots.sign)
-        .transpose(0, 2, 1)
-        .reshape(count, -1)
-        for (layer, flat), stream in zip(reads, streams, strict=True)
-    ]
-    shares = jnp.concatenate([*values, jnp.ones((count, 1))], 1)
-    skip = jnp.zeros((count, 0))
-    if carried is not None:
+def on_all(
+    arrays: T,
+    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+) -> T:
+    """The arrays on every one of several devices, wherever they are."""
+    if len(devices) == 1:
+        return arrays
+    mesh = jax.sharding.Mesh(np.array(devices), ("all",))
+    return jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+class Values(NamedTuple):
+    """What the moments are of, at some samples."""
+
+    z: Float[Array, "samples n"]
+    wanted: Float[Array, "samples wanted"]
+    """The target's inputs, 1 and what a carried skip misses."""
+
+
+def _values(
+    parts: tuple[Part, ...],
+    samples: Samples,
+    order: Int[np.ndarray, " n"],
+    skip: Stream | None,
+    outputs: Int[np.ndarray, " rows"],
+) -> Values:
+    """The values at some samples, variables in their order.
+
+    Reading is one program and ordering another: XLA would merge the two into one that looks up where an entry
+    is read for each entry, and takes ten times as long.
+    """
+    seen, wanted = [], []
+    for part in parts:
+        layer, slots, flat = part.layer, part.stream.slots, part.read.flat
+        x, ticket = (_patches(layer, a, samples, flat) for a in (part.stream.x, part.stream.ticket))
+        seen.append(ticket)
+        wanted.append((x, slots.channel, slots.sign))
+    carried = None
+    if skip is not None:
         here = (samples.image, *samples.place.T)
-        x, ticket = carried.x[here], carried.ticket[here]
-        skip = jnp.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs]
+        carried = _at(skip.x, here), _at(skip.ticket, here)
+    return _ordered(seen, wanted, order, carried, outputs)
 
-    def with_z(a: Array) -> Array:
-        return jnp.dot(z.T, a, precision=HIGHEST)
 
-    return Moments(with_z(z), with_z(shares), with_z(skip))
+_patches = jax.jit(patches, static_argnums=(0, 3))
+
+
+@jax.jit
+def _at(x: Array, here: tuple[Array, ...]) -> Array:
+    return x[here]
+
+
+@jax.jit
+def _ordered(seen, wanted, order, carried, outputs) -> Values:
+    """What is read, as `Values`; a place of ``order`` behind all that is read is 0."""
+    count = len(seen[0])
+    z = jnp.concatenate([a.reshape(count, -1) for a in seen], 1)
+    z = z.at[:, order].get(mode="fill", fill_value=0)
+    values = [
+        slot_values(x, channel, sign).transpose(0, 2, 1).reshape(count, -1) for x, channel, sign in wanted
+    ]
+    values.append(jnp.ones((count, 1)))
+    if carried is not None:
+        x, ticket = carried
+        values.append(jnp.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs])
+    return Values(z, jnp.concatenate(values, 1))
+
+
+@functools.cache
+def _adding(
+    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+) -> Callable:
+    """`_added`, each device with its share of the blocks of variables."""
+    function = _added
+    if len(devices) > 1:
+        mesh, spec = jax.sharding.Mesh(np.array(devices), ("cuts",)), jax.sharding.PartitionSpec
+        specs = (spec("cuts"), spec("cuts"), spec())
+        function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=spec("cuts"), check_vma=False)
+    return jax.jit(function, donate_argnums=0)
+
+
+def _added(sums: Sums, numbers: Int[Array, " cuts"], values: Values) -> Sums:
+    """The sums with the products of some more samples; ``numbers``: which blocks of variables they are of."""
+    z, wanted = values
+    cuts, width, around = sums.gram.shape
+    circle = jnp.concatenate([z, z[:, : around - width]], 1)
+
+    def add(index: Array, sums: Sums) -> Sums:
+        start = numbers[index] * width
+        own = lax.dynamic_slice_in_dim(z, start, width, 1).T
+        others = lax.dynamic_slice_in_dim(circle, start, around, 1), wanted
+        found = (jnp.dot(own, other, precision=HIGHEST) for other in others)
+        return Sums(*(a.at[index].add(more) for a, more in zip(sums, found, strict=True)))
+
+    return lax.fori_loop(0, cuts, add, sums)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _means(sums: Sums, total: Array, count: int, rows: int) -> Moments:
+    """The moments of ``count`` variables from sums over ``total`` samples; a skip reaches ``rows``."""
+    cuts, width, around = sums.gram.shape
+
+    def whole(index: Array) -> Array:
+        """All columns of a block of rows: its own products, then those that other blocks have with it."""
+        others = range(around // width, cuts)
+        back = [
+            lax.dynamic_slice_in_dim(sums.gram[(index + k) % cuts], (cuts - k) * width, width, 1).T
+            for k in others
+        ]
+        return jnp.roll(jnp.concatenate([sums.gram[index], *back], 1) / total, index * width, 1)
+
+    gram = lax.map(whole, jnp.arange(cuts)).reshape(cuts * width, cuts * width)
+    beside = sums.beside.reshape(cuts * width, -1)[:count] / total
+    shares = beside.shape[1] - rows
+    return Moments(gram[:count, :count], beside[:, :shares], beside[:, shares:])
 
 
 class Regression(NamedTuple):

@@ -167,10 +167,11 @@ def copy_errors(
 ) -> tuple[Float[Array, "c copies"], Float[Array, " c"], Float[Array, " c"]]:
     """Mean squares over images and positions: of each copy's error, of their mean's, and of the target."""
     axes = tuple(range(x.ndim - 1))
-    total = jnp.zeros_like(x)
-    errors = []
-    for k in range(columns.shape[1]):  # one copy at a time: memory of one target layer
-        error = ticket[..., columns[:, k]] - x
-        errors.append((error**2).mean(axes))
-        total = total + error
-    return jnp.stack(errors, 1), ((total / columns.shape[1]) ** 2).mean(axes), (x**2).mean(axes)
+
+    def step(total: Array, column: Array) -> tuple[Array, Array]:
+        error = ticket[..., column] - x
+        return total + error, (error**2).mean(axes)
+
+    # A loop, one copy at a time: XLA would gather all copies first, as much as all of the ticket's values.
+    total, errors = lax.scan(step, jnp.zeros_like(x), columns.T)
+    return errors.T, ((total / columns.shape[1]) ** 2).mean(axes), (x**2).mean(axes)

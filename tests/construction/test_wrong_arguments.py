@@ -14,6 +14,7 @@ import pytest
 import slth
 from slth import Best, Compensated, Robust, Single, Smallest, Source, Target, construct, nn
 from slth.construction import checks, fold, plan
+from slth.construction.compensated import bytes_of
 from slth.nn.layers import Activation, BatchNorm, ChannelScale, Conv, Dense, Residual
 from slth.nn.network import Network
 from slth.nn.pooling import Flatten, Pool, Subsample
@@ -861,7 +862,7 @@ def needed_by(source, path, groups=1):
 
 def test_rows_that_no_memory_holds_are_refused(monkeypatch):
     variables, rows = needed_by(SOURCE, "a")
-    monkeypatch.setattr(checks, "_memory", lambda: 4 * variables * (4 * variables + 7 * rows) - 1)
+    monkeypatch.setattr(checks, "_memory", lambda: bytes_of(variables, rows) - 1)
     with pytest.raises(ValueError, match=f"rows of {variables} variables in a, which takes about") as caught:
         construct(TARGET, SOURCE, Compensated(), X)
     assert "\n" not in str(caught.value)
