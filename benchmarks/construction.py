@@ -1,12 +1,13 @@
 """Seconds, memory and compiled programs of whole constructions, beside those of another checkout.
 
 ``python -m benchmarks.construction data=DIR before=CHECKOUT``: each construction runs in a process of its
-own, those of the two checkouts take turns, and the table has the medians and their ratios. Settings:
+own, those of the two checkouts take turns, and the table has the medians and their ratios. Each checkout
+keeps what it compiles in a folder, which a first run fills: its seconds are printed as "cold". Settings:
 
   data     folder with tensorflow_datasets/cifar10 and targets/ (docs/data.md)
   before   another checkout of the project, which the same Python runs; none: no ratios
   cases    names of `CASES`, with commas between; default: the table's. ``cases=growth``: those of the figure
-  runs     of each case and checkout, default 5
+  runs     of each case and checkout beside the first, default 5
   out      file for all numbers as CSV
 """
 
@@ -17,6 +18,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -85,10 +87,15 @@ def child(name: str, folder: str) -> None:
     print(json.dumps(found))
 
 
-def run(checkout: Path, name: str, folder: str) -> dict[str, float]:
-    """A case in a process of its own, with the code of a checkout."""
+def run(checkout: Path, name: str, folder: str, kept: Path) -> dict[str, float]:
+    """A case in a process of its own, with the code of a checkout; ``kept``: where compiled programs are."""
     script = Path(__file__).resolve()
-    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout),
+        "PYTHONSAFEPATH": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(kept),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     done = subprocess.run(
         [sys.executable, str(script), "--child", name, folder],
         env=environment,
@@ -109,13 +116,19 @@ def main(arguments: list[str]) -> None:
     rows = []
     for name in names:
         found: dict[str, list[dict[str, float]]] = {side: [] for side in checkouts}
-        for number in range(int(given.get("runs", 5))):
-            for side, checkout in checkouts.items():
-                found[side].append(run(checkout, name, given["data"]))
-                rows.append({"case": name, "side": side, "run": number} | found[side][-1])
+        with tempfile.TemporaryDirectory() as kept:
+            for number in range(int(given.get("runs", 5)) + 1):
+                for side, checkout in checkouts.items():
+                    one = run(checkout, name, given["data"], Path(kept) / side)
+                    rows.append({"case": name, "side": side, "run": number or "cold"} | one)
+                    if number:
+                        found[side].append(one)
+                    else:
+                        print(f"{name:30} {side:7}cold: seconds {one['seconds']:.4g}", flush=True)
         medians = {
             side: {key: statistics.median(one[key] for one in ones) for key in ones[0]}
             for side, ones in found.items()
+            if ones
         }
         for side, of in medians.items():
             print(

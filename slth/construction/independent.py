@@ -47,7 +47,7 @@ class Independent:
     needs_images = False
     runs_ticket = False
     solves_rows = False
-    rows_apart = True
+    rows_apart: ClassVar[bool] = True
     most_copies = MAX_VARIABLES
     bias_objective: ClassVar[Objective] = Objective.BEST
     retries: ClassVar[bool] = True

@@ -20,7 +20,9 @@ Noise = Literal["propagated", "measured", "fixed"]
 class Solver(Protocol):
     """What a construction asks of a solver.
 
-    A new solver is one class, anywhere, with these properties and this method.
+    A new solver is one class, anywhere, with these properties and this method. It may say ``rows_apart =
+    True``: what it chooses for an output depends on no other output's weights. Several processes then share
+    the rows of a node (docs/scale.md).
 
     Example:
       >>> import slth

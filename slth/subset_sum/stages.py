@@ -29,6 +29,8 @@ MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 FEW = 2**24
 """Subsets of all problems together that the exact search tries in less time than another kernel compiles."""
+FEW_LONG = 512
+"""Problems of more than `MAX_ENUMERATED` variables of which the same is true."""
 MANY = 2**31
 """Subsets of all problems together from which on the variables of use are worth a kernel that finds them."""
 MAX_REDUCED = 12  # variables that most problems have of use, however many they have
@@ -81,15 +83,15 @@ def plan(objective: Objective, m: int, size: int | None, n: int, platform: str =
     longest = 2**21 if platform == "cpu" else 2**30
     exact = Stage(objective, exact_chunk, max(longest >> 16, min(table, longest >> m)), (objective, size))
     if m > MAX_ENUMERATED:  # one problem after the other on every platform
-        exact = Stage(objective, large_chunk, 64, (objective is Objective.SMALLEST,))
-    few = n << m <= FEW and not quadratic  # whose exact search compiles longest
+        exact = Stage(objective, large_chunk, 8, (objective is Objective.SMALLEST,))
+    few = n <= FEW_LONG if m > MAX_ENUMERATED else n << m <= FEW and not quadratic  # it compiles longest
     if size is not None or m < 6 or few:
         return (exact,)
     usual = max(64, min(1024, 2**28 >> m))
     stages = {
         Objective.BEST: [
             (12 <= m <= MAX_FOLDED, stage(best_chunk, usual, 4, 6)),
-            (m <= MAX_ENUMERATED, stage(best_chunk, usual, 1, 6)),
+            (m <= MAX_ENUMERATED, stage(best_chunk, max(64, usual // 4), 1, 6)),
         ],
         Objective.SMALLEST: [
             (True, stage(level_chunk, 16384, 0, 1, 2, 3)),

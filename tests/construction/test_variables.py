@@ -5,6 +5,11 @@ import numpy as np
 import pytest
 
 from slth.construction.variables import (
+    _beyond,
+    _compiled,
+    _nearest,
+    _problems,
+    _sums,
     beyond_of,
     grouped,
     nearest_of,
@@ -122,14 +127,17 @@ def test_values_of_any_size_are_solved(case):
     np.testing.assert_array_equal(found.mask, solve_weights(weights, Objective.BEST).mask)
 
 
-def test_a_second_part_of_a_similar_size_compiles_nothing():
-    from slth.construction import variables
-
-    for seed, cin in ((0, 2), (1, 3)):
-        part = make_part(seed, m=M, cin=cin)
-        (weights,) = weights_of(part, np.arange(3 * M), 0.01)
-        with jax.log_compiles(False):
-            sums_of(weights, np.zeros((1, len(weights.t)), np.uint32))
-        if seed == 0:
-            first = variables._compiled.cache_info().misses
-    assert variables._compiled.cache_info().misses == first
+def test_every_program_lowers_for_cuda(case):
+    _, weights = case
+    device = (jax.devices()[0],)
+    n = np.zeros(64, np.int32)
+    mask, t = np.zeros((1, 64), np.uint32), np.zeros(64, np.float32)
+    programs = {
+        "terms": (_problems(weights.law, device, True), (weights.noise, n, n, t)),
+        "sums": (_compiled(_sums, (), weights.law, device, 1), (n, n, t, mask)),
+        "beyond": (_compiled(_beyond, (), weights.law, device, 0), (n, n, t)),
+        "nearest": (_compiled(_nearest, (), weights.law, device, 0), (n, n, t)),
+    }
+    for program, arguments in programs.values():
+        lowered = program.trace(weights.tables, *arguments).lower(lowering_platforms=("cuda",))
+        assert f"tensor<{M}x64xf32>" in lowered.as_text()
