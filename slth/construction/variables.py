@@ -56,6 +56,8 @@ class Tables(NamedTuple):
 class Weights(NamedTuple):
     """Problems of n weights of one part, m variables each."""
 
+    path: str
+    """Of the part."""
     law: Law
     tables: Tables
     gain: Float32[np.ndarray, "m pairs"]
@@ -92,8 +94,11 @@ def weights_of(part: Part, columns: Int[np.ndarray, " rows"], tolerance: float) 
 
     Args:
       columns: source channel of each copy of each output.
+    Raises: ValueError for weights that are infinite or no numbers.
     """
     slots, random = part.stream.slots, part.random
+    if not np.isfinite(part.weight).all():
+        raise ValueError(f"{part.path}: the target has weights that are infinite or no numbers")
     taps, count = len(random.rows), len(slots.channel)
     copies = len(columns) // part.weight.shape[2]
     width = _size(taps * count)
@@ -118,7 +123,8 @@ def weights_of(part: Part, columns: Int[np.ndarray, " rows"], tolerance: float) 
         pair, row = np.repeat(start + pair, copies), rows[output].reshape(-1)
         if len(pair):
             yield Weights(
-                random.law, tables, usable, noise, pair, row, wanted, tolerance * part.scale, part.priced
+                *(part.path, random.law, tables, usable, noise, pair, row, wanted),
+                *(tolerance * part.scale, part.priced),
             )
 
 
@@ -153,7 +159,13 @@ def solve_weights(
 
     Args:
       price: of each variable, in units of its squared random weight.
+    Raises: ValueError for a price that is infinite or no number.
     """
+    if price is not None and not np.isfinite(price).all():
+        raise ValueError(
+            f"{weights.path}: the errors that its inputs carry are infinite or no numbers: do activations on "
+            "the calibration images overflow?"
+        )
     largest = LARGEST * float(weights.tables.recipe.scale) * float(np.abs(weights.gain).max(initial=0))
     if weights.law.held:
         largest = float(
@@ -167,7 +179,8 @@ def solve_weights(
     tables = weights.tables._replace(gain=gain)
     price = None if price is None else price / np.float32(unit) / np.float32(unit)
     m, n = weights.variables, len(t)
-    run = _problems(weights.law, tuple(jax.local_devices()), price is not None)
+    devices = tuple(jax.local_devices())
+    run = _problems(weights.law, devices, price is not None)
 
     def make(where: Where, chunk: int) -> dict[str, AnyArray]:
         here = (padded(a[where], chunk, 0) for a in (weights.pair, weights.row, t))
@@ -176,8 +189,9 @@ def solve_weights(
     if size is None:
         return solve_made(make, m, n, objective, tolerance=tolerance)
     # Of a fixed size not every problem has a solution that can be afforded: `solve` looks at them.
-    chunks = [make(slice(start, start + CHUNK), CHUNK) for start in range(0, n, CHUNK)]
-    found = {name: np.concatenate([chunk[name] for chunk in chunks], -1)[..., :n] for name in chunks[0]}
+    chunk = CHUNK * len(devices)
+    chunks = [make(slice(start, start + chunk), chunk) for start in range(0, n, chunk)]
+    found = {name: np.concatenate([one[name] for one in chunks], -1)[..., :n] for name in chunks[0]}
     return solve(found["x"], found["t"], objective, tolerance=tolerance, size=size, price=found.get("price"))
 
 

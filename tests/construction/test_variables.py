@@ -127,6 +127,16 @@ def test_values_of_any_size_are_solved(case):
     np.testing.assert_array_equal(found.mask, solve_weights(weights, Objective.BEST).mask)
 
 
+def test_what_is_no_number_is_refused(case):
+    part, weights = case
+    weight = part.weight.copy()
+    weight[1, 0, 2] = np.nan
+    with pytest.raises(ValueError, match="^a: the target has weights that are infinite or no numbers"):
+        next(weights_of(part._replace(weight=weight), COLUMNS, 0.01))
+    with pytest.raises(ValueError, match="^a: the errors that its inputs carry are infinite or no numbers"):
+        solve_weights(weights, Objective.ROBUST, price=np.full_like(weights.noise, np.nan))
+
+
 def test_every_program_lowers_for_cuda(case):
     _, weights = case
     device = (jax.devices()[0],)
