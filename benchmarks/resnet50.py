@@ -6,13 +6,13 @@ bits and forgotten. Settings: ``copies=m``, ``folder=DIR`` (default: a temporary
 first N), ``out=FILE`` (CSV with a row for each node).
 """
 
-import csv
 import resource
 import sys
 import tempfile
 import time
 
 import jax
+import pandas as pd
 
 import slth
 from slth import nn
@@ -65,10 +65,7 @@ def main(arguments: list[str]) -> None:
     seconds = time.perf_counter() - begun
     print(f"{len(rows)} nodes, {problems:,} problems in {seconds:.0f} s: {problems / seconds:,.0f} a second")
     if "out" in given:
-        with open(given["out"], "w", newline="") as file:
-            table = csv.DictWriter(file, rows[0])
-            table.writeheader()
-            table.writerows(rows)
+        pd.DataFrame(rows).to_csv(given["out"], index=False)
 
 
 if __name__ == "__main__":

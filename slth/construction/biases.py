@@ -117,21 +117,20 @@ def fill(
     return Filling(problem, tolerance, masks, np.zeros(masks[0].shape[2], bool))
 
 
+def unit_of(largest: float, tolerance: float) -> float:
+    """A power of 2 in whose units numbers up to the largest, and the tolerance, can be solved."""
+    tolerances = math.ceil(math.log2(max(tolerance, 1e-30)))
+    return 2.0 ** max(0, tolerances, math.ceil(math.log2(max(largest, 1.0))) - 20)
+
+
 def solve_in_units(
-    x: Float[np.ndarray, "m n"],
-    t: Float[np.ndarray, " n"],
-    objective: Objective,
-    *,
-    tolerance: float,
-    size: int | None = None,
-    price: Float[np.ndarray, "m n"] | None = None,
+    x: Float[np.ndarray, "m n"], t: Float[np.ndarray, " n"], objective: Objective, *, tolerance: float
 ) -> Solution:
-    """`slth.subset_sum.solve` for values of any size, in units of a power of 2 that suit it."""
-    largest = max(float(np.abs(x).max(initial=0)), float(np.abs(t).max(initial=0)), 1.0)
-    unit = 2.0 ** max(0, math.ceil(math.log2(max(tolerance, 1e-30))), math.ceil(math.log2(largest)) - 20)
+    """`slth.subset_sum.solve` for values of any size, in units that suit it."""
+    unit = unit_of(max(float(np.abs(x).max(initial=0)), float(np.abs(t).max(initial=0))), tolerance)
     if unit > 1:
-        x, t, price = x / unit, t / unit, None if price is None else price / unit**2
-    return solve(x, t, objective, tolerance=tolerance / unit, size=size, price=price)
+        x, t = x / unit, t / unit
+    return solve(x, t, objective, tolerance=tolerance / unit)
 
 
 def solve_biases(

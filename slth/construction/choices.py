@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float32, UInt32
 
-from slth.construction.variables import Weights, nearest_of, solve_weights
+from slth.construction.variables import Weights, solve_weights
 from slth.subset_sum import Objective
 
 Kept = tuple[UInt32[np.ndarray, "words n"], Bool[np.ndarray, " n"]]
@@ -27,8 +27,3 @@ def choose_robust(weights: Weights, price: Price, size: int | None = None) -> Ke
     far = np.flatnonzero(~reached)
     _, reached[far] = choose_subset(weights.some(far), Objective.BEST, size)
     return kept, reached
-
-
-def choose_single(weights: Weights) -> Kept:
-    """The nearest variable of each problem, or none where 0 is nearer; the first of equals."""
-    return nearest_of(weights)

@@ -34,15 +34,15 @@ from slth.construction.moments import (
     columns_of,
     draw_samples,
     moments,
-    on_all,
     share_weights,
 )
 from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream
+from slth.devices import SPLIT, WHOLE, Devices, on_all
 from slth.nn.layers import Conv
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED
 from slth.subset_sum.rows import apart, leaves
-from slth.subset_sum.stages import compiler_options
+from slth.subset_sum.stages import of_problems
 from slth.types import AnyArray
 
 Pair = tuple[Array, Array]
@@ -222,11 +222,7 @@ def solve_rows(
 
 
 @cache
-def _descending(
-    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
-    block: int,
-    group: int,
-) -> Callable:
+def _descending(devices: Devices, block: int, group: int) -> Callable:
     """`_descend` for one panel of rows on each device."""
 
     def function(gram, shares, brought, share, sweeps, always, *panels):
@@ -234,12 +230,8 @@ def _descending(
         of_all = gram, shares, brought, share, sweeps, always
         return _descend(*of_all, weights, share_weights, left, block, group)[None]
 
-    options = compiler_options(devices[0].platform)
-    if len(devices) > 1:
-        mesh, spec = jax.sharding.Mesh(np.array(devices), ("rows",)), jax.sharding.PartitionSpec
-        specs = (*(spec() for _ in range(6)), *(spec("rows") for _ in range(3)))
-        function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=spec("rows"), check_vma=False)
-    return jax.jit(function, compiler_options=options)
+    specs = (*(WHOLE,) * 6, *(SPLIT,) * 3)
+    return of_problems(function, devices, specs, SPLIT)
 
 
 def _descend(

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array
 
 from slth.construction.solvers import Solver
-from slth.construction.state import Part, Problem, Rows, Slots, Solved, Stats, Stream
+from slth.construction.state import Part, Problem, Slots, Solved, Stats, Stream
 from slth.nn.layers import Conv
 from slth.source.drawn import Drawn
 
@@ -38,7 +38,7 @@ def solve_by_group(solver: Solver, problem: Problem, groups: int) -> Solved:
         solved = solver.solve(own)
         masks = zip(problem.parts, solved.masks, strict=True)
         found.append(solved._replace(masks=tuple(_dealt(part, mask, clusters, own) for part, mask in masks)))
-    return _joined(found)
+    return joined(found)
 
 
 def problems_of(problem: Problem, groups: int) -> Iterator[Problem]:
@@ -61,8 +61,9 @@ def _grouped(part: Part) -> bool:
     return isinstance(part.layer, Conv) and part.layer.groups > 1
 
 
-def _joined(solved: list[Solved]) -> Solved:
-    """One node of those of its groups. The subsets of groups are not told by numbers (`Solved.steps`)."""
+def joined(solved: list[Solved]) -> Solved:
+    """One node of nodes side by side, such as those of its groups; the last one has the constants. What its
+    subsets stand for is not told by numbers (`Solved.steps`)."""
     own = [one.own for one in solved if one.own is not None]
     return Solved(
         tuple(np.concatenate(masks, 2) for masks in zip(*(one.masks for one in solved), strict=True)),
@@ -82,12 +83,7 @@ def _of_cluster(problem: Problem, cluster: int, clusters: int) -> Problem:
     columns = _share(total - len(rows.constant), cluster, clusters)
     last = cluster == clusters - 1
     columns = slice(columns.start, total) if last else columns
-    of_rows = Rows(
-        rows.bias[outputs],
-        rows.columns[outputs] - columns.start,
-        rows.constant if last else rows.constant[:0],
-        None if rows.own is None else rows.own[columns],
-    )
+    of_rows = rows.some(outputs, columns, constants=last)
     carried = problem.carried
     if carried is not None:
         x = None if carried.x is None else _cut(carried.x, outputs)

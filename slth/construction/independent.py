@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt32
 from slth.construction.biases import fill, finish, solve_constant_terms, solve_in_units, tally
 from slth.construction.choices import Kept, choose_robust, choose_subset
 from slth.construction.state import Part, Problem, Solved, Stats
-from slth.construction.variables import Sums, Weights, grouped, sums_of, weights_of
+from slth.construction.variables import WORD, Sums, Weights, grouped, sums_of, weights_of
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED, MAX_VARIABLES
 
@@ -173,7 +173,7 @@ def _keep(
 ) -> None:
     """Keep the chosen variables."""
     for k, member in enumerate(members):
-        kept = np.flatnonzero(words[k // 32] >> np.uint32(k % 32) & 1)
+        kept = np.flatnonzero(words[k // WORD] >> np.uint32(k % WORD) & 1)
         mask[tap[kept], member[kept], column[kept]] = True
 
 

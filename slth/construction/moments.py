@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Int
 from slth.construction.biases import constant_variables
 from slth.construction.noise import slot_values
 from slth.construction.state import Part, Rows, Stream
+from slth.devices import SPLIT, WHOLE, Devices, on_all, over_devices
 from slth.nn.layers import Conv, Linear
 from slth.nn.pooling import Flatten
 from slth.types import AnyArray
 
-T = TypeVar("T")
 HIGHEST = lax.Precision.HIGHEST
 SAMPLED = 4096
 """Positions gathered at a time."""
@@ -177,17 +177,6 @@ def moments(
     return _means(sums, np.float32(total), count, 0 if skip is None else len(outputs))
 
 
-def on_all(
-    arrays: T,
-    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
-) -> T:
-    """The arrays on every one of several devices, wherever they are."""
-    if len(devices) == 1:
-        return arrays
-    mesh = jax.sharding.Mesh(np.array(devices), ("all",))
-    return jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-
-
 class Values(NamedTuple):
     """What the moments are of, at some samples."""
 
@@ -246,16 +235,9 @@ def _ordered(seen, wanted, order, carried, outputs) -> Values:
 
 
 @functools.cache
-def _adding(
-    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
-) -> Callable:
+def _adding(devices: Devices) -> Callable:
     """`_added`, each device with its share of the blocks of variables."""
-    function = _added
-    if len(devices) > 1:
-        mesh, spec = jax.sharding.Mesh(np.array(devices), ("cuts",)), jax.sharding.PartitionSpec
-        specs = (spec("cuts"), spec("cuts"), spec())
-        function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=spec("cuts"), check_vma=False)
-    return jax.jit(function, donate_argnums=0)
+    return over_devices(_added, devices, (SPLIT, SPLIT, WHOLE), SPLIT, donate_argnums=0)
 
 
 def _added(sums: Sums, numbers: Int[Array, " cuts"], values: Values) -> Sums:

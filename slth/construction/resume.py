@@ -8,13 +8,12 @@ bits.
 
 from pathlib import Path
 
-import numpy as np
 from flax.traverse_util import flatten_dict
 
 from slth.construction.misfit import Lost
 from slth.construction.plan import Plan
 from slth.construction.realise import LayerRecord, Node
-from slth.construction.state import Solved, Stats
+from slth.construction.stored import arrays_of, solved_of
 from slth.kept import find, identity_of, keep
 
 FORMAT = "slth node 4"
@@ -31,14 +30,9 @@ def fingerprint(plan: Plan) -> str:
 
 def save_node(folder: Path, node: Node, identity: str) -> None:
     """Write a node's file, whole or not at all."""
-    solved = node.solved
-    arrays = {f"mask{number}": np.packbits(mask) for number, mask in enumerate(solved.masks)}
-    arrays |= {"columns": node.columns, "constants": solved.constants}
-    arrays |= {"noise": solved.noise, "usable": solved.usable}
-    if solved.own is not None:
-        arrays["own"] = solved.own
+    arrays, text = arrays_of(node.solved)
     record = node.record._asdict() | {"stats": node.record.stats._asdict()}
-    text = {"shapes": [mask.shape for mask in solved.masks], "record": record, "steps": solved.steps}
+    arrays, text = arrays | {"columns": node.columns}, text | {"record": record}
     keep(node_file(folder, node.number), arrays, identity, text)
 
 
@@ -48,15 +42,9 @@ def load_node(folder: Path, number: int, identity: str) -> Node | None:
     if kept is None:
         return None
     arrays, text = kept
-    masks = tuple(
-        np.unpackbits(arrays[f"mask{number}"], count=int(np.prod(shape))).astype(bool).reshape(shape)
-        for number, shape in enumerate(text["shapes"])
-    )
-    found = text["record"]["stats"]
-    stats = Stats(**found | {"sizes": tuple(found["sizes"])})
-    constants, noise, usable = (arrays[name] for name in ("constants", "noise", "usable"))
-    solved = Solved(masks, constants, noise, usable, stats, arrays.get("own"), tuple(text["steps"]))
-    record = LayerRecord(**text["record"] | {"stats": stats, "lost": Lost(*text["record"]["lost"])})
+    solved = solved_of(arrays, text, text["record"]["stats"])
+    lost = Lost(*text["record"]["lost"])
+    record = LayerRecord(**text["record"] | {"stats": solved.stats, "lost": lost})
     return Node(number, record, {}, arrays["columns"], solved, resumed=True)
 
 

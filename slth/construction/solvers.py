@@ -6,10 +6,10 @@ from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-from slth.construction.choices import Kept, choose_robust, choose_single, choose_subset
+from slth.construction.choices import Kept, choose_robust, choose_subset
 from slth.construction.independent import Independent, check_number
 from slth.construction.state import Part, Problem, Solved
-from slth.construction.variables import Weights
+from slth.construction.variables import Weights, nearest_of
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED
 
@@ -136,7 +136,7 @@ class Single(Independent):
 
     def choose(self, weights: Weights) -> Kept:
         """The nearest variable, or none."""
-        return choose_single(weights)
+        return nearest_of(weights)
 
 
 @dataclass(frozen=True)

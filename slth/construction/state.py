@@ -200,6 +200,21 @@ class Rows(NamedTuple):
     extra: Float[np.ndarray, " rows"] | float = 0.0
     """Added to each copy's own bias."""
 
+    def some(self, outputs: slice, columns: slice | np.ndarray, *, constants: bool) -> "Rows":
+        """The rows of some outputs whose copies, in their order, are all that there are of these columns.
+
+        Args:
+          columns: source channels, those of constants behind the copies.
+          constants: whether the node's constants are among them.
+        """
+        count, copies = self.columns[outputs].shape
+        return self._replace(
+            bias=self.bias[outputs],
+            columns=np.arange(count * copies).reshape(count, copies),
+            constant=self.constant if constants else self.constant[:0],
+            own=None if self.own is None else self.own[columns],
+        )
+
 
 class Problem(NamedTuple):
     """All subset-sum problems of one node."""

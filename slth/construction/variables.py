@@ -18,11 +18,13 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 
+from slth.construction.biases import unit_of
 from slth.construction.state import Part
+from slth.devices import SPLIT, WHOLE
 from slth.source.drawn import Law, Recipe, split, values
 from slth.subset_sum import Objective, Solution, solve
 from slth.subset_sum.solve import Where, padded, solve_made, streamed
-from slth.subset_sum.stages import EVERYWHERE, PROBLEMS, VARIABLES, chunk_size, over_devices
+from slth.subset_sum.stages import VARIABLES, chunk_size, of_problems
 from slth.types import AnyArray
 
 TOGETHER = 2**20
@@ -166,14 +168,10 @@ def solve_weights(
             f"{weights.path}: the errors that its inputs carry are infinite or no numbers: do activations on "
             "the calibration images overflow?"
         )
-    largest = LARGEST * float(weights.tables.recipe.scale) * float(np.abs(weights.gain).max(initial=0))
-    if weights.law.held:
-        largest = float(
-            np.abs(weights.tables.recipe.values).max(initial=0) * np.abs(weights.gain).max(initial=0)
-        )
-    largest = max(largest, float(np.abs(weights.t).max(initial=0)), 1.0)
-    power = max(0, math.ceil(math.log2(max(weights.tolerance, 1e-30))), math.ceil(math.log2(largest)) - 20)
-    unit = 2.0**power
+    recipe = weights.tables.recipe
+    most = float(np.abs(recipe.values).max(initial=0)) if weights.law.held else LARGEST * float(recipe.scale)
+    largest = max(most * float(np.abs(weights.gain).max(initial=0)), float(np.abs(weights.t).max(initial=0)))
+    unit = unit_of(largest, weights.tolerance)
     t, tolerance = (weights.t / unit).astype(np.float32), weights.tolerance / unit
     gain = weights.gain / np.float32(unit)
     tables = weights.tables._replace(gain=gain)
@@ -204,9 +202,9 @@ def _problems(law: Law, devices: tuple, priced: bool) -> Callable:
         found = {"x": x, "t": t}
         return found if price is None else found | {"price": jnp.minimum(v * v * price[:, pair], DEAREST)}
 
-    specs = (EVERYWHERE, EVERYWHERE, PROBLEMS, PROBLEMS, PROBLEMS)
-    terms = {"x": VARIABLES, "t": PROBLEMS} | ({"price": VARIABLES} if priced else {})
-    return over_devices(run, devices, specs, terms)
+    specs = (WHOLE, WHOLE, SPLIT, SPLIT, SPLIT)
+    terms = {"x": VARIABLES, "t": SPLIT} | ({"price": VARIABLES} if priced else {})
+    return of_problems(run, devices, specs, terms)
 
 
 def _variables(
@@ -240,7 +238,7 @@ class Sums(NamedTuple):
 
 def sums_of(weights: Weights, mask: UInt32[np.ndarray, "words n"]) -> Sums:
     """The sums of subsets, of all variables that are there whether they could be chosen or not."""
-    mask, size, *sums = _by_chunk(_sums, (VARIABLES, *(PROBLEMS,) * 5), weights, mask)
+    mask, size, *sums = _by_chunk(_sums, (VARIABLES, *(SPLIT,) * 5), weights, mask)
     left, noise, power, total = (a.astype(np.float64) for a in sums)
     return Sums(mask, left, size, noise, power, total)
 
@@ -249,7 +247,7 @@ def nearest_of(weights: Weights) -> tuple[UInt32[np.ndarray, "words n"], Bool[np
     """The nearest variable of each problem, or none where 0 is nearer, the first of equals; and whether it is
     within the tolerance."""
     chosen = weights._replace(tables=weights.tables._replace(gain=weights.gain))
-    nearest, error = _by_chunk(_nearest, (PROBLEMS, PROBLEMS), chosen)
+    nearest, error = _by_chunk(_nearest, (SPLIT, SPLIT), chosen)
     words = np.zeros((math.ceil(weights.variables / WORD), len(nearest)), np.uint32)
     kept = np.flatnonzero(nearest >= 0)
     words[nearest[kept] // WORD, kept] = np.uint32(1) << (nearest[kept] % WORD).astype(np.uint32)
@@ -258,7 +256,7 @@ def nearest_of(weights: Weights) -> tuple[UInt32[np.ndarray, "words n"], Bool[np
 
 def beyond_of(weights: Weights) -> Float[np.ndarray, " n"]:
     """How far what is wanted lies from all sums that the variables have."""
-    (found,) = _by_chunk(_beyond, (PROBLEMS,), weights)
+    (found,) = _by_chunk(_beyond, (SPLIT,), weights)
     return found.astype(np.float64)
 
 
@@ -291,8 +289,8 @@ def _by_chunk(
 def _compiled(
     function: Program, out: tuple[PartitionSpec, ...], law: Law, devices: tuple, masks: int
 ) -> Callable:
-    specs = (EVERYWHERE, *(PROBLEMS,) * 3, *(VARIABLES,) * masks)
-    return over_devices(functools.partial(function, law), devices, specs, out)
+    specs = (WHOLE, *(SPLIT,) * 3, *(VARIABLES,) * masks)
+    return of_problems(functools.partial(function, law), devices, specs, out)
 
 
 def _sums(law: Law, tables: Tables, pair: Array, row: Array, t: Array, mask: Array) -> tuple[Array, ...]:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
+from slth.devices import AXIS, SPLIT, WHOLE, Devices, over_devices
 from slth.subset_sum.best import best_chunk
 from slth.subset_sum.enumerate import exact_chunk
 from slth.subset_sum.grid import grid_exponent, snap
@@ -37,8 +38,6 @@ MAX_REDUCED = 12  # variables that most problems have of use, however many they 
 MIN_REDUCED = 13  # below, enumerating all variables takes less time than finding those of use
 BUSY = 2**18  # problems that keep the cores of a large GPU busy
 CHUNK_BYTES = 2**30  # of all arrays of a chunk, where no cache bounds it
-
-
 ENDLESS = 2**62
 """More problems than there ever are."""
 
@@ -138,7 +137,7 @@ IN_USE: set[Stage] = set()
 @functools.cache
 def compiled(
     stage: Stage,
-    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
+    devices: Devices,
 ) -> Callable:
     """`run_stage` for one shape of arguments; on several devices each takes its share of the problems.
 
@@ -146,35 +145,22 @@ def compiled(
     many there are.
     """
     IN_USE.add(stage)
-    problems, rows, same = PROBLEMS, VARIABLES, EVERYWHERE
     terms = {
-        Objective.ROBUST: {"price": rows},
-        Objective.QUADRATIC: {"gram": jax.sharding.PartitionSpec(None, None, "problems"), "linear": rows},
+        Objective.ROBUST: {"price": VARIABLES},
+        Objective.QUADRATIC: {"gram": PartitionSpec(None, None, AXIS), "linear": VARIABLES},
     }
-    specs = (same, rows, problems, same, terms.get(stage.objective, {}))
-    return over_devices(functools.partial(run_stage, stage), devices, specs, problems)
+    specs = (WHOLE, VARIABLES, SPLIT, WHOLE, terms.get(stage.objective, {}))
+    return of_problems(functools.partial(run_stage, stage), devices, specs, SPLIT)
 
 
-PROBLEMS = jax.sharding.PartitionSpec("problems")
-"""Of an array with one number for each problem, in `over_devices`."""
-VARIABLES = jax.sharding.PartitionSpec(None, "problems")
-"""Of an array with a row for each variable."""
-EVERYWHERE = jax.sharding.PartitionSpec()
-"""Of what every device has."""
+VARIABLES = PartitionSpec(None, AXIS)
+"""Of an array with a row for each variable, whose problems the devices share."""
 
 
-def over_devices(
-    function: Callable,
-    devices: tuple[jax.Device, ...],  # pyright: ignore[reportInvalidTypeForm]  # a plain variable in jax
-    in_specs: tuple,
-    out_specs: object,
-) -> Callable:
-    """A compiled function of problems; each of several devices takes its share of them."""
+def of_problems(function: Callable, devices: Devices, in_specs: tuple, out_specs: object) -> Callable:
+    """A compiled function of problems (`slth.devices.over_devices`)."""
     options = compiler_options(devices[0].platform)
-    if len(devices) > 1:
-        mesh = jax.sharding.Mesh(np.array(devices), ("problems",))
-        function = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-    return jax.jit(function, compiler_options=options)
+    return over_devices(function, devices, in_specs, out_specs, compiler_options=options)
 
 
 def compile_stages(objective: Objective | str, m: int, size: int | None = None) -> None:
