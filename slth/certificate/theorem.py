@@ -126,7 +126,8 @@ def theorem(
       epsilon: wanted largest error of an output, in the units of the target's outputs.
       delta: accepted probability that some problem has no subset within its budget.
       calibration: images of shape (n, *input_shape) that the construction had, None if it had none.
-      complete: whether the records know of every problem; a compensated construction's do not.
+      complete: whether the records know of every problem; those of a compensated construction do not. Of one
+        that measures what its copies carry, whose weights are meant for other inputs, it is never so.
     Returns: a budget for each node, and what source the theorem asks for.
     Raises: ValueError unless epsilon > 0 and 0 < delta < 1, for a source of 2L, or where constants carry
       means and no calibration images are given.
@@ -153,6 +154,7 @@ def theorem(
     setting = setting_of(made)
     reads = reads_of(setting, domain.check(made.target.network.input_shape), calibration)
     wish = Wish(setting, reads, epsilon / made.factor, delta)
+    complete = complete and not made.measured  # weights for copies of other gains than 1
     records = {record.path: record for record in made.records} if complete else {}
     required, variables = _required(wish)
     layers = tuple(_budgets(wish, records, required, variables))

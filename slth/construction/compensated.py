@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.independent import Independent, check_number, deviations
+from slth.construction.means import mean_error, mean_missed, seen
 from slth.construction.moments import (
     GROUP,
     HIGHEST,
@@ -36,7 +37,7 @@ from slth.construction.moments import (
     moments,
     share_weights,
 )
-from slth.construction.state import Part, Problem, Rows, Solved, Stats, Stream
+from slth.construction.state import Problem, Solved, Stats, Stream
 from slth.devices import SPLIT, WHOLE, Devices, on_all
 from slth.nn.layers import Conv
 from slth.subset_sum import Objective
@@ -303,7 +304,7 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
     parts, rows, skip = problem.parts, problem.rows, problem.carried
     layer, outputs = parts[0].layer, rows.columns.reshape(-1)
     columns = columns_of(parts, solver.block)
-    _, ticket = _seen(parts[0].stream)
+    _, ticket = seen(parts[0].stream)
     samples = draw_samples(layer, parts[0].read.shape, len(ticket), solver.positions)
     found = moments(parts, columns, samples, skip, outputs)
     empty = np.zeros((1, parts[0].random.shape[2]), np.float32)
@@ -337,22 +338,9 @@ def _ridged(gram: Float[Array, "n n"], ridge: Float[Array, ""]) -> Float[Array, 
     return gram.at[diagonal, diagonal].add(ridge * jnp.diagonal(gram).sum())
 
 
-def _seen(stream: Stream) -> Pair:
-    """Target's and ticket's values on the calibration images, which this solver always has."""
-    assert stream.x is not None
-    assert stream.ticket is not None
-    return stream.x, stream.ticket
-
-
-def _means(stream: Stream) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " source_c"]]:
-    """Means of target's and ticket's values by channel."""
-    x, ticket = (np.asarray(a.mean(tuple(range(a.ndim - 1))), np.float64) for a in _seen(stream))
-    return x, ticket
-
-
 def _centered(stream: Stream) -> Stream:
     """The stream about its channels' means, constants left out."""
-    x, ticket = (a - a.mean(tuple(range(a.ndim - 1)), keepdims=True) for a in _seen(stream))
+    x, ticket = (a - a.mean(tuple(range(a.ndim - 1)), keepdims=True) for a in seen(stream))
     return stream._replace(x=x, ticket=ticket, constants=np.zeros_like(stream.constants))
 
 
@@ -361,20 +349,3 @@ def _centered_problem(problem: Problem) -> Problem:
     parts = tuple(part._replace(stream=_centered(part.stream)) for part in problem.parts)
     rows = problem.rows._replace(bias=np.zeros_like(problem.rows.bias))
     return problem._replace(parts=parts, rows=rows, carried=problem.carried and _centered(problem.carried))
-
-
-def mean_error(skip: Stream, rows: Rows) -> Float[np.ndarray, " rows"]:
-    """What a carried skip's copies miss in the mean."""
-    x, ticket = _means(skip)
-    return (x[:, None] - ticket[rows.columns]).reshape(-1)
-
-
-def mean_missed(
-    part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"], rows: Rows
-) -> Float[np.ndarray, "taps rows"]:
-    """Mean contribution of the target's channels at each tap less that of the chosen ones."""
-    columns = rows.columns.reshape(-1)
-    x, ticket = _means(part.stream)
-    kept = np.where(mask[:, :, columns], part.random.some(columns=columns).whole(), 0)
-    wanted = np.repeat(part.weight.transpose(0, 2, 1) @ x, rows.columns.shape[1], 1)
-    return wanted - kept.transpose(0, 2, 1) @ ticket

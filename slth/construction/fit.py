@@ -38,6 +38,9 @@ FITS = (1.25, 1.8, 2.5, 3.5, 5.0)
 GAIN = 0.6
 """Another fit than the usual one must be predicted to have at most this share of its error. (A ResNet-20
 gained nothing from a share of 0.7, a ResNet-8 much from one of 0.5.)"""
+MEASURED = 0.02
+"""Where a larger relative error of the outputs is predicted, or none in a network of `DEPTH` sums or more,
+`slth.Robust` measures what copies carry."""
 IMAGES = 32
 """Images from which mean squares are taken."""
 WEIGHTS = 500

@@ -20,6 +20,7 @@ from slth import ticket as ticket_of
 from slth.construction.checks import check_folder
 from slth.construction.fit import UNPREDICTED, Fit
 from slth.construction.misfit import Misfit, misfits
+from slth.construction.noise import measured
 from slth.construction.plan import Plan, plan_of
 from slth.construction.realise import (
     LayerRecord,
@@ -79,6 +80,8 @@ class Construction:
     """Kernels whose weights are rounded, and their steps (`slth.Ticket.steps`)."""
     fit: Fit = UNPREDICTED
     """How large the balanced weights are, and the error that was predicted with it."""
+    measured: bool = False
+    """Whether weights were chosen for copies as the calibration images show them (`slth.Robust`)."""
 
     @property
     def absorbs(self) -> bool:
@@ -253,6 +256,8 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
             stream = realise_join(plan, step, state)
         else:
             stream = realise_apply(plan, number, step, state)
+        if plan.measured and stream.slots.carried:
+            stream = measured(stream, center=plan.center)
         state = {value: old for value, old in state.items() if last[value] > number} | {number + 1: stream}
 
 
@@ -304,6 +309,7 @@ def finish(plan: Plan, nodes: Iterable[Node]) -> Construction:
         columns,
         steps,
         plan.fit,
+        plan.measured,
     )
 
 

@@ -162,6 +162,7 @@ def _stream(stream: Stream, chosen: np.ndarray, members: slice, first: int, besi
         slots.sign[chosen],
         slots.usable[chosen],
         slots.base,
+        slots.carried,
     )
     channels = int(own.channel.max()) + 1
     ticket = stream.ticket

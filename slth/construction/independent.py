@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt32
 
 from slth.construction.biases import fill, finish, solve_constant_terms, solve_in_units, tally
 from slth.construction.choices import Kept, choose_robust, choose_subset
+from slth.construction.means import mean_error, mean_missed
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.construction.variables import WORD, Sums, Weights, grouped, sums_of, weights_of
 from slth.subset_sum import Objective
@@ -90,6 +91,12 @@ class Independent:
             noise, missed = noise + own_noise, missed + own_missed
             stats += counts
             offsets.append(offset)
+        if problem.measured and problem.center:
+            pairs = zip(problem.parts, filling.masks, strict=True)
+            offsets = [mean_missed(part, mask, problem.rows) for part, mask in pairs]
+            if problem.carried is not None:
+                rows = problem.rows._replace(extra=mean_error(problem.carried, problem.rows))
+                filling = filling._replace(problem=problem._replace(rows=rows))
         bias_error, counts = solve_constant_terms(filling, offsets, self.bias_objective)
         usable = ~_outliers(missed + bias_error)
         return finish(filling, noise + bias_error, usable, stats + counts)
@@ -129,7 +136,7 @@ def _solve_part(
         for start in range(0, members, group):
             chosen = slice(start, start + group)
             found, reached = _chosen(rule, grouped(weights, chosen))
-            _keep(found.mask, slots.members[which, chosen].T, tap, columns[weights.row], mask)
+            _keep(found.mask, slots.members[:, chosen], which, tap, columns[weights.row], mask)
             weights = weights._replace(t=found.left)
             reachable |= reached
             size, total = size + found.size, total + found.total
@@ -166,15 +173,19 @@ def _chosen(rule: Independent, weights: Weights) -> tuple[Sums, Bool[np.ndarray,
 
 def _keep(
     words: UInt32[np.ndarray, "words n"],
-    members: Int[np.ndarray, "m n"],
+    members: Int[np.ndarray, "slots m"],
+    slot: Int[np.ndarray, " n"],
     tap: Int[np.ndarray, " n"],
     column: Int[np.ndarray, " n"],
     mask: Bool[np.ndarray, "taps source_cin source_cout"],
 ) -> None:
     """Keep the chosen variables."""
-    for k, member in enumerate(members):
+    _, channels, width = mask.shape
+    assert mask.flags.c_contiguous, "or a flat view of it would be a copy"
+    flat, first = mask.reshape(-1), tap * (channels * width) + column
+    for k, member in enumerate(members.T * width):
         kept = np.flatnonzero(words[k // WORD] >> np.uint32(k % WORD) & 1)
-        mask[tap[kept], member[kept], column[kept]] = True
+        flat[first[kept] + member[slot[kept]]] = True
 
 
 def sums(

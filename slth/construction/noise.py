@@ -6,7 +6,8 @@ statistics of the target alone,
 
     E² of a pre-activation = sum e² R² + e_b² + sum_S v² E² + E_skip²,   E² after phi = E² mean(phi'²),
 
-or *measured* by running the ticket beside the target on calibration images.
+or *measured* by running the ticket beside the target on calibration images. Measured copies have gains too:
+copy k carries :math:`g_{ik} x_i` and an error that x_i does not explain, which is what E then counts.
 """
 
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from slth.construction.state import Slots
+from slth.construction.state import Slots, Stream
 from slth.nn.activations import ActivationInfo, activation_info
 from slth.nn.forward import each_value
 from slth.nn.graph import Apply, graph
@@ -31,6 +32,10 @@ IMAGES = 32
 """Images that the target's statistics are taken of at a time."""
 SAMPLED = 4096
 """Positions at which remainders are looked at."""
+FLAT = 1e-9
+"""Share of a channel's power below which its variance is rounding."""
+LEAST_GAIN = 0.25
+"""Measured gains are at least this and at most its inverse: what a copy has beyond counts as its error."""
 
 
 def slot_values(
@@ -175,3 +180,46 @@ def copy_errors(
     # A loop, one copy at a time: XLA would gather all copies first, as much as all of the ticket's values.
     total, errors = lax.scan(step, jnp.zeros_like(x), columns.T)
     return errors.T, ((total / columns.shape[1]) ** 2).mean(axes), (x**2).mean(axes)
+
+
+def measured(stream: Stream, *, center: bool) -> Stream:
+    """The copies of a stream with the gains and the errors that they have on the calibration images.
+
+    Args:
+      center: whether constants make up for means, so that gains and errors are those about the means.
+    """
+    if stream.x is None or stream.ticket is None:
+        return stream
+    gain, noise = _gains(stream.x, stream.ticket, stream.slots.members, center)
+    gain, noise = (np.asarray(a, np.float64) for a in (gain, noise))
+    return stream._replace(slots=stream.slots._replace(gain=gain), noise=noise)
+
+
+@partial(jax.jit, static_argnums=3)
+def _gains(
+    x: Float[Array, "n *space c"],
+    ticket: Float[Array, "n *space source_c"],
+    columns: Int[Array, "c copies"],
+    center: bool,
+) -> tuple[Float[Array, "c copies"], Float[Array, "c copies"]]:
+    """The gain of each copy z, E[z x] / E[x x], and the mean square of z - gain x. A channel that is the same
+    everywhere has no gain that could be measured: 1."""
+
+    def about(a: Array) -> Array:
+        a = a.reshape(-1, len(columns))
+        return a - a.mean(0)[None] if center else a
+
+    least = FLAT * (x**2).mean(tuple(range(x.ndim - 1)))
+    x = about(x)
+    power = (x**2).mean(0)
+    varies = power > least
+
+    def step(_: None, column: Array) -> tuple[None, tuple[Array, Array]]:
+        copy = about(ticket[..., column])
+        gain = jnp.where(varies, (copy * x).mean(0) / jnp.where(varies, power, 1), 1)
+        gain = jnp.clip(gain, LEAST_GAIN, 1 / LEAST_GAIN)
+        return None, (gain, ((copy - gain[None] * x) ** 2).mean(0))
+
+    # A loop, one copy at a time, as in `copy_errors`.
+    _, (gain, noise) = lax.scan(step, None, columns.T)
+    return gain.T, noise.T

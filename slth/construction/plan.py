@@ -1,5 +1,6 @@
 """What a construction is to do, fixed before the first problem is solved."""
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,9 +10,9 @@ from jaxtyping import Array, Float
 
 from slth.construction.balance import Balanced, balance, skip_kernel
 from slth.construction.checks import check, check_reach
-from slth.construction.fit import DEPTH, UNPREDICTED, Fit, fit_of
+from slth.construction.fit import DEPTH, MEASURED, UNPREDICTED, Fit, fit_of
 from slth.construction.noise import Seen, seen_on
-from slth.construction.solvers import Solver
+from slth.construction.solvers import Robust, Solver
 from slth.construction.state import Read
 from slth.construction.steps import sensitivities, steps
 from slth.nn.activations import ActivationInfo, activation_info
@@ -37,6 +38,9 @@ from slth.source.layout import Layout, LinearLayout, Univariate, terms_of
 from slth.source.widths import first_activation
 from slth.target import Target
 from slth.types import Batch, Params
+
+ROOM = 2**30
+"""Bytes that the largest of the ticket's values may take where copies are measured: on so many images."""
 
 
 class MapPlan(NamedTuple):
@@ -97,7 +101,7 @@ class Plan(NamedTuple):
     nodes: dict[int, NodePlan]
     """By number of the step."""
     images: Float[Array, "n *shape"] | None
-    """Calibration images."""
+    """Calibration images; of many large ones only some (`ROOM`), where copies are measured on them."""
     fit: Fit
     """How large the balanced weights are."""
     seen: Seen | None
@@ -114,6 +118,11 @@ class Plan(NamedTuple):
         layers of 2L that are not piecewise linear. Otherwise `seen` is enough."""
         univariate = self.layout.depth == "2L" and not self.info.homogeneous
         return self.images is not None and (self.solver.runs_ticket or univariate)
+
+    @property
+    def measured(self) -> bool:
+        """Whether each weight is chosen for copies as the calibration images show them."""
+        return getattr(self.solver, "measures", False)
 
     @property
     def absorbs(self) -> bool:
@@ -218,9 +227,25 @@ def plan_of(
         carried = tuple(zip(skips, carries[step.name], strict=True))
         need = needs[maps[0].path] if maps else 0.0
         nodes[node.step] = NodePlan(node.step, step.path, maps, carried, node.copies, need, node.groups)
-    x = None if images is None else jnp.asarray(images, jnp.float32)
+    solver = _decided(solver, chosen, network)
+    x = None if images is None else jnp.asarray(images[: _room(source, solver)], jnp.float32)
     seen = None if images is None else seen_on(network, balanced.params, images)
     return Plan(target, source, solver, layout, balanced, first_activation(network), nodes, x, chosen, seen)
+
+
+def _decided(solver: Solver, fit: Fit, network: Network) -> Solver:
+    """The solver with what its settings leave to the prediction."""
+    if not isinstance(solver, Robust) or solver.noise is not None:
+        return solver
+    large = fit.predicted is None or fit.predicted > MEASURED
+    return replace(solver, noise="measured" if large and len(sums(network)) >= DEPTH else "propagated")
+
+
+def _room(source: Source, solver: Solver) -> int | None:
+    """Calibration images that copies are measured on; None for all of them."""
+    if not getattr(solver, "measures", False):
+        return None
+    return max(1, ROOM // (4 * max(math.prod(shape) for shape in value_shapes(source.network))))
 
 
 def _predictable(network: Network) -> bool:

@@ -33,9 +33,9 @@ from jaxtyping import Bool, Float, Int
 
 from slth.coding.rounded import LARGEST_PRODUCT, LARGEST_STEP, MOST_MEMBERS, UNIT
 from slth.construction.biases import fill, finish, solve_constant_terms
-from slth.construction.compensated import mean_error, mean_missed
 from slth.construction.feedback import factor_of, fed_back
 from slth.construction.independent import check_number, deviations
+from slth.construction.means import mean_error, mean_missed
 from slth.construction.moments import draw_samples, regression
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.construction.steps import LARGEST_INTEGER

@@ -13,6 +13,8 @@ from slth.construction.variables import Weights, nearest_of
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED
 
+EXACT = 22
+"""Most variables without prices of one problem, where copies are measured."""
 Noise = Literal["propagated", "measured", "fixed"]
 
 
@@ -150,8 +152,10 @@ class Robust(Independent):
     Args:
       tolerance, size: as of `Smallest`; the tolerance only decides what counts as unsolved or deviating.
       noise: where E comes from. "propagated": computed from layer to layer with statistics of the target;
-        "measured": found by running the ticket beside the target; "fixed": E² / R² = ``price``, without
-        images.
+        "measured": found by running the ticket beside the target, which also finds what share of its channel
+        each copy carries, so that weights make up for it; "fixed": E² / R² = ``price``, without images. None:
+        measured in networks of at least six sums whose outputs are predicted to be off by more than 0.02 of
+        their size, or of which nothing can be predicted (`slth.construction.fit`); else propagated.
       price: E² / R² where ``noise`` is "fixed".
       means: whether constants take up what the weights of a row miss of the means on the images. None: where
         the predicted error is clearly smaller (`slth.construction.fit`).
@@ -165,7 +169,7 @@ class Robust(Independent):
     Source: this project (docs/construction.md).
     """
 
-    noise: Noise = "propagated"
+    noise: Noise | None = None
     price: float = 0.01
     means: bool | None = None
 
@@ -174,7 +178,7 @@ class Robust(Independent):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("price", self.price, float, 0, math.inf, above=True)
-        if self.noise not in get_args(Noise):
+        if self.noise is not None and self.noise not in get_args(Noise):
             known = ", ".join(get_args(Noise))
             raise ValueError(f"solver.noise: expected one of {known}, got {self.noise!r}")
         if not (self.means is None or isinstance(self.means, bool)):
@@ -187,10 +191,23 @@ class Robust(Independent):
 
     @property
     def runs_ticket(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Only to measure the errors."""
+        """Only to measure what copies carry."""
+        return self.measures
+
+    @property
+    def measures(self) -> bool:
+        """Whether weights are chosen for copies as the images show them: their gains, means and errors."""
         return self.noise == "measured"
+
+    def most_variables(self, part: Part, multiplicity: int) -> int:
+        """Where the ticket is measured, all that carry no error, which have no price."""
+        if self.measures and self.size is None and not part.stream.noise.any():
+            return EXACT
+        return super().most_variables(part, multiplicity)
 
     def choose(self, weights: Weights) -> Kept:
         """The subset of least cost."""
+        if self.measures and not weights.noise.any():
+            return choose_subset(weights, Objective.BEST, self.size)
         price = np.float32(self.price) * weights.gain**2 if self.noise == "fixed" else weights.noise
         return choose_robust(weights, price, self.size)

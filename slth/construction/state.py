@@ -19,7 +19,8 @@ class Slots(NamedTuple):
 
     Slot s is one channel of the target, ``channel[s]``, and the source channels that hold it, ``members[s]``.
     Member k holds ``gain[s, k]`` times the channel or its signed part; the weights of a subset, times the
-    gains, must sum to ``factor[s] w``. Behind the first target layer a slot is a channel with its m copies.
+    gains, must sum to ``factor[s] w``. Behind the first target layer a slot is a channel with its m copies,
+    of gain 1 where gains are not measured.
     At the input each channel has one slot for x⁺ and one for x⁻, or one for all of x where phi has the same
     slope on both sides of 0. A missing member has gain 0 and is never chosen.
     """
@@ -34,11 +35,8 @@ class Slots(NamedTuple):
     """False for a copy set aside because it missed its own target: read only where nothing else will do."""
     base: float = 0.0
     """d = phi(0), which every univariate channel holds besides; constants subtract it, tap by tap."""
-
-    @property
-    def carried(self) -> bool:
-        """Whether the members are copies, so that a skip can carry them on."""
-        return bool((self.gain == 1).all())
+    carried: bool = False
+    """Whether the members are copies, so that a skip can carry them on."""
 
 
 def copied_slots(columns: Int[np.ndarray, "channels m"]) -> Slots:
@@ -46,7 +44,7 @@ def copied_slots(columns: Int[np.ndarray, "channels m"]) -> Slots:
     channel = np.arange(len(columns))
     plain = np.zeros(len(columns), int)
     ones = np.ones(columns.shape)
-    return Slots(columns, ones, channel, np.ones(len(columns)), plain, ones > 0)
+    return Slots(columns, ones, channel, np.ones(len(columns)), plain, ones > 0, carried=True)
 
 
 def univariate_slots(
@@ -90,7 +88,7 @@ def joined_slots(groups: list[Slots], members: int, channels: int) -> Slots:
         slots._replace(members=slots.members + g * members, channel=slots.channel + g * channels)
         for g, slots in enumerate(groups)
     )
-    *arrays, bases = zip(*moved, strict=True)
+    *arrays, bases, _ = zip(*moved, strict=True)
     return Slots(*map(np.concatenate, arrays), base=bases[0])
 
 
@@ -228,6 +226,9 @@ class Problem(NamedTuple):
     """Whether activations count about their means, which constants carry."""
     smooth_input: bool = False
     """Whether it reads univariate channels of an activation that is not piecewise linear."""
+    measured: bool = False
+    """Whether each weight is chosen for copies as the calibration images show them: their gains, means and
+    errors."""
 
 
 class Solved(NamedTuple):

@@ -63,6 +63,7 @@ def univariate_stream(
         values = value[channels]
         random["bias"], masks["bias"] = bias, np.isin(np.arange(width), channels)
     noise = (OFFSET_ERROR * slots.base) ** 2 + noise_of.remainder_power(stream.x, slots, info)
+    slots = slots._replace(gain=slots.gain * stream.slots.gain[slots.channel, :1])
     ticket = None
     if stream.ticket is not None:
         layer = linear_maps(source.network)[layout.path].layer

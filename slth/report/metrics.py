@@ -210,6 +210,7 @@ def subset_sum_metrics(construction: Construction, solver: Solver, calibration: 
         "fit": construction.fit.value,
         "predicted_error": construction.fit.predicted,
         "means_absorbed": construction.absorbs,
+        "measured": construction.measured,
         **stats_fields(construction.stats),
     }
 

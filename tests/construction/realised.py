@@ -57,7 +57,8 @@ class Node:
 class Walk:
     """Target and ticket side by side on some images, in float64; ``nodes`` by path."""
 
-    def __init__(self, target, params, source, random, mask, columns, x):
+    def __init__(self, target, params, source, random, mask, columns, x, *, measured=False):
+        self.measured = measured  # whether sums are those of copies of measured gains
         self.source, self.random, self.columns, self.mask = source, random, columns, mask
         self.kept = masked(mask, random)
         self.nodes: dict[str, Node] = {}
@@ -117,7 +118,20 @@ class Walk:
                 if isinstance(layer, Flatten):
                     where = self._flat(where, layer.order, x.shape[1:], ticket.shape[1:])
                 x, ticket = run((layer,), {}, x), run((source_layer,), {}, ticket)
+                if not isinstance(layer, Flatten):
+                    where = self._with_gains(where, x, ticket)
         return x, ticket, where
+
+    def _with_gains(self, where, x, ticket):
+        """Copies with the gains that the images show, where the construction has measured them."""
+        if not self.measured or where.sign.any():
+            return where
+        gain = np.ones(len(where.owner))
+        for channel in np.flatnonzero(where.owner >= 0):
+            wanted, carried = x[..., where.owner[channel]], ticket[..., channel]
+            if (wanted != 0).any():
+                gain[channel] = np.clip((wanted * carried).mean() / (wanted**2).mean(), 0.25, 4)
+        return replace(where, gain=gain)
 
     def _block(self, block, wide, params, kept, mask, x, ticket, where, path):
         inner_x, inner_ticket, inner = self._layers(
@@ -253,7 +267,9 @@ class Walk:
             assert (owner[columns] == -1).all()
             owner[columns] = j
         plain = np.zeros(len(owner), int)
-        return node.target_sum, node.ticket_sum, Copies(owner, plain, np.ones(len(owner)))
+        copies = Copies(owner, plain, np.ones(len(owner)))
+        copies = self._with_gains(copies, node.target_sum, node.ticket_sum)
+        return node.target_sum, node.ticket_sum, copies
 
     def errors(self, path):
         """Relative L2 error of one copy, and of the mean of the copies."""

@@ -99,7 +99,7 @@ def test_the_ticket_computes_the_sum_that_it_claims(name, choice, before_pruning
     assert all(values.dtype == bool for _, values in leaves(made.mask))
 
     # Each copy of each node, in NumPy; then the outputs, also as JAX computes them.
-    seen = Walk(spec, made.params, source, random, before_pruning[0], made.columns, x)
+    seen = Walk(spec, made.params, source, random, before_pruning[0], made.columns, x, measured=made.measured)
     check_records(made, seen, solver)
     kept = masked(made.mask, random)
     size = np.abs(seen.ticket).max()
