@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.independent import Independent, check_number, deviations
-from slth.construction.means import mean_error, mean_missed, seen
+from slth.construction.means import seen, with_means
 from slth.construction.moments import (
     GROUP,
     HIGHEST,
@@ -106,15 +106,13 @@ class Compensated:
         """
         if problem.smooth_input:
             return Independent(self.tolerance).solve(problem)
-        rows, skip = problem.rows, problem.carried
+        rows = problem.rows
         masks = _solve_masks(_centered_problem(problem) if problem.center else problem, self)
         parts = tuple(zip(problem.parts, masks, strict=True))
         stats = sum((deviations(*part, rows.columns, self.tolerance) for part in parts), Stats())
-        if problem.center and skip is not None:
-            problem = problem._replace(rows=rows._replace(extra=mean_error(skip, rows)))
+        problem, offsets = with_means(problem, masks) if problem.center else (problem, None)
         filling = fill(problem, self.tolerance, masks)
-        if problem.center:
-            offsets = [mean_missed(*part, rows) for part in parts]
+        if offsets is not None:
             stats += solve_constant_terms(filling, offsets, Objective.BEST)[1]
         none, everything = np.zeros(rows.columns.shape), np.ones(rows.columns.shape, bool)
         return finish(filling, none, everything, stats)

@@ -242,6 +242,8 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
     identity = "" if folder is None else fingerprint(plan)
     state: State = {0: _input(plan)}
     last = last_reads(network)
+    reads = {entry.reads for node in plan.nodes.values() for entry in node.maps}
+    looked_at = reads if plan.measured else set()
     for number, step in enumerate(graph(network)):
         if isinstance(step, Sum) and not plan.nodes[number].maps:
             stream = realise_carried(plan.nodes[number], state)
@@ -256,7 +258,7 @@ def nodes_of(plan: Plan, folder: str | Path | None = None) -> Iterator[Node]:
             stream = realise_join(plan, step, state)
         else:
             stream = realise_apply(plan, number, step, state)
-        if plan.measured and stream.slots.carried:
+        if number + 1 in looked_at:
             stream = measured(stream, center=plan.center)
         state = {value: old for value, old in state.items() if last[value] > number} | {number + 1: stream}
 

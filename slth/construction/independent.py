@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt32
 
 from slth.construction.biases import fill, finish, solve_constant_terms, solve_in_units, tally
 from slth.construction.choices import Kept, choose_robust, choose_subset
-from slth.construction.means import mean_error, mean_missed
+from slth.construction.means import with_means
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.construction.variables import WORD, Sums, Weights, grouped, sums_of, weights_of
 from slth.subset_sum import Objective
@@ -92,11 +92,8 @@ class Independent:
             stats += counts
             offsets.append(offset)
         if problem.measured and problem.center:
-            pairs = zip(problem.parts, filling.masks, strict=True)
-            offsets = [mean_missed(part, mask, problem.rows) for part, mask in pairs]
-            if problem.carried is not None:
-                rows = problem.rows._replace(extra=mean_error(problem.carried, problem.rows))
-                filling = filling._replace(problem=problem._replace(rows=rows))
+            problem, offsets = with_means(problem, filling.masks)
+            filling = filling._replace(problem=problem)
         bias_error, counts = solve_constant_terms(filling, offsets, self.bias_objective)
         usable = ~_outliers(missed + bias_error)
         return finish(filling, noise + bias_error, usable, stats + counts)

@@ -1,9 +1,11 @@
 """What the chosen weights of a row miss of the target in the mean, found by running the ticket beside it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from slth.construction.state import Part, Rows, Stream
+from slth.construction.state import Part, Problem, Rows, Stream
 
 
 def seen(stream: Stream) -> tuple[Array, Array]:
@@ -19,13 +21,25 @@ def _means(stream: Stream) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, "
     return x, ticket
 
 
-def mean_error(skip: Stream, rows: Rows) -> Float[np.ndarray, " rows"]:
-    """What a carried skip's copies miss in the mean."""
-    x, ticket = _means(skip)
-    return (x[:, None] - ticket[rows.columns]).reshape(-1)
+def with_means(
+    problem: Problem, masks: Sequence[Bool[np.ndarray, "taps source_cin source_cout"]]
+) -> tuple[Problem, list[Float[np.ndarray, "taps rows"]]]:
+    """What constants must add to a node whose weights are chosen, so that its rows have the right means.
+
+    Args:
+      masks: of the weights of each part.
+    Returns: the problem, whose biases make up for what a carried skip's copies miss; and for each part what
+      its chosen weights miss at each tap.
+    """
+    rows, skip = problem.rows, problem.carried
+    if skip is not None:
+        x, ticket = _means(skip)
+        extra = (x[:, None] - ticket[rows.columns]).reshape(-1)
+        problem = problem._replace(rows=rows._replace(extra=extra))
+    return problem, [_missed(part, mask, rows) for part, mask in zip(problem.parts, masks, strict=True)]
 
 
-def mean_missed(
+def _missed(
     part: Part, mask: Bool[np.ndarray, "taps source_cin source_cout"], rows: Rows
 ) -> Float[np.ndarray, "taps rows"]:
     """Mean contribution of the target's channels at each tap less that of the chosen ones."""

@@ -238,7 +238,7 @@ def _decided(solver: Solver, fit: Fit, network: Network) -> Solver:
     if not isinstance(solver, Robust) or solver.noise is not None:
         return solver
     large = fit.predicted is None or fit.predicted > MEASURED
-    return replace(solver, noise="measured" if large and len(sums(network)) >= DEPTH else "propagated")
+    return replace(solver, noise="measured" if large and _deep(network) else "propagated")
 
 
 def _room(source: Source, solver: Solver) -> int | None:
@@ -250,7 +250,12 @@ def _room(source: Source, solver: Solver) -> int | None:
 
 def _predictable(network: Network) -> bool:
     """Whether the error of the outputs is worth a prediction (`slth.construction.fit`)."""
-    return is_homogeneous(network) and len(sums(network)) >= DEPTH
+    return is_homogeneous(network) and _deep(network)
+
+
+def _deep(network: Network) -> bool:
+    """Whether errors build up in it."""
+    return len(sums(network)) >= DEPTH
 
 
 def _steps(

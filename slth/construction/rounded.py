@@ -35,7 +35,7 @@ from slth.coding.rounded import LARGEST_PRODUCT, LARGEST_STEP, MOST_MEMBERS, UNI
 from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.feedback import factor_of, fed_back
 from slth.construction.independent import check_number, deviations
-from slth.construction.means import mean_error, mean_missed
+from slth.construction.means import with_means
 from slth.construction.moments import draw_samples, regression
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.construction.steps import LARGEST_INTEGER
@@ -141,9 +141,7 @@ class Rounded:
         filled = tuple(zip(parts, masks, strict=True))
         stats = sum((deviations(*pair, rows.columns, self.tolerance) for pair in filled), Stats())
         if problem.center:
-            if problem.carried is not None:
-                problem = problem._replace(rows=rows._replace(extra=mean_error(problem.carried, rows)))
-            offsets = [mean_missed(*pair, rows) for pair in filled]
+            problem, offsets = with_means(problem, masks)
         else:
             missed = found.mean_output - found.mean_input @ weights
             extra = missed - np.repeat(rows.bias, rows.columns.shape[1])
