@@ -232,6 +232,34 @@ def two_pools() -> onnx.ModelProto:
     return net.model(net.dense(net.add("Flatten", x), 8, 3), (3,))
 
 
+def widened() -> onnx.ModelProto:
+    """Option A written as a concatenation with zeros of the batch's size; then two values and constants."""
+    net = Net((3, 8, 8))
+    x = net.add("Relu", net.conv("x", 3, 4, 3, 3, pads=[1] * 4))
+    y = net.add("Relu", net.conv(x, 4, 6, 3, 3, pads=[1] * 4, strides=[2, 2]))
+    skip = net.add("Slice", x, *(net.integers(*one) for one in ((0, 0), (99, 99), (2, 3), (2, 2))))
+    batch = net.add("Gather", net.add("Shape", x), net.integers(0))
+    size = net.add("Concat", batch, net.integers(2, 4, 4), axis=0)
+    zeros = net.add("ConstantOfShape", size)
+    x = net.add(
+        "Relu", net.add("Add", net.conv(y, 6, 6, 3, 3, pads=[1] * 4), net.add("Concat", skip, zeros, axis=1))
+    )
+    number = net.add(
+        "Expand", net.weights(1, 3, 1, 1), net.add("Concat", batch, net.integers(3, 4, 4), axis=0)
+    )
+    x = net.add("Concat", number, net.conv(x, 6, 2, 1, 1), number, net.conv(x, 6, 1, 1, 1), axis=1)
+    return head(net, net.add("Relu", net.conv(x, 9, 5, 3, 3, pads=[1] * 4)), 5)
+
+
+def widened_features() -> onnx.ModelProto:
+    """Features, and one that is always 1: a bias as older programs write it."""
+    net = Net((3, 5, 5))
+    x = net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", net.conv("x", 3, 4, 3, 3))))
+    batch = net.add("Gather", net.add("Shape", x), net.integers(0))
+    one = net.add("Expand", number(net, 1), net.add("Concat", batch, net.integers(1), axis=0))
+    return net.model(net.add("MatMul", net.add("Concat", x, one, axis=1), net.weights(5, 3)), (3,))
+
+
 def excited() -> onnx.ModelProto:
     """A block of MobileNetV3 or EfficientNet: its squeeze-and-excitation is a product of two values."""
     net = Net((3, 6, 6))
@@ -261,4 +289,6 @@ FAMILIES: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {  # name: (lay
     "shuffle of Keras": ("last", keras_shuffle),
     "PReLU": ("first", prelu),
     "two pools": ("first", two_pools),
+    "constants beside channels": ("first", widened),
+    "constants beside features": ("first", widened_features),
 }

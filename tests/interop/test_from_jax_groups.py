@@ -206,6 +206,19 @@ LAYERS = {
 }
 
 
+def with_constants(p, x):
+    """Zeros, numbers by channel and another value beside an image, then a feature that is always 1."""
+    around = x.shape[:3]
+    by_channel = jnp.broadcast_to(jnp.array([0.5, -2.0]), (*around, 2))
+    x = jnp.concatenate([by_channel, conv(x, p[0]), jnp.zeros((*around, 1)), jnp.tanh(x)], -1)
+    x = jax.nn.relu(conv(x, p[1])).mean((1, 2))
+    return jnp.concatenate([x, jnp.ones((len(x), 1))], -1) @ p[2]
+
+
+def test_constants_beside_channels():
+    equal(with_constants, weights((3, 3, 2, 3), (3, 3, 8, 4), (5, 3)), (6, 6, 2))
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name):
     apply, shapes, shape, wanted = LAYERS[name]
@@ -220,11 +233,11 @@ REFUSED = {
         (8, 8, 2),
         r"conv_general_dilated at .*test_from_jax.py:\d+: deals the batch to groups \(batch_group",
     ),
-    "constants beside": (
-        lambda p, x: jnp.concatenate([x, jnp.tanh(x), jnp.ones(x.shape)], -1) @ p[0],
-        [(12, 3)],
-        (4,),
-        "concatenate.*several values and constants",
+    "places as channels": (
+        lambda p, x: jnp.concatenate([x, jnp.broadcast_to(jnp.arange(4.0)[:, None], (*x.shape[:3], 1))], -1),
+        [],
+        (4, 4, 2),
+        "concatenates a constant that differs from position to position",
     ),
     "places beside each other": (
         lambda p, x: jnp.concatenate([x, jnp.tanh(x)], 1),

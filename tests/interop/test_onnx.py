@@ -350,7 +350,11 @@ REFUSED = {  # what: (network, what is said)
     "concatenation of no axis": (bad(lambda n: n.add("Concat", "x", "x", axis=4)), "axis 4 of a tensor of 4"),
     "concatenation with constants": (
         bad(lambda n: n.add("Concat", "x", n.weights(1, 2, 6, 6), axis=1)),
-        "its input 1 is constant",
+        "its constant differs from position to position: one number for a channel is read",
+    ),
+    "concatenation of a smaller constant": (
+        bad(lambda n: n.add("Concat", "x", n.weights(1, 2, 1, 1), axis=1)),
+        r"its constant has the shape \(1, 2, 1, 1\), beside \['batch', 2, 6, 6\]",
     ),
     "concatenation of other sizes": (
         bad(lambda n: n.add("Concat", "x", n.conv("x", 2, 2, 3, 3), axis=1)),

@@ -198,19 +198,33 @@ def pooled(steps: Steps, equation: Any, value: Value) -> Value:
 
 
 def concatenated(steps: Steps, equation: Any, *terms: Any) -> Value:
-    """The channels of several values; of one value and zeros, further channels."""
+    """The channels of several values, and of constants that are alike at all positions."""
     values = [term for term in terms if isinstance(term, Value)]
-    if len(values) < 2:
-        return moved(steps, equation, *terms)
-    if len(values) < len(terms):
-        raise Unread("concatenates several values and constants")
     numbers, first = [steps.close(value) for value in values], values[0]
     shapes = [steps.chart.nodes[number].shape for number in numbers]
-    if first.axes[equation.params["dimension"]] != len(shapes[0]) - 1:
+    axis = equation.params["dimension"]
+    if first.axes[axis] != len(shapes[0]) - 1:
         raise Unread("concatenates along another axis than that of the channels")
     if any(value.axes != first.axes for value in values) or len({shape[:-1] for shape in shapes}) > 1:
         raise Unread("concatenates values whose axes differ")
-    return Value(steps.chart.join(numbers), first.axes)
+    number, start, channels, shift = steps.chart.join(numbers), 0, [], []
+    for term in terms:
+        if isinstance(term, Value):
+            count = shapes[values.index(term)][-1]
+            channels += range(start, start + count)
+            shift += [0.0] * count
+            start += count
+        else:
+            found = np.moveaxis(np.asarray(term.value), axis, 0)
+            found = found.reshape(len(found), -1)
+            if found.dtype.kind != "f" or (found != found[:, :1]).any():
+                raise Unread("concatenates a constant that differs from position to position")
+            channels += [-1] * len(found)
+            shift += found[:, 0].tolist()
+    if start < len(channels):
+        layer = Subsample((1,) * (len(shapes[0]) - 1), tuple(channels))
+        number = steps.chart.affine(steps.chart.apply(layer, number), 1.0, np.array(shift))
+    return Value(number, first.axes)
 
 
 def moved(steps: Steps, equation: Any, *terms: Any) -> Value:

@@ -4,6 +4,8 @@ import numpy as np
 
 from slth.interop.onnx.model import Node
 from slth.interop.onnx.values import (
+    BATCH,
+    Affine,
     Dealt,
     Joined,
     Tensor,
@@ -11,8 +13,12 @@ from slth.interop.onnx.values import (
     View,
     axis_of,
     check_alike,
+    constant_of,
     integers_of,
+    numbers_of,
+    same,
     selected,
+    sizes_of,
     view_of,
 )
 
@@ -20,8 +26,9 @@ Tensors = list[Tensor | None]
 
 
 def concatenation(node: Node, tensors: Tensors) -> View:
-    """Concat along the channels."""
-    views = [view_of(node, tensors, index) for index in range(len(tensors))]
+    """Concat along the channels, of values and of constants that are alike at all positions."""
+    constant = [isinstance(tensor, np.ndarray) for tensor in tensors]
+    views = [view_of(node, tensors, index) for index in range(len(tensors)) if not constant[index]]
     first, rank = views[0], len(views[0].axes)
     axis = first.axes[axis_of(node, node.integer("axis"), rank)]
     if any(len(one.axes) != rank for one in views):
@@ -29,11 +36,48 @@ def concatenation(node: Node, tensors: Tensors) -> View:
     if axis != first.channel:
         raise node.wrong_layout("it concatenates along another axis than that of the channels")
     check_alike(node, views)
-    if len(views) == 1:
-        return first
+    view = first if len(views) == 1 else _joined(node, views)
+    if not any(constant):
+        return view
+    channels, shift = [], []
+    for index in range(len(tensors)):
+        if constant[index]:
+            numbers = _channels_of(
+                node, numbers_of(node, constant_of(node, tensors, index), "constant"), first
+            )
+            channels += [-1] * len(numbers)
+            shift += numbers.tolist()
+        else:
+            start, count = len(channels) - channels.count(-1), view_of(node, tensors, index).value.shape[-1]
+            channels += range(start, start + count)
+            shift += [0.0] * count
+    view = selected(node, view, tuple(channels))
+    return same(node, view, Affine(np.ones(1), np.array(shift))) if any(shift) else view
+
+
+def _joined(node: Node, views: list[View]) -> View:
+    """The channels of several views."""
     values = tuple(one.value for one in views)
-    shape = (*first.value.shape[:-1], sum(one.shape[-1] for one in values))
-    return View(Value(str(node), shape, Joined(), values), first.axes)
+    shape = (*values[0].shape[:-1], sum(one.shape[-1] for one in values))
+    return View(Value(str(node), shape, Joined(), values), views[0].axes)
+
+
+def _channels_of(node: Node, constant: np.ndarray, beside: View) -> np.ndarray:
+    """The number of each channel of a constant that stands beside a view.
+
+    Raises: Refused where its shape does not fit, or where the numbers of a channel differ.
+    """
+    axis = beside.axes.index(beside.channel)
+    around = [1 if size == BATCH else size for size in beside.sizes]
+    if constant.ndim != len(around) or [*constant.shape[:axis], *constant.shape[axis + 1 :]] != [
+        *around[:axis],
+        *around[axis + 1 :],
+    ]:
+        raise node.refused(f"its constant has the shape {constant.shape}, beside {sizes_of([beside])[0]}")
+    numbers = np.moveaxis(constant, axis, 0).reshape(constant.shape[axis], -1)
+    if (numbers != numbers[:, :1]).any():
+        raise node.refused("its constant differs from position to position: one number for a channel is read")
+    return numbers[:, 0]
 
 
 def split(node: Node, tensors: Tensors) -> list[View]:

@@ -12,6 +12,8 @@ from slth.interop.onnx.values import BATCH
 Arrays = list[np.ndarray]
 MOVING = ("Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Reshape", "Identity", "Cast", "Transpose")
 """Operators that move numbers and compute none: the size of the batch may pass them."""
+SHAPED = ("ConstantOfShape", "Expand")
+"""Operators of a shape, their last input. Of a batch they make what one example has."""
 
 
 class Budget:
@@ -39,6 +41,8 @@ def computed(node: Node, arrays: Arrays, budget: Budget) -> np.ndarray:
     """
     if node.op not in FOLDED:
         raise node.refused("it reads constants alone, and is not computed")
+    if node.op in SHAPED and arrays and arrays[-1].dtype.kind == "i":
+        arrays = [*arrays[:-1], np.where(arrays[-1] == BATCH, 1, arrays[-1])]
     if node.op not in MOVING and any(array.dtype.kind == "i" and (array == BATCH).any() for array in arrays):
         raise node.refused("it computes a number from the size of the batch")
     try:
@@ -55,7 +59,7 @@ def _size(node: Node, arrays: Arrays) -> int:
     """Numbers that the result has, at most."""
     if node.op == "Constant":
         return 0  # these were read with the file
-    if node.op in ("ConstantOfShape", "Expand"):
+    if node.op in SHAPED:
         grown = math.prod(_integers(arrays[-1]))
         return max(grown, grown * arrays[0].size) if node.op == "Expand" else grown
     if node.op == "Range":
