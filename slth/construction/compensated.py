@@ -66,6 +66,8 @@ class Compensated:
       positions: most (image, position) pairs looked at in one node.
       ridge: added to the diagonal of the second moments, in units of its mean.
       dense_ridge: the same for dense layers, which see one position an image.
+      means: whether weights are chosen against activations about their means, and constants then absorb, tap
+        by tap, what the means miss. Always so where activations are not positively homogeneous.
     Raises: ValueError for a number out of range.
 
     Example:
@@ -82,6 +84,7 @@ class Compensated:
     positions: int = 16384
     ridge: float = 1e-4
     dense_ridge: float = 1e-3
+    means: bool = False
 
     needs_images = True
     runs_ticket = True
@@ -96,6 +99,8 @@ class Compensated:
         check_number("positions", self.positions, int, 1, math.inf)
         check_number("ridge", self.ridge, float, 0, math.inf)
         check_number("dense_ridge", self.dense_ridge, float, 0, math.inf)
+        if not isinstance(self.means, bool):
+            raise ValueError(f"solver.means: expected True or False, got {self.means!r}")
 
     def solve(self, problem: Problem) -> Solved:
         """Every row against the calibration data that the node's streams carry.

@@ -56,7 +56,8 @@ class Fit(NamedTuple):
 
     value: float
     predicted: float | None
-    """Relative error of the outputs that is predicted for a robust solver; None where nothing is."""
+    """Relative error of the outputs that is predicted for a robust solver; None where nothing is, and for
+    solvers of whole rows, whose errors cancel."""
     absorbs: bool = False
     """Whether constants take up what weights miss of the means on the images."""
 

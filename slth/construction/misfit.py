@@ -101,7 +101,7 @@ def misfits(lost: Sequence[tuple[str, Lost]], fit: Fit) -> tuple[Misfit, ...]:
     found = []
     advice = {
         "weights": "try more copies (source.multiplicity), or a larger source.scale or source.scales",
-        "biases": "try a larger source.bias_scale or more source.constants, and normalised inputs",
+        "biases": "try a larger source.bias_scale, in L+1 more source.constants, and normalised inputs",
     }
     for kind, hint in advice.items():
         shares = [(getattr(of, kind), path) for path, of in lost]

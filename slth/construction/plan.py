@@ -189,6 +189,8 @@ def plan_of(
         chosen = Fit(UNPREDICTED.value if fit is None else fit, None, bool(means))
     else:
         chosen = fit_of(target, source, layout, scales, images, means)
+        if solver.solves_rows:  # what is predicted is the error of weights chosen one by one
+            chosen = chosen._replace(predicted=None)
     balanced = balance(network, target.params, scales, fit=chosen.value)
     layers = by_layer(balanced.params)
     needs = _needs(layout, layers, scales)

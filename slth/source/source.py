@@ -255,7 +255,7 @@ class Source:
             copies,
             init=init,
             scale=defaults.scale if scale is None else scale,
-            bias_scale=_bias_scale(defaults.bias_scale, largest) if bias_scale is None else bias_scale,
+            bias_scale=_bias_scale(defaults.bias_scale, largest, depth) if bias_scale is None else bias_scale,
             scales=scales,
             presence=presence,
             biases=biases,
@@ -274,9 +274,12 @@ def _reach(images: Batch | None) -> float:
     return REACH if images is None else float(np.abs(np.asarray(images)).max()) or REACH
 
 
-def _bias_scale(usual: float, reach: float) -> float:
-    """Biases grow with the network's inputs: pixels of 0 to 255 ask for 16 times those of 0 to 16."""
-    return usual * max(1.0, reach / REACH**2)
+def _bias_scale(usual: float, reach: float, depth: str) -> float:
+    """Biases grow with the network's inputs: pixels of 0 to 255 ask for 16 times those of 0 to 16.
+
+    In 2L, where a layer has fewer constants, they grow four times as much.
+    """
+    return usual * max(1.0, reach / (REACH if depth == "2L" else REACH**2))
 
 
 def _fitted(

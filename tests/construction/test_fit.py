@@ -73,3 +73,18 @@ def test_constants_grow_with_the_inputs(reach: float | None, scale: float):
     x = np.full((2, 6, 6, 2), reach or 1.0, np.float32)
     assert Source.of(target, copies=3, images=x).bias_scale == scale
     assert Source.of(target, copies=3, reach=reach, bias_scale=7.0).bias_scale == 7.0
+    assert Source.of(target, depth="2L", reach=reach).bias_scale == max(4.0, reach or 0.0)
+
+
+def test_two_layers_reach_the_biases_of_a_target_of_pixels():
+    """A ResNet-8 that reads 0 to 255 lost a fifth of a layer's power with the constants of L+1."""
+    target, x, _ = deep()
+    pixels = target.params | {"a": {**target.params["a"], "kernel": target.params["a"]["kernel"] / 64}}
+    target, x = Target(target.network, pixels), 64 * x
+    usual, found = (
+        slth.construct(
+            target, Source.of(target, depth="2L", univariate=8, images=x, bias_scale=b), Rounded(), x
+        )
+        for b in (16.0, None)
+    )
+    assert found.error(x).relative < 0.7 * usual.error(x).relative
