@@ -65,7 +65,7 @@ class Fit(NamedTuple):
 UNPREDICTED = Fit(FITS[0], None)
 
 
-Noise = Float[np.ndarray, " fits"]
+Noise = Float[np.ndarray, "ways fits"]
 Kernel = Float[np.ndarray, "taps cin cout"]
 
 
@@ -89,51 +89,51 @@ def fit_of(
     """
     balanced = [by_layer(balance(target.network, target.params, dict(scales), fit=f).params) for f in FITS]
     x = np.asarray(images[:IMAGES], np.float32)
-    errors = {
-        absorbs: np.sqrt(_noise(target, source, layout, scales, balanced, x, absorbs=absorbs))
-        for absorbs in ((False, True) if means is None else (means,))
-    }
-    absorbs = means if means is not None else bool(errors[True].min() <= GAIN * errors[False].min())
-    found = errors[absorbs]
+    ways = (False, True) if means is None else (means,)
+    errors = np.sqrt(_noise(target, source, layout, scales, balanced, x, ways))
+    absorbs = means if means is not None else bool(errors[1].min() <= GAIN * errors[0].min())
+    found = errors[ways.index(absorbs)]
     best = int(found.argmin())
     best = best if found[best] <= GAIN * found[0] else 0
     return Fit(FITS[best], float(found[best]), absorbs)
 
 
-def _noise(target, source, layout, scales, balanced, x: Batch, *, absorbs: bool) -> Noise:
-    """Relative noise power of the outputs at each fit."""
+def _noise(target, source, layout, scales, balanced, x: Batch, ways: tuple[bool, ...]) -> Noise:
+    """Relative noise power of the outputs at each fit, where constants absorb means and where they do not."""
     network, layers = target.network, by_layer(target.params)
     seen = [[np.asarray(a, np.float64) for a in found] for found in _powers(network, target.params, x)]
-    powers = [variance if absorbs else variance + mean for variance, mean in seen]
-    noise = [np.zeros(len(FITS))]
+    powers = [
+        np.stack([variance if absorbs else variance + mean for absorbs in ways]) for variance, mean in seen
+    ]
+    noise = [np.zeros((len(ways), len(FITS)))]
     terms = {term: entry for entry, term in layout.terms(network)}
     random = np.random.default_rng(0)
 
     def brought(term: Map | Skip) -> Noise:
         """The power of a term's noise, summed over channels."""
         if isinstance(term, Skip):
-            return noise[term.reads] * powers[term.reads].sum()
+            return noise[term.reads] * powers[term.reads].sum(1, keepdims=True)
         wide = layout.front_of(network, terms[term], term)
         numbers = _numbers(random, source, wide.copies if wide else source.multiplicity, products=bool(wide))
         kernels = [
             _by_tap(layers[term.path]["kernel"]),
             *(_by_tap(own[term.path]["kernel"]) for own in balanced),
         ]
-        power = powers[term.reads][term.layer.inputs(powers[term.reads].size)]
+        power = powers[term.reads][:, term.layer.inputs(powers[term.reads].shape[1])]
         return _left(numbers, kernels, scales[term.path], noise[term.reads], power, random)
 
     for number, step in enumerate(graph(network), start=1):
         if isinstance(step, Sum):
-            power = max(float(powers[number].sum()), 1e-30)
+            power = np.maximum(powers[number].sum(1, keepdims=True), 1e-30)
             noise.append(reduce(add, map(brought, (*step.maps, *step.skips))) / power)
         elif isinstance(step, Join):
-            sides = [(powers[value].sum(), noise[value]) for value in step.reads]
-            total = max(float(sum(power for power, _ in sides)), 1e-30)
-            noise.append(sum((power / total * side for power, side in sides), np.zeros(len(FITS))))
+            sides = [(powers[value].sum(1, keepdims=True), noise[value]) for value in step.reads]
+            total = np.maximum(sum(power for power, _ in sides), 1e-30)
+            noise.append(sum((power / total * side for power, side in sides), np.zeros_like(noise[0])))
         else:
             noise.append(noise[step.value])
     whole = float(np.sum(seen[-1]))
-    return noise[-1] * powers[-1].sum() / max(whole, 1e-30)
+    return noise[-1] * powers[-1].sum(1, keepdims=True) / max(whole, 1e-30)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -168,25 +168,27 @@ def _left(
     kernels: list[Kernel],
     scale: float,
     noise: Noise,
-    power: Float[np.ndarray, "rows _"],
+    power: Float[np.ndarray, "ways rows _"],
     random: np.random.Generator,
 ) -> Noise:
     """Noise power of a map's outputs at each fit, summed over its outputs.
 
     Args:
       kernels: of the target, and of the balanced target at each fit.
-      power: mean square of what each row of a kernel reads; one column where all outputs read the same.
+      power: what counts as the mean square of what each row of a kernel reads; one column where all outputs
+        read the same.
     """
     shape, count = kernels[0].shape, kernels[0].size
     tap, row, column = np.unravel_index(random.choice(count, WEIGHTS, replace=count < WEIGHTS), shape)
     original, *found = (kernel[tap, row, column] for kernel in kernels)
     weights = np.stack(found)
-    prices = np.maximum(noise, 1e-9)[:, None, None] * numbers**2
-    x = np.tile(numbers, len(weights)).astype(np.float32)
-    price = prices.transpose(1, 0, 2).reshape(len(numbers), -1).astype(np.float32)
-    solution = solve(x, (weights / scale).reshape(-1).astype(np.float32), "robust", price=price)
+    prices = np.maximum(noise, 1e-9)[..., None, None] * numbers**2
+    wanted = np.broadcast_to(weights / scale, (len(noise), *weights.shape))
+    x = np.tile(numbers, wanted[..., 0].size).astype(np.float32)
+    price = np.moveaxis(prices, 2, 0).reshape(len(numbers), -1).astype(np.float32)
+    solution = solve(x, wanted.reshape(-1).astype(np.float32), "robust", price=price)
     kept = np.asarray(unpack(solution.mask, len(x)))
-    cost = (np.asarray(solution.error, np.float64) ** 2 + (kept * price).sum(0)).reshape(weights.shape)
+    cost = (np.asarray(solution.error, np.float64) ** 2 + (kept * price).sum(0)).reshape(wanted.shape)
     unit = np.divide(original * scale, weights, out=np.zeros_like(weights), where=weights != 0)
-    read = power[row, column if power.shape[1] > 1 else 0]
-    return (read * unit**2 * cost).mean(1) * count
+    read = power[:, row, column if power.shape[2] > 1 else 0][:, None]
+    return (read * unit**2 * cost).mean(2) * count

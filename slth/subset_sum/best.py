@@ -16,11 +16,10 @@ one without F such variables) and left to the exact search, which knows the rule
 """
 
 import functools
-import operator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int, UInt32
 
 from slth.subset_sum.grid import Snapped
@@ -43,10 +42,10 @@ def foldable(x: Int[Array, "m n"], folds: int) -> tuple[Int[Array, "f n"], Bool[
         index = jnp.full(n, m)
         for k in reversed(range(m)):
             index = jnp.where(magnitude[k] == least, k, index)
-        return total, jax.lax.dynamic_update_index_in_dim(indices, index.astype(jnp.int32), i, 0)
+        return total, lax.dynamic_update_index_in_dim(indices, index.astype(jnp.int32), i, 0)
 
     start = (jnp.zeros(n, jnp.int32), jnp.zeros((folds, n), jnp.int32))
-    total, indices = jax.lax.fori_loop(0, folds, take, start)
+    total, indices = lax.fori_loop(0, folds, take, start)
     return indices, (total < NEVER) | (magnitude == 0).all(axis=0)
 
 
@@ -95,18 +94,19 @@ def best_chunk(
 
     def error(u):
         for magnitude in c:
-            u = jnp.abs(u) - magnitude
-        return jnp.abs(u)
+            u = lax.sub(lax.abs(u), magnitude)
+        return lax.abs(u)
 
     def kernel(row):
         start = add_selected(y, [-v for v in x[low:]], row)
-        found = [error(u) for _, u in leaves(start, x[:low], operator.sub)]
+        found = [error(u) for _, u in leaves(start, x[:low], lax.sub)]
         # a variable that is zero repeats every sum: one more step of error keeps rows with it behind
-        return functools.reduce(jnp.minimum, found) + add_selected(jnp.zeros_like(y), zero[low:], row)
+        return functools.reduce(lax.min, found) + add_selected(jnp.zeros_like(y), zero[low:], row)
 
     def matches(row, least):
+        none = jnp.zeros_like(y)
         for index, (u, idle) in residuals(y, x, zero, row, low):
-            yield index, (error(u) == least) & (idle == 0)
+            yield index, lax.bitwise_and(lax.eq(error(u), least), lax.eq(idle, none))
 
     chosen, sure = least_subset(always, n, rest - low, low, kernel, matches)
     ok &= sure

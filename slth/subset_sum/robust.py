@@ -20,9 +20,9 @@ costs.)
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from slth.subset_sum.grid import Snapped, power_of_two
@@ -72,12 +72,12 @@ def in_steps(
 
 def squares(errors: list[Int[Array, " n"]]) -> list[Float[Array, " n"]]:
     """Squares of integers, rounded twice."""
-    return [jnp.square(u.astype(jnp.float32)) for u in errors]
+    return [lax.square(lax.convert_element_type(u, np.float32)) for u in errors]
 
 
 def least(costs: list[Float[Array, " n"]]) -> Float[Array, " n"]:
     """The least of non-negative numbers."""
-    return number(functools.reduce(jnp.minimum, map(bits, costs)))
+    return number(functools.reduce(lax.min, map(bits, costs)))
 
 
 def few_cost(x: Int[Array, "m n"], t: Int[Array, " n"], price: Float[Array, "m n"]) -> Float[Array, " n"]:
@@ -91,13 +91,14 @@ def few_cost(x: Int[Array, "m n"], t: Int[Array, " n"], price: Float[Array, "m n
         q = [jnp.where(k == i, FORBIDDEN, price[k]) for k in range(stop)]
         found = squares([u])
         for j in range(stop):
-            pairs = squares([u - x[j] - x[k] for k in range(j)])
-            found.append(least(squares([u - x[j]]) + [e + q[k] for k, e in enumerate(pairs)]) + q[j])
+            one = u - x[j]
+            pairs = squares([lax.sub(one, x[k]) for k in range(j)])
+            found.append(least(squares([one]) + [lax.add(e, q[k]) for k, e in enumerate(pairs)]) + q[j])
         return jnp.minimum(cost, least(found) + price[i])
 
     cost = squares([t])[0]
     for stop in range(len(x), 0, -BLOCK):
-        cost = jax.lax.fori_loop(max(0, stop - BLOCK), stop, functools.partial(step, stop=stop), cost)
+        cost = lax.fori_loop(max(0, stop - BLOCK), stop, functools.partial(step, stop=stop), cost)
     return cost
 
 
@@ -139,14 +140,14 @@ def places(
         cost = without[None] + jnp.maximum(price - slope[None] * x, 0)
         return jnp.where(cost <= limit[None], price, FORBIDDEN)
 
-    price = jax.lax.fori_loop(0, len(SLOPES), fix, price)
+    price = lax.fori_loop(0, len(SLOPES), fix, price)
 
     def rank(k, state):
         place, count = state
         use = price[k] < FORBIDDEN
         return place.at[k].set(jnp.where(use, count, NOWHERE)), count + use
 
-    return jax.lax.fori_loop(0, len(x), rank, (jnp.zeros(x.shape, jnp.int32), jnp.zeros(t.shape, jnp.int32)))
+    return lax.fori_loop(0, len(x), rank, (jnp.zeros(x.shape, jnp.int32), jnp.zeros(t.shape, jnp.int32)))
 
 
 def compacted(
@@ -182,23 +183,24 @@ def enumerated(
     outer = list(zip(x[TABLE:low], q[TABLE:low], strict=True))
 
     def branch(state, variable):
-        return state[0] - variable[0], state[1] + variable[1]
+        return lax.sub(state[0], variable[0]), lax.add(state[1], variable[1])
 
     def start(row):
         return add_selected(t, [-v for v in x[low:]], row), add_selected(jnp.zeros(n), q[low:], row)
 
     def costs(u):
         """Costs of the inner variables' subsets, their own prices included."""
-        return [e + z for e, z in zip(squares([u - s for s in sums]), prices, strict=True)]
+        errors = squares([lax.sub(u, s) for s in sums])
+        return [lax.add(e, z) for e, z in zip(errors, prices, strict=True)]
 
     def kernel(row):
-        found = [least(costs(u)) + paid for _, (u, paid) in leaves(start(row), outer, branch)]
+        found = [lax.add(least(costs(u)), paid) for _, (u, paid) in leaves(start(row), outer, branch)]
         return bits(least(found))
 
     def matches(row, limit):
         for index, (u, paid) in leaves(start(row), outer, branch):
             for j, cost in enumerate(costs(u)):
-                yield index << TABLE | j, bits(cost + paid) <= limit
+                yield index << TABLE | j, lax.le(bits(lax.add(cost, paid)), limit)
 
     return least_subset(
         always, n, m - low, low, kernel, matches, window=lambda cost: bits(number(cost) * WINDOW)
@@ -207,9 +209,9 @@ def enumerated(
 
 def bits(value: Float[Array, "*n"]):
     """The bits of a non-negative float32, an integer of the same order (integer minima are faster)."""
-    return jax.lax.bitcast_convert_type(value, jnp.int32)
+    return lax.bitcast_convert_type(value, jnp.int32)
 
 
 def number(value):
     """Inverse of `bits`."""
-    return jax.lax.bitcast_convert_type(value, jnp.float32)
+    return lax.bitcast_convert_type(value, jnp.float32)

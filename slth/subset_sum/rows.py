@@ -16,6 +16,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int, Integer
 
 from slth.types import AnyArray
@@ -33,12 +34,13 @@ def apart(always: Bool[Array, ""], function: Callable, *arguments):
     Without it XLA merges a computation into each of its users and repeats it there, or builds kernels of
     thousands of operations that compile for minutes; it removes ``optimization_barrier`` too early to help.
     """
+    function = jax.jit(function)  # so that it is traced once
     shapes = jax.eval_shape(function, *arguments)
 
     def nothing(*_):
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    return jax.lax.cond(always, function, nothing, *arguments)
+    return lax.cond(always, function, nothing, *arguments)
 
 
 def add_selected(base: Array, values: Iterable[Array], bits: Integer[AnyArray, "*n"]) -> Array:
@@ -77,7 +79,7 @@ def residuals(
     """
     start = (add_selected(t, [-v for v in x[low:]], row), jnp.zeros_like(t))
     pairs = list(zip(x[:low], zero[:low], strict=True))
-    return leaves(start, pairs, lambda s, v: (s[0] - v[0], s[1] | v[1]))
+    return leaves(start, pairs, lambda s, v: (lax.sub(s[0], v[0]), lax.bitwise_or(s[1], v[1])))
 
 
 def least_subset(
@@ -112,14 +114,18 @@ def least_subset(
 
     never = jnp.full(n, NEVER)
     start = (never, (never, never, jnp.zeros(n, jnp.int32)))
-    value, state = jax.lax.fori_loop(0, 2**high, step, start)
+    value, state = lax.fori_loop(0, 2**high, step, start)
     least, second, best = merge(state, value, 2**high - 1)
     limit = window(least)
 
     def columns(row, limit):
         code = jnp.zeros(n, jnp.int32)  # the index of the latest match, above it how many there are
+        count, below = jnp.full(n, COUNT), jnp.full(n, -COUNT)
         for index, match in matches(row, limit):
-            code = jnp.where(match, ((code + COUNT) & -COUNT) | np.int32(index), code)
+            found = lax.bitwise_or(
+                lax.bitwise_and(lax.add(code, count), below), jnp.full(n, index, jnp.int32)
+            )
+            code = lax.select(match, found, code)
         return code
 
     code = apart(always, columns, best, limit)

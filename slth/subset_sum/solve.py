@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import jax
 import numpy as np
@@ -11,8 +12,8 @@ from jaxtyping import Float
 
 from slth.precision import in_32_bits
 from slth.subset_sum.checks import check
-from slth.subset_sum.problem import Objective, Solution
-from slth.subset_sum.stages import ENDLESS, IN_USE, Stage, compiled, plan
+from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
+from slth.subset_sum.stages import IN_USE, MANY, Stage, compiled, plan
 from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
@@ -20,6 +21,10 @@ Where = slice | np.ndarray
 Make = Callable[[Where, int], dict[str, AnyArray]]
 """The terms of some problems by the names that `solve` has for them, padded to so many."""
 
+ENOUGH = 2**29
+"""Subsets tried one call after the other, all few, in more time than the kernels for many take to load."""
+TRIED: dict[tuple[Objective, int, int | None], int] = {}
+"""Subsets that the exact search tried, because the problems of each call were few."""
 AHEAD = 3
 """Chunks that a GPU has before it while the host reads one."""
 
@@ -118,10 +123,20 @@ def solve_made(
 
 
 def _stages(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
-    """The stages for ``n`` problems. Those for many are faster for few as well, once they are compiled."""
-    many = plan(objective, m, size, ENDLESS, platform())
-    ready = all(stage in IN_USE for stage in many)
-    return many if ready else plan(objective, m, size, n, platform())
+    """The stages for ``n`` problems.
+
+    Those for many are faster for few as well, once they are compiled, and worth compiling where few problems
+    come again and again.
+    """
+    many = plan(objective, m, size, max(n, (MANY >> m) + 1), platform())
+    few = plan(objective, m, size, n, platform())
+    if few == many or all(stage in IN_USE for stage in many):
+        return many
+    if m > MAX_ENUMERATED:
+        return few
+    kind = objective, m, size
+    TRIED[kind] = TRIED.get(kind, 0) + (n << m)
+    return many if TRIED[kind] > ENOUGH else few
 
 
 def platform() -> str:
@@ -177,8 +192,13 @@ def streamed(send: Callable, receive: Callable, items: range) -> Iterator:
     if len(items) <= 1 or workers == 1:
         yield from (receive(send(item)) for item in items)
         return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda item: receive(send(item)), items)
+    yield from _pool(workers, os.getpid()).map(lambda item: receive(send(item)), items)
+
+
+@cache
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:
+    """Threads for all calls; a forked process has none of its parent's, so it makes its own."""
+    return ThreadPoolExecutor(workers)
 
 
 def _ahead(send: Callable, receive: Callable, items: range) -> Iterator:

@@ -34,12 +34,12 @@ FEW_LONG = 512
 """Problems of more than `MAX_ENUMERATED` variables of which the same is true."""
 MANY = 2**31
 """Subsets of all problems together from which on the variables of use are worth a kernel that finds them."""
+HUGE = 2**35
+"""Subsets of all problems together from which on kernels of longer chunks are worth compiling."""
 MAX_REDUCED = 12  # variables that most problems have of use, however many they have
 MIN_REDUCED = 13  # below, enumerating all variables takes less time than finding those of use
 BUSY = 2**18  # problems that keep the cores of a large GPU busy
 CHUNK_BYTES = 2**30  # of all arrays of a chunk, where no cache bounds it
-ENDLESS = 2**62
-"""More problems than there ever are."""
 
 
 class Stage(NamedTuple):
@@ -86,11 +86,12 @@ def plan(objective: Objective, m: int, size: int | None, n: int, platform: str =
     few = n <= FEW_LONG if m > MAX_ENUMERATED else n << m <= FEW and not quadratic  # it compiles longest
     if size is not None or m < 6 or few:
         return (exact,)
-    usual = max(64, min(1024, 2**28 >> m))
+    huge = n << m > HUGE
+    usual = max(64, min(4096 if huge else 1024, 2**28 >> m))
     stages = {
         Objective.BEST: [
             (12 <= m <= MAX_FOLDED, stage(best_chunk, usual, 4, 6)),
-            (m <= MAX_ENUMERATED, stage(best_chunk, max(64, usual // 4), 1, 6)),
+            (m <= MAX_ENUMERATED, stage(best_chunk, max(64, usual // (2 if huge else 4)), 1, 6)),
         ],
         Objective.SMALLEST: [
             (True, stage(level_chunk, 16384, 0, 1, 2, 3)),

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slth
+from slth import nn
 from slth.construction import compensated
 from slth.construction import moments as moments_module
 from slth.construction.compensated import Compensated, solve_rows
@@ -18,6 +20,7 @@ from slth.construction.solvers import Best
 from slth.construction.state import copied_stream
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
+from tests.construction.nets import images, target_of
 from tests.construction.parts import make_part, problem_of
 
 M = 5
@@ -260,6 +263,41 @@ def test_moments_are_means_of_products(monkeypatch):
     np.testing.assert_allclose(found.gram, z.T @ z / 300, atol=1e-5)
     np.testing.assert_allclose(found.inputs, z.T @ np.stack(inputs, 1) / 300, atol=1e-5)
     np.testing.assert_allclose(found.skip, z.T @ skip[samples.image, place] / 300, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu"])
+def test_moments_of_multiples_are_those_of_all_variables(kind: str, monkeypatch):
+    """In 2L the channels of one input and sign are multiples of one of them: few have to be multiplied."""
+    act, pad = nn.Activation(kind, 0.2), ((1, 1), (1, 1))
+    branch = (nn.Conv("b", 4, (3, 3), padding=pad), act, nn.Conv("c", 4, (3, 3), padding=pad))
+    layers = (nn.Conv("a", 4, (3, 3), padding=pad), act, nn.Residual("r", branch), act, nn.Flatten())
+    target = slth.Target(*target_of(nn.Network((4, 4, 2), (*layers, nn.Dense("d", 3)))))
+    x = images(target.network, 64)
+    source, sizes = slth.Source.of(target, depth="2L", univariate=4, images=x), []
+
+    def both(parts, columns, *arguments):
+        monkeypatch.setattr(moments_module, "MANY", 10**9)
+        assert moments_module.multiples_of(parts, columns) is None
+        whole = moments(parts, columns, *arguments)
+        monkeypatch.setattr(moments_module, "MANY", 1)
+        few = moments_module.multiples_of(parts, columns)
+        assert few is not None
+        for a, b in zip(moments(parts, columns, *arguments), whole, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5 * float(np.abs(b).max(initial=0)))
+        sizes.append((len(few.place), len(columns.place)))
+        return whole
+
+    monkeypatch.setattr(compensated, "moments", both)
+    slth.construct(target, source, slth.Compensated(sweeps=1), x)
+    assert len(sizes) == 4
+    assert all(4 * few < every for few, every in sizes)
+
+
+def test_copies_are_no_multiples_of_each_other(monkeypatch):
+    monkeypatch.setattr(moments_module, "MANY", 1)
+    part = calibrated(0)
+    assert part.stream.slots.carried
+    assert moments_module.multiples_of((part,), columns_of((part,), 8)) is None
 
 
 def errors(part, mask, columns, bias):

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -37,6 +38,36 @@ def test_fewer_kernels_compile_where_they_would_save_little(monkeypatch):
     kernels = [len(plan(Objective.ROBUST, 15, None, n)) for n in (2**16, 2**16 + 1)]
     assert kernels == [2, 3]
     assert len(plan(Objective.ROBUST, 12, None, 2**30)) == 2
+
+
+def test_few_problems_that_come_again_and_again_are_worth_a_kernel(monkeypatch):
+    monkeypatch.setattr(stages, "FEW", 2**24)
+    monkeypatch.setattr(stages, "FEW_LONG", 512)
+    monkeypatch.setattr(solve_module, "IN_USE", set())
+    monkeypatch.setattr(solve_module, "TRIED", {})
+    monkeypatch.setattr(solve_module, "ENOUGH", 3 * 100 << 12)
+    x, t = problems(12, 100, seed=3)
+    used, found = [], []
+    for _ in range(5):
+        used.append(len(solve_module._stages(Objective.BEST, 12, None, 100)))
+        found.append(solve(x, t, "best").mask)  # counts as well
+    assert used == [1, 1, 3, 3, 3]
+    assert all((one == found[0]).all() for one in found)
+    assert len(solve_module._stages(Objective.BEST, 24, None, 100)) == 1  # they are met in the middle
+
+
+def test_longer_chunks_are_for_very_many_problems():
+    few, many = (plan(Objective.BEST, 15, None, n) for n in (2**20, 2**20 + 1))
+    assert [stage.chunk for stage in few[:2]] == [1024, 256]
+    assert [stage.chunk for stage in many[:2]] == [4096, 2048]
+
+
+def test_threads_share_the_threads_of_a_process():
+    x, t = problems(12, 9000, seed=4)
+    alone = solve(x, t, "best").mask
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda _: solve(x, t, "best").mask, range(6)))
+    assert all((one == alone).all() for one in together)
 
 
 def test_a_cpu_is_what_a_plan_is_for_unless_it_is_said():
