@@ -159,8 +159,9 @@ def multiples_of(parts: tuple[Part, ...], columns: Columns) -> Multiples | None:
         kinds.append((kind_count + each * np.arange(taps)[:, None] + kind).reshape(-1))
         sizes.append(np.tile(size, taps))
         kind_count += each * taps
-    places = np.minimum(columns.place, len(np.concatenate(kinds)))
-    kind, size = np.append(np.concatenate(kinds), 0)[places], np.append(np.concatenate(sizes), 0.0)[places]
+    # Of every variable in its place its kind and its size, which is 0 where the place is empty.
+    places = np.minimum(columns.place, sum(map(len, kinds)))
+    kind, size = (np.append(np.concatenate(a), 0)[places] for a in (kinds, sizes))
     # Of each kind the largest, which is the most exact.
     order = np.lexsort((-np.abs(size), kind))
     order = order[size[order] != 0]
