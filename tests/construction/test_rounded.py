@@ -82,7 +82,7 @@ def test_more_bits_are_nearer_whatever_the_activation(kind: str):
 
 def test_offsets_stay_within_the_reach_of_few_constants(monkeypatch: pytest.MonkeyPatch):
     target, x, held = prepared(net("sigmoid", width=32))
-    source = Source.of(target, images=x, depth="2L", univariate=8)
+    source = Source.of(target, images=x, depth="2L", univariate=8, bias_scale=12.0)
     found = {}
     for price in (0.0, rounded.OFFSET_PRICE):
         monkeypatch.setattr(rounded, "OFFSET_PRICE", price)
