@@ -24,7 +24,11 @@ QUICK = {
         "groups last",
         "vectors",
     ),
-    "construction/test_means.py::test_copies_have_the_means_of_their_channels": ("leaky_relu",),
+    "construction/test_compensated.py::test_moments_of_multiples_are_those_of_all_variables": ("leaky_relu",),
+    "construction/test_means.py::test_copies_have_the_means_of_their_channels": (
+        "leaky_relu-2L-robust",
+        "leaky_relu-L+1-compensated",
+    ),
     "construction/test_mixed_activations.py::test_compact_tickets_of_mixtures_are_the_tickets": (
         "inside a block, tanh-2L",
     ),
