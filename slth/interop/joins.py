@@ -4,6 +4,11 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import reduce
 from typing import Generic, TypeVar
 
+import numpy as np
+from jaxtyping import Float
+
+from slth.types import Shape
+
 MOST_PARTS = 128
 """Parts of a concatenation that are looked at one by one."""
 MOST_KNOWN = 64
@@ -34,6 +39,45 @@ def sides_of(reads: Sequence[T], common: Callable[[T, T], T]) -> list[list[T]]:
         else:
             sides.append([one])
     return sides
+
+
+def channel_numbers(constant: np.ndarray, axis: int) -> Float[np.ndarray, " c"] | None:
+    """The number of each channel of a constant, by its axis; None where some differ within one.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth.interop.joins import channel_numbers
+      >>> channel_numbers(np.array([[[1.0, 1.0], [3.0, 3.0]]]), 1).tolist()
+      [1.0, 3.0]
+    """
+    numbers = np.moveaxis(constant, axis, 0).reshape(constant.shape[axis], -1)
+    return None if (numbers != numbers[:, :1]).any() else numbers[:, 0]
+
+
+def with_constants(parts: Sequence[int | Float[np.ndarray, " c"]]) -> tuple[Shape, Float[np.ndarray, " c"]]:
+    """A concatenation of values and constants, as channels of the values' own concatenation and a shift.
+
+    Args:
+      parts: of each value its number of channels, of each constant its numbers.
+    Returns: channels by number, -1 for one of zeros (as of `slth.nn.Subsample`), and what is added to each.
+
+    Example:
+      >>> import numpy as np
+      >>> from slth.interop.joins import with_constants
+      >>> channels, shift = with_constants([2, np.array([5.0]), 1])
+      >>> channels, shift.tolist()
+      ((0, 1, -1, 2), [0.0, 0.0, 5.0, 0.0])
+    """
+    channels: list[int] = []
+    start = 0
+    for part in parts:
+        if isinstance(part, int):
+            channels += range(start, start + part)
+            start += part
+        else:
+            channels += [-1] * len(part)
+    shift = [np.zeros(part) if isinstance(part, int) else part for part in parts]
+    return tuple(channels), np.concatenate(shift)
 
 
 class Joins(Generic[T]):

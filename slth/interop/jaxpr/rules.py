@@ -10,6 +10,7 @@ import numpy as np
 
 from slth.interop.jaxpr.chart import Zeros
 from slth.interop.jaxpr.steps import BATCH, REPEATED, REPEATS, Constant, Steps, Unread, Value
+from slth.interop.joins import channel_numbers, with_constants
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import GlobalMax, GlobalMean, Pool, Subsample, Upsample
 
@@ -207,23 +208,20 @@ def concatenated(steps: Steps, equation: Any, *terms: Any) -> Value:
         raise Unread("concatenates along another axis than that of the channels")
     if any(value.axes != first.axes for value in values) or len({shape[:-1] for shape in shapes}) > 1:
         raise Unread("concatenates values whose axes differ")
-    number, start, channels, shift = steps.chart.join(numbers), 0, [], []
+    number, parts = steps.chart.join(numbers), []
     for term in terms:
         if isinstance(term, Value):
-            count = shapes[values.index(term)][-1]
-            channels += range(start, start + count)
-            shift += [0.0] * count
-            start += count
-        else:
-            found = np.moveaxis(np.asarray(term.value), axis, 0)
-            found = found.reshape(len(found), -1)
-            if found.dtype.kind != "f" or (found != found[:, :1]).any():
-                raise Unread("concatenates a constant that differs from position to position")
-            channels += [-1] * len(found)
-            shift += found[:, 0].tolist()
-    if start < len(channels):
-        layer = Subsample((1,) * (len(shapes[0]) - 1), tuple(channels))
-        number = steps.chart.affine(steps.chart.apply(layer, number), 1.0, np.array(shift))
+            parts.append(shapes[values.index(term)][-1])
+            continue
+        constant = np.asarray(term.value)
+        found = channel_numbers(constant, axis) if constant.dtype.kind == "f" else None
+        if found is None:
+            raise Unread("concatenates a constant that differs from position to position")
+        parts.append(found)
+    if len(values) < len(terms):
+        channels, shift = with_constants(parts)
+        layer = Subsample((1,) * (len(shapes[0]) - 1), channels)
+        number = steps.chart.affine(steps.chart.apply(layer, number), 1.0, shift)
     return Value(number, first.axes)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from slth.interop.joins import channel_numbers, with_constants
 from slth.interop.onnx.model import Node
 from slth.interop.onnx.values import (
     BATCH,
@@ -39,20 +40,15 @@ def concatenation(node: Node, tensors: Tensors) -> View:
     view = first if len(views) == 1 else _joined(node, views)
     if not any(constant):
         return view
-    channels, shift = [], []
-    for index in range(len(tensors)):
-        if constant[index]:
-            numbers = _channels_of(
-                node, numbers_of(node, constant_of(node, tensors, index), "constant"), first
-            )
-            channels += [-1] * len(numbers)
-            shift += numbers.tolist()
-        else:
-            start, count = len(channels) - channels.count(-1), view_of(node, tensors, index).value.shape[-1]
-            channels += range(start, start + count)
-            shift += [0.0] * count
-    view = selected(node, view, tuple(channels))
-    return same(node, view, Affine(np.ones(1), np.array(shift))) if any(shift) else view
+    parts = [
+        _channels_of(node, numbers_of(node, constant_of(node, tensors, index), "constant"), first)
+        if constant[index]
+        else view_of(node, tensors, index).value.shape[-1]
+        for index in range(len(tensors))
+    ]
+    channels, shift = with_constants(parts)
+    view = selected(node, view, channels)
+    return same(node, view, Affine(np.ones(1), shift)) if shift.any() else view
 
 
 def _joined(node: Node, views: list[View]) -> View:
@@ -69,15 +65,14 @@ def _channels_of(node: Node, constant: np.ndarray, beside: View) -> np.ndarray:
     """
     axis = beside.axes.index(beside.channel)
     around = [1 if size == BATCH else size for size in beside.sizes]
-    if constant.ndim != len(around) or [*constant.shape[:axis], *constant.shape[axis + 1 :]] != [
-        *around[:axis],
-        *around[axis + 1 :],
-    ]:
+    if constant.ndim == len(around):
+        around[axis] = constant.shape[axis]  # as many channels as it has
+    if list(constant.shape) != around:
         raise node.refused(f"its constant has the shape {constant.shape}, beside {sizes_of([beside])[0]}")
-    numbers = np.moveaxis(constant, axis, 0).reshape(constant.shape[axis], -1)
-    if (numbers != numbers[:, :1]).any():
+    numbers = channel_numbers(constant, axis)
+    if numbers is None:
         raise node.refused("its constant differs from position to position: one number for a channel is read")
-    return numbers[:, 0]
+    return numbers
 
 
 def split(node: Node, tensors: Tensors) -> list[View]:
