@@ -12,7 +12,7 @@ import pytest
 
 import slth
 from slth import nn
-from slth.construction import compensated
+from slth.construction import compensated, multiples
 from slth.construction import moments as moments_module
 from slth.construction.compensated import Compensated, solve_rows
 from slth.construction.moments import columns_of, draw_samples, moments, patches
@@ -276,11 +276,11 @@ def test_moments_of_multiples_are_those_of_all_variables(kind: str, monkeypatch)
     source, sizes = slth.Source.of(target, depth="2L", univariate=4, images=x), []
 
     def both(parts, columns, *arguments):
-        monkeypatch.setattr(moments_module, "MANY", 10**9)
-        assert moments_module.multiples_of(parts, columns) is None
+        monkeypatch.setattr(multiples, "MANY", 10**9)
+        assert multiples.multiples_of(parts, columns.place) is None
         whole = moments(parts, columns, *arguments)
-        monkeypatch.setattr(moments_module, "MANY", 1)
-        few = moments_module.multiples_of(parts, columns)
+        monkeypatch.setattr(multiples, "MANY", 1)
+        few = multiples.multiples_of(parts, columns.place)
         assert few is not None
         for a, b in zip(moments(parts, columns, *arguments), whole, strict=True):
             np.testing.assert_allclose(a, b, atol=2e-5 * float(np.abs(b).max(initial=0)))
@@ -294,10 +294,10 @@ def test_moments_of_multiples_are_those_of_all_variables(kind: str, monkeypatch)
 
 
 def test_copies_are_no_multiples_of_each_other(monkeypatch):
-    monkeypatch.setattr(moments_module, "MANY", 1)
+    monkeypatch.setattr(multiples, "MANY", 1)
     part = calibrated(0)
     assert part.stream.slots.carried
-    assert moments_module.multiples_of((part,), columns_of((part,), 8)) is None
+    assert multiples.multiples_of((part,), columns_of((part,), 8).place) is None
 
 
 def errors(part, mask, columns, bias):
