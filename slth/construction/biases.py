@@ -133,13 +133,61 @@ def solve_in_units(
     return solve(x, t, objective, tolerance=tolerance / unit)
 
 
+class Goal(NamedTuple):
+    """The biases that some rows should have."""
+
+    value: Float[np.ndarray, " rows"]
+    tap: tuple[int, int] | None = None
+    """Through which (part, tap) alone; None: through all safe taps (see `constant_variables`)."""
+
+
+class _Terms(NamedTuple):
+    """The constant terms of some rows, which are chosen a few at a time."""
+
+    goal: Goal
+    places: list[tuple[int, int, int]]
+    x: Float[np.ndarray, "variables rows"]
+    order: Int[np.ndarray, "variables rows"]
+    """A row's variables from the largest to the smallest."""
+    kept: Bool[np.ndarray, "variables rows"]
+    left: Float[np.ndarray, " rows"]
+    """What the kept ones leave of the goal."""
+
+    def problems(
+        self, variables: Int[np.ndarray, "k n"], some: Int[np.ndarray, " n"], size: int
+    ) -> tuple[Float[np.ndarray, "size n"], Float[np.ndarray, " n"]]:
+        """Some variables of some rows, of so many, and what these should sum to beside all others."""
+        x = np.zeros((size, len(some)))
+        x[: len(variables)] = np.take_along_axis(self.x[:, some], variables, 0)
+        before = np.take_along_axis(self.kept[:, some], variables, 0)
+        aim = self.left[some] + (before * x[: len(variables)]).sum(0)
+        return x, np.where(self.goal.value[some] != 0, aim, 0)
+
+    def keep(
+        self,
+        variables: Int[np.ndarray, "k n"],
+        some: Int[np.ndarray, " n"],
+        chosen: Bool[np.ndarray, "k n"],
+    ) -> None:
+        """Keep the chosen ones of some variables of some rows, and no others of these."""
+        x = np.take_along_axis(self.x[:, some], variables, 0)
+        before = np.take_along_axis(self.kept[:, some], variables, 0)
+        self.left[some] = self.left[some] + (before * x).sum(0) - (chosen * x).sum(0)
+        self.kept[variables, some] = chosen
+
+
+def _terms(filling: Filling, goal: Goal, columns: Int[np.ndarray, " rows"]) -> _Terms:
+    """The constant terms of some rows, none of them kept."""
+    places, x = constants_of(filling.problem, columns, goal.tap)
+    # What is far below the tolerance would only take the place of a small one that helps.
+    idle = np.abs(x) < filling.tolerance * filling.problem.parts[0].scale / 64
+    order = np.argsort(np.where(idle, -np.inf, -np.abs(x)), 0, kind="stable")
+    return _Terms(goal, places, x, order, np.zeros(x.shape, bool), goal.value.astype(np.float64))
+
+
 def solve_biases(
-    filling: Filling,
-    goal: Float[np.ndarray, " rows"],
-    columns: Int[np.ndarray, " rows"],
-    objective: Objective,
-    tap: tuple[int, int] | None = None,
-) -> tuple[Float[np.ndarray, " rows"], Stats]:
+    filling: Filling, goals: Sequence[Goal], columns: Int[np.ndarray, " rows"], objective: Objective
+) -> tuple[list[Float[np.ndarray, " rows"]], Stats]:
     r"""Subsets of :math:`u \hat c` (random weight times exact constant) that sum to the biases of the rows.
 
     A row's variables are taken in chunks from the largest to the smallest; each chunk solves what the ones
@@ -148,42 +196,45 @@ def solve_biases(
     source's own biases are one more variable of each row.
 
     Args:
-      goal: bias of each source output channel of ``columns``.
+      goals: biases of the source output channels ``columns``. Those of different taps share no variable, so
+        that they are solved together.
       objective: `Objective.SMALLEST` or `Objective.BEST`; constants carry no noise that could be priced.
-      tap: see `constant_variables`.
-    Returns: the realised biases (float64, exact products of what the mask keeps) and the statistics.
+    Returns: the realised biases (float64, exact products of what the mask keeps) of each goal, and the
+      statistics of all.
     """
     tolerance, scale = filling.tolerance, filling.problem.parts[0].scale
-    places, x = constants_of(filling.problem, columns, tap)
-    masks = [*filling.masks, filling.own[None, None]]
-    left = goal.astype(np.float64)
-    nonzero = goal != 0
-    kept = np.zeros((len(places), len(goal)), bool)
-    if nonzero.any() and places:
-        # What is far below the tolerance would only take the place of a small one that helps.
-        idle = np.abs(x) < tolerance * scale / 64
-        order = np.argsort(np.where(idle, -np.inf, -np.abs(x)), 0, kind="stable")
+    found = [_terms(filling, goal, columns) for goal in goals]
+    open_ones = [terms for terms in found if terms.places and terms.goal.value.any()]
 
-        def choose(chunk: Int[np.ndarray, "k n"], size: int, some: Int[np.ndarray, " n"]) -> None:
-            here = np.zeros((size, len(some)))
-            here[: len(chunk)] = np.take_along_axis(x[:, some], chunk, 0)
-            before = np.take_along_axis(kept[:, some], chunk, 0)
-            aim = left[some] + (before * here[: len(chunk)]).sum(0)
-            aimed = np.where(nonzero[some], aim, 0)
-            solution = solve_in_units(here, aimed, objective, tolerance=tolerance * scale)
-            chosen = np.asarray(unpack(solution.mask, size))[: len(chunk)]
-            kept[chunk, some] = chosen
-            left[some] = aim - (chosen * here[: len(chunk)]).sum(0)
+    def choose(
+        turns: list[tuple[_Terms, Int[np.ndarray, "k n"], Int[np.ndarray, " n"]]], size: int
+    ) -> None:
+        if not turns:
+            return
+        xs, ts = zip(*(terms.problems(variables, some, size) for terms, variables, some in turns), strict=True)
+        x, t = np.concatenate(xs, 1), np.concatenate(ts)
+        mask = np.asarray(unpack(solve_in_units(x, t, objective, tolerance=tolerance * scale).mask, size))
+        chosen = np.split(mask, np.cumsum([len(some) for *_, some in turns])[:-1], 1)
+        for (terms, variables, some), own in zip(turns, chosen, strict=True):
+            terms.keep(variables, some, own[: len(variables)])
 
-        every = np.arange(len(goal))
-        for start in range(0, len(places), CHUNK):
-            choose(order[start : start + CHUNK], CHUNK, every)
-        unsolved = np.flatnonzero(nonzero & (np.abs(left) > tolerance * scale))
-        if tap is None and len(unsolved) and len(places) > CHUNK:
-            choose(order[-FINE:, unsolved], FINE, unsolved)
-        for (p, t, c), chosen in zip(places, kept, strict=True):
+    every = np.arange(len(columns))
+    for start in range(0, max((len(terms.places) for terms in open_ones), default=0), CHUNK):
+        here = [terms for terms in open_ones if len(terms.places) > start]
+        choose([(terms, terms.order[start : start + CHUNK], every) for terms in here], CHUNK)
+    again = []
+    for terms in open_ones:
+        unsolved = np.flatnonzero((terms.goal.value != 0) & (np.abs(terms.left) > tolerance * scale))
+        if terms.goal.tap is None and len(unsolved) and len(terms.places) > CHUNK:
+            again.append((terms, terms.order[-FINE:, unsolved], unsolved))
+    choose(again, FINE)
+    masks, stats = [*filling.masks, filling.own[None, None]], Stats()
+    for terms in found:
+        for (p, t, c), chosen in zip(terms.places, terms.kept, strict=True):
             masks[p][t, c, columns] |= chosen
-    return goal - left, tally(left[nonzero] / scale, kept.sum(0)[nonzero], tolerance)
+        wanted = terms.goal.value != 0
+        stats += tally(terms.left[wanted] / scale, terms.kept.sum(0)[wanted], tolerance)
+    return [terms.goal.value - terms.left for terms in found], stats
 
 
 def tally(
@@ -224,17 +275,14 @@ def solve_constant_terms(
     bias = np.repeat(rows.bias, rows.columns.shape[1]) + rows.extra
     for part, offset in zip(parts, offsets, strict=True):
         bias = bias + offset[part.safe].sum(0)
-    problems = [(bias, None)] + [
-        (offset[tap], (number, int(tap)))
+    goals = [Goal(bias)] + [
+        Goal(offset[tap], (number, int(tap)))
         for number, (part, offset) in enumerate(zip(parts, offsets, strict=True))
         for tap in np.flatnonzero(~part.safe & (offset != 0).any(1))
     ]
-    error, stats = np.zeros(len(columns)), Stats()
-    for value, tap in problems:
-        realised, counts = solve_biases(filling, value, columns, objective, tap)
-        error += (realised - value) ** 2
-        stats += counts
-    return error.reshape(rows.columns.shape), stats
+    realised, stats = solve_biases(filling, goals, columns, objective)
+    error = sum((own - goal.value) ** 2 for own, goal in zip(realised, goals, strict=True))
+    return np.reshape(error, rows.columns.shape), stats
 
 
 def finish(
@@ -253,7 +301,7 @@ def finish(
     columns = np.arange(total - len(rows.constant), total)
     if rows.own is None:
         goal = np.where(np.isnan(rows.constant), 0, rows.constant)
-        constants, _ = solve_biases(filling, goal, columns, Objective.BEST)
+        (constants,), _ = solve_biases(filling, [Goal(goal)], columns, Objective.BEST)
         return Solved(filling.masks, constants, noise, usable, stats)
     filling.own[columns] = True
     constants = rows.own[columns].astype(np.float64)

@@ -43,12 +43,15 @@ from slth.nn.layers import Conv
 from slth.subset_sum import Objective
 from slth.subset_sum.problem import MAX_ENUMERATED
 from slth.subset_sum.rows import apart, leaves
+from slth.subset_sum.solve import streamed
 from slth.subset_sum.stages import of_problems
 from slth.types import AnyArray
 
 Pair = tuple[Array, Array]
 ROWS = 256
-"""Rows that are solved at a time: on one device, and on each of several."""
+"""Most rows of a panel, which is solved at once: by one thread, and by each of several devices."""
+FEWEST = 64
+"""Rows below which a panel of half as many takes as long."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,9 @@ def solve_rows(
 ) -> Bool[np.ndarray, "n rows"]:
     """The mask b of every row after ``sweeps`` sweeps over the blocks, or when no row changes any more.
 
-    Rows are solved `ROWS` at a time, on several devices so many on each: what comes out does not depend on
-    the number of devices.
+    Rows are solved in panels, at least two where they are many: a CPU solves several at once, since most of a
+    panel's steps are too short to be shared by its cores. A panel has as many rows on every machine, so that
+    what comes out does not depend on the number of devices.
 
     Args:
       gram: G with its ridge.
@@ -200,28 +204,35 @@ def solve_rows(
       group: blocks between two updates of the far correlations; divides the number of blocks.
     """
     n, rows = weights.shape
-    panels = math.ceil(rows / ROWS)
-    size = math.ceil(rows / panels)
-    devices = tuple(jax.local_devices())[:panels]
+    size = min(ROWS, max(FEWEST, math.ceil(rows / 2)))
+    size = math.ceil(rows / math.ceil(rows / size))
+    devices = tuple(jax.local_devices())[: math.ceil(rows / size)]
     descend = _descending(devices, block, group)
     gram, shares = on_all((gram, shares), devices)
     brought = np.full(shares.shape[1], -1)
     number, place = np.nonzero(share >= 0)
     brought[share[number, place]] = number
     mask = np.zeros(weights.shape, bool)
-    for start in range(0, rows, size * len(devices)):
+    of_all = gram, shares, brought, share, np.int32(sweeps), True
+
+    def send(start: int) -> tuple[slice, Array]:
         here = slice(start, start + size * len(devices))
 
-        def panel(a: Float[np.ndarray, "_ rows"], here: slice = here) -> Float[np.ndarray, "devices _ size"]:
+        def panel(a: Float[np.ndarray, "_ rows"]) -> Float[np.ndarray, "devices _ size"]:
             a = a[:, here]
             full = np.pad(a, ((0, 0), (0, size * len(devices) - a.shape[1])))
             return full.reshape(len(a), len(devices), size).transpose(1, 0, 2)
 
         left = np.zeros((len(devices), n, size), np.float32) if rest is None else panel(rest)
-        of_all = gram, shares, brought, share, np.int32(sweeps), True
-        chosen = descend(*of_all, panel(weights), panel(share_weights), left)
+        return here, descend(*of_all, panel(weights), panel(share_weights), left)
+
+    def receive(sent: tuple[slice, Array]) -> None:
+        here, chosen = sent
         chosen = np.asarray(chosen).transpose(1, 0, 2).reshape(n, -1)
         mask[:, here] = chosen[:, : mask[:, here].shape[1]]
+
+    for _ in streamed(send, receive, range(0, rows, size * len(devices))):
+        pass
     return mask
 
 
@@ -269,20 +280,25 @@ def _descend(
 
         near, near_shares = lax.dynamic_slice(gram, (start, start), (width, width)), cut(shares)
         v, old = cut(weights), cut(kept)
-        coming = share_weights * (brought[:, None] >= number * group)
         missing = cut(goal) - jnp.dot(cut(gram), kept, precision=HIGHEST)
+        # In the first sweep inputs come in with their blocks: those of later groups are not there yet, and
+        # those of a group's own later blocks are left out block by block.
+        coming = share_weights * (brought[:, None] >= (number + 1) * group)
         missing = lax.cond(
             first, lambda: missing - jnp.dot(near_shares, coming, precision=HIGHEST), lambda: missing
         )
+        take = lax.dynamic_slice_in_dim(share, number * group, group)
+        bringer = jnp.repeat(jnp.arange(group), take.shape[1])
+        take = take.reshape(-1)
+        own_shares, own_weights = near_shares[:, take], share_weights[take]
 
         def step(index: Array, inner: Pair) -> Pair:
             new, missing = inner
             here = partial(lax.dynamic_slice_in_dim, start_index=index * block, slice_size=block)
-            take = share[number * group + index]
-            bring = jnp.where(first & (take >= 0)[:, None], share_weights[take], 0)
-            missing = missing + jnp.dot(near_shares[:, take], bring, precision=HIGHEST)
+            later = jnp.where(first & (take >= 0) & (bringer > index), here(own_shares), 0)
             own, before = here(here(near), axis=1), here(new)
             linear = here(missing) + jnp.dot(own, before, precision=HIGHEST)  # its own contribution restored
+            linear = linear - jnp.dot(later, own_weights, precision=HIGHEST)
             chosen = least_subset(own, here(v), linear, always)
             missing = missing - jnp.dot(here(near, axis=1), chosen - before, precision=HIGHEST)
             return lax.dynamic_update_slice_in_dim(new, chosen, index * block, 0), missing

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from slth.construction.biases import constant_variables
 from slth.construction.multiples import multiples_of
+from slth.construction.means import seen
 from slth.construction.noise import slot_values
+from slth.construction.shifts import Shifts, shifted_moments, shifts_of
 from slth.construction.state import Part, Rows, Stream
 from slth.devices import SPLIT, WHOLE, Devices, on_all, over_devices
 from slth.nn.layers import Conv, Linear
@@ -26,7 +28,7 @@ SAMPLED = 4096
 """Positions gathered at a time."""
 PIECE = 2048
 """The same for `moments`, whose rows are the widest."""
-CUTS = 16
+CUTS = 8
 """Blocks of variables that second moments are summed in: the most devices that take part."""
 AROUND = CUTS // 2 + 1
 """Of which each has its products with so many."""
@@ -190,6 +192,9 @@ def _moments(
     """The moments of the variables at some places."""
     total, count = len(samples.image), len(place)
     devices = tuple(jax.local_devices())
+    shifts = _shifts(parts, samples)
+    if shifts is not None:
+        return Moments(*shifted_moments(parts[0], shifts, place, skip, outputs, devices))
     some = devices[: min(CUTS, 2 ** int(math.log2(len(devices))))]
     add = _adding(some)
     empty = sum(part.random.rows.size for part in parts)
@@ -206,6 +211,15 @@ def _moments(
     assert sums is not None
     sums = jax.device_put(sums, devices[0])
     return _means(sums, np.float32(total), count, 0 if skip is None else len(outputs))
+
+
+def _shifts(parts: tuple[Part, ...], samples: Samples) -> Shifts | None:
+    """The shifts of a node that is one convolution, where all of its positions are looked at."""
+    layer, shape = parts[0].layer, parts[0].read.shape
+    if len(parts) > 1 or not isinstance(layer, Conv):
+        return None
+    everywhere = len(seen(parts[0].stream)[0]) * math.prod(layer.output_shape(shape)[:-1])
+    return shifts_of(layer, shape) if len(samples.image) == everywhere else None
 
 
 class Values(NamedTuple):

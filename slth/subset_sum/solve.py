@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from slth.precision import in_32_bits
+from slth.subset_sum import stages
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
 from slth.subset_sum.stages import IN_USE, MANY, Stage, compiled, plan
@@ -21,8 +22,9 @@ Where = slice | np.ndarray
 Make = Callable[[Where, int], dict[str, AnyArray]]
 """The terms of some problems by the names that `solve` has for them, padded to so many."""
 
-ENOUGH = 2**29
-"""Subsets tried one call after the other, all few, in more time than the kernels for many take to load."""
+ENOUGH = 8
+"""Times as many subsets as are few: tried one call after the other, they take longer than the kernels for many
+take to load."""
 TRIED: dict[tuple[Objective, int, int | None], int] = {}
 """Subsets that the exact search tried, because the problems of each call were few."""
 AHEAD = 3
@@ -136,7 +138,7 @@ def _stages(objective: Objective, m: int, size: int | None, n: int) -> tuple[Sta
         return few
     kind = objective, m, size
     TRIED[kind] = TRIED.get(kind, 0) + (n << m)
-    return many if TRIED[kind] > ENOUGH else few
+    return many if TRIED[kind] > ENOUGH * stages.FEW[objective] else few
 
 
 def platform() -> str:

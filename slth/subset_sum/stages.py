@@ -28,8 +28,8 @@ from slth.subset_sum.smallest import every_size_chunk, level_chunk
 
 MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
-FEW = 2**24
-"""Subsets of all problems together that the exact search tries in less time than another kernel compiles."""
+FEW = {Objective.BEST: 2**29, Objective.SMALLEST: 2**29, Objective.ROBUST: 2**24}
+"""Subsets of all problems together that the exact search tries in less time than other kernels compile."""
 FEW_LONG = 512
 """Problems of more than `MAX_ENUMERATED` variables of which the same is true."""
 MANY = 2**31
@@ -83,7 +83,7 @@ def plan(objective: Objective, m: int, size: int | None, n: int, platform: str =
     exact = Stage(objective, exact_chunk, max(longest >> 16, min(table, longest >> m)), (objective, size))
     if m > MAX_ENUMERATED:  # one problem after the other on every platform
         exact = Stage(objective, large_chunk, 8, (objective is Objective.SMALLEST,))
-    few = n <= FEW_LONG if m > MAX_ENUMERATED else n << m <= FEW and not quadratic  # it compiles longest
+    few = n <= FEW_LONG if m > MAX_ENUMERATED else n << m <= FEW.get(objective, 0)
     if size is not None or m < 6 or few:
         return (exact,)
     huge = n << m > HUGE

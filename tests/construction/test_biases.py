@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.construction.biases import CHUNK, constant_variables, fill, safe_taps, solve_biases, solve_in_units
+from slth.construction.biases import CHUNK, Goal, constant_variables, fill, safe_taps, solve_biases, solve_in_units
 from slth.construction.state import Read
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
@@ -70,7 +70,7 @@ def test_biases_are_the_sums_of_what_the_mask_keeps(objective, count):
     wanted[4] = 0
     columns = rng.permutation(part.random.shape[2])[:15]
     filling = fill(problem_of([part]), 0.01)
-    realised, stats = solve_biases(filling, wanted, columns, objective)
+    (realised,), stats = solve_biases(filling, [Goal(wanted)], columns, objective)
     (mask,) = filling.masks
     assert not mask[[0, 2]].any(), "unsafe taps"
     assert not mask[:, :10].any(), "copies"
@@ -107,7 +107,7 @@ def test_constants_much_larger_than_the_bias_solve_it_together(useless):
     constants = (*rng.uniform(-3000, 3000, 40), *rng.uniform(-1e-7, 1e-7, useless))
     part, wanted = make_part(3, constants=constants), rng.uniform(-1, 1, 12)
     filling = fill(problem_of([part]), 0.01)
-    realised, stats = solve_biases(filling, wanted, np.arange(12), Objective.BEST)
+    (realised,), stats = solve_biases(filling, [Goal(wanted)], np.arange(12), Objective.BEST)
     assert stats.unsolved == 0
     kept = filling.masks[0][1, 10:, :12]
     sums = (kept * part.random.whole()[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
@@ -116,7 +116,7 @@ def test_constants_much_larger_than_the_bias_solve_it_together(useless):
 
 def test_no_constant_leaves_all_biases_unsolved():
     filling = fill(problem_of([make_part(0)]), 0.01)
-    realised, stats = solve_biases(filling, np.array([0.5, 0.0]), np.arange(2), Objective.BEST)
+    (realised,), stats = solve_biases(filling, [Goal(np.array([0.5, 0.0]))], np.arange(2), Objective.BEST)
     assert realised.tolist() == [0, 0]
     assert (stats.problems, stats.unsolved, stats.max_error) == (1, 1, 0.5)
     assert not filling.masks[0].any()

@@ -11,7 +11,7 @@ from slth.subset_sum import stages
 def every_kernel() -> Iterator[None]:
     """No number of problems is few, and any is many: a handful of them is enough to test a kernel."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "FEW", 0)
+        patch.setattr(stages, "FEW", {})
         patch.setattr(stages, "FEW_LONG", 0)
         patch.setattr(stages, "MANY", 0)
         yield

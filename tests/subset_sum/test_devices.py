@@ -19,7 +19,7 @@ import jax, numpy as np
 jax.config.update("jax_compilation_cache_dir", sys.argv[1] + "/.cache/jax")
 from slth.subset_sum import solve, stages
 from tests.subset_sum.problems import forms, prices, problems
-stages.FEW = stages.FEW_LONG = stages.MANY = 0
+stages.FEW, stages.FEW_LONG, stages.MANY = {}, 0, 0
 x, t = problems(8, 2000, seed=2)
 """
 FOUR_DEVICES = """

@@ -41,11 +41,11 @@ def test_fewer_kernels_compile_where_they_would_save_little(monkeypatch):
 
 
 def test_few_problems_that_come_again_and_again_are_worth_a_kernel(monkeypatch):
-    monkeypatch.setattr(stages, "FEW", 2**24)
+    monkeypatch.setattr(stages, "FEW", dict.fromkeys(Objective, 100 << 12))
     monkeypatch.setattr(stages, "FEW_LONG", 512)
     monkeypatch.setattr(solve_module, "IN_USE", set())
     monkeypatch.setattr(solve_module, "TRIED", {})
-    monkeypatch.setattr(solve_module, "ENOUGH", 3 * 100 << 12)
+    monkeypatch.setattr(solve_module, "ENOUGH", 3)
     x, t = problems(12, 100, seed=3)
     used, found = [], []
     for _ in range(5):
