@@ -206,13 +206,11 @@ def solve_biases(
     found = [_terms(filling, goal, columns) for goal in goals]
     open_ones = [terms for terms in found if terms.places and terms.goal.value.any()]
 
-    def choose(
-        turns: list[tuple[_Terms, Int[np.ndarray, "k n"], Int[np.ndarray, " n"]]], size: int
-    ) -> None:
+    def choose(turns: list[tuple[_Terms, Int[np.ndarray, "k n"], Int[np.ndarray, " n"]]], size: int) -> None:
         if not turns:
             return
-        xs, ts = zip(*(terms.problems(variables, some, size) for terms, variables, some in turns), strict=True)
-        x, t = np.concatenate(xs, 1), np.concatenate(ts)
+        problems = [terms.problems(variables, some, size) for terms, variables, some in turns]
+        x, t = (np.concatenate(arrays, -1) for arrays in zip(*problems, strict=True))
         mask = np.asarray(unpack(solve_in_units(x, t, objective, tolerance=tolerance * scale).mask, size))
         chosen = np.split(mask, np.cumsum([len(some) for *_, some in turns])[:-1], 1)
         for (terms, variables, some), own in zip(turns, chosen, strict=True):

@@ -13,8 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from slth.construction.biases import constant_variables
-from slth.construction.multiples import multiples_of
 from slth.construction.means import seen
+from slth.construction.multiples import multiples_of
 from slth.construction.noise import slot_values
 from slth.construction.shifts import Shifts, shifted_moments, shifts_of
 from slth.construction.state import Part, Rows, Stream

@@ -1,11 +1,12 @@
 r"""Second moments of a convolution at all of its positions, from products of images with shifted images.
 
-The taps t and s of a kernel read a value v at the places p + t and p + s, for each output position p. With
-q = p + t the sum over p is :math:`\sum_q v(q) v(q + s - t)^T`: all pairs of taps of equal difference s - t sum
-the same products of pixels. They differ in the pixels at the edges, which not every tap reaches. So images
-are cut into boxes of pixels which each tap reaches whole or not at all, products are summed box by box, once
-for each difference, and each pair of taps adds up the boxes that its first tap reaches. A 3x3 kernel has 45
-pairs of taps and 13 differences.
+For each output position p, the taps t and s of a kernel read a value v at the places p + t and p + s. With
+q = p + t, the sum of their products is :math:`\sum_q v(q) v(q + s - t)^T`. So two pairs of taps of equal
+difference s - t sum the same products of pixels, but for pixels at the edges, which not every tap reaches.
+
+Images are therefore cut into boxes of pixels, each of which a tap reaches whole or not at all. Products are
+summed box by box, once for each difference, and each pair of taps adds up the boxes that its first tap
+reaches. A 3x3 kernel has 45 pairs of taps and 13 differences.
 """
 
 import itertools
@@ -18,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from slth.construction.means import seen
 from slth.construction.noise import slot_values
 from slth.construction.state import Part, Stream
 from slth.devices import Devices
@@ -97,8 +99,7 @@ def shifted_moments(
       place: number of each variable among all (tap, channel); more than there are for an empty place.
       skip: what is carried to the node, or None; ``outputs``: the source channels of its copies.
     """
-    x, ticket, slots = part.stream.x, part.stream.ticket, part.stream.slots
-    assert x is not None and ticket is not None
+    (x, ticket), slots = seen(part.stream), part.stream.slots
     taps, width = len(shifts.taps), ticket.shape[-1]
     tap, channel = np.divmod(place, width)
     channels, number = np.unique(np.where(tap < taps, channel, channel[0]), return_inverse=True)

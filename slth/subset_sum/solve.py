@@ -23,8 +23,7 @@ Make = Callable[[Where, int], dict[str, AnyArray]]
 """The terms of some problems by the names that `solve` has for them, padded to so many."""
 
 ENOUGH = 8
-"""Times as many subsets as are few: tried one call after the other, they take longer than the kernels for many
-take to load."""
+"""So many times `FEW` subsets, tried one call after the other, take longer than loading the kernels for many."""
 TRIED: dict[tuple[Objective, int, int | None], int] = {}
 """Subsets that the exact search tried, because the problems of each call were few."""
 AHEAD = 3

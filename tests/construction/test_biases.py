@@ -4,8 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slth.construction.biases import CHUNK, Goal, constant_variables, fill, safe_taps, solve_biases, solve_in_units
-from slth.construction.state import Read
+from slth.construction.biases import (
+    CHUNK,
+    Goal,
+    constant_variables,
+    fill,
+    safe_taps,
+    solve_biases,
+    solve_in_units,
+)
+from slth.construction.state import Read, Stats
 from slth.nn.layers import Conv, Dense
 from slth.nn.pooling import Flatten
 from slth.subset_sum import Objective, unpack
@@ -112,6 +120,27 @@ def test_constants_much_larger_than_the_bias_solve_it_together(useless):
     kept = filling.masks[0][1, 10:, :12]
     sums = (kept * part.random.whole()[1, 10:, :12].astype(np.float64) * np.array(constants)[:, None]).sum(0)
     np.testing.assert_allclose(realised, sums, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [12, 20, 50])
+def test_goals_of_several_taps_are_solved_as_each_alone(count):
+    """Of fewer variables than one chunk, of two, and of rows that the chunks leave unsolved."""
+    rng = np.random.default_rng(count)
+    constants = tuple(rng.uniform(-300, 300, count) if count == 50 else rng.uniform(-2, 2, count))
+    part, columns = make_part(count, constants=constants), np.arange(12)
+    taps = [None, (0, 0), (0, 2), (0, 1)]
+    goals = [Goal(rng.uniform(-1, 1, 12) * (rng.random(12) < 0.8), tap) for tap in taps[:3]]
+    goals.append(Goal(np.zeros(12), taps[3]))
+    together = fill(problem_of([part]), 0.01)
+    realised, stats = solve_biases(together, goals, columns, Objective.BEST)
+    counts, alone = Stats(), fill(problem_of([part]), 0.01)
+    for goal, own in zip(goals, realised, strict=True):
+        (one,), more = solve_biases(alone, [goal], columns, Objective.BEST)
+        np.testing.assert_array_equal(one, own)
+        counts += more
+    assert counts == stats
+    np.testing.assert_array_equal(together.masks[0], alone.masks[0])
+    assert together.masks[0][:, 10:, :12].any((1, 2)).tolist() == [True] * 3
 
 
 def test_no_constant_leaves_all_biases_unsolved():
