@@ -223,9 +223,9 @@ def _chosen(
     beside = _filled(jnp.concatenate([inputs, one], 1), index) / total
 
     def row(at: Array) -> Array:
-        return _filled(_filled(flat, at), index)
+        return _filled(_filled(flat, at), index) / total
 
-    return lax.map(row, index, batch_size=16) / total, beside
+    return lax.map(row, index, batch_size=16), beside
 
 
 def _filled(array: Float[Array, "all ..."], index: Int[Array, "..."]) -> Float[Array, "..."]:

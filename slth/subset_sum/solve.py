@@ -23,7 +23,7 @@ Make = Callable[[Where, int], dict[str, AnyArray]]
 """The terms of some problems by the names that `solve` has for them, padded to so many."""
 
 ENOUGH = 8
-"""So many times `FEW` subsets, tried one call after the other, take longer than loading the kernels for many."""
+"""So many times `FEW` subsets, tried one call after the other, take longer than loading other kernels."""
 TRIED: dict[tuple[Objective, int, int | None], int] = {}
 """Subsets that the exact search tried, because the problems of each call were few."""
 AHEAD = 3
