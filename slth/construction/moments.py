@@ -215,10 +215,11 @@ def _moments(
 
 def _shifts(parts: tuple[Part, ...], samples: Samples) -> Shifts | None:
     """The shifts of a node that is one convolution, where all of its positions are looked at."""
-    layer, shape = parts[0].layer, parts[0].read.shape
+    part = parts[0]
+    layer, shape = part.layer, part.read.shape
     if len(parts) > 1 or not isinstance(layer, Conv):
         return None
-    everywhere = len(seen(parts[0].stream)[0]) * math.prod(layer.output_shape(shape)[:-1])
+    everywhere = len(seen(part.stream)[0]) * math.prod(layer.output_shape(shape)[:-1])
     return shifts_of(layer, shape) if len(samples.image) == everywhere else None
 
 

@@ -9,6 +9,7 @@ summed box by box, once for each difference, and each pair of taps adds up the b
 reaches. A 3x3 kernel has 45 pairs of taps and 13 differences.
 """
 
+import functools
 import itertools
 from functools import partial
 from typing import NamedTuple
@@ -60,15 +61,11 @@ def shifts_of(layer: Conv, shape: tuple[int, ...]) -> Shifts | None:
     taps = np.array(list(itertools.product(*axes)))
     edges, inside = [], []
     for offsets, size, count in zip(axes, sizes, outputs, strict=True):
-        found = np.unique(np.clip([0, size, *offsets, *(offsets + count)], 0, size))
+        found = np.unique(np.concatenate([[0, size], offsets, offsets + count]).clip(0, size))
         edges.append(tuple(found.tolist()))
         first, last = found[:-1], found[1:]
         inside.append((offsets[:, None] <= first) & (last <= offsets[:, None] + count))
-    reached = inside[0]
-    for more in inside[1:]:
-        reached = np.einsum("ab,cd->acbd", reached, more).reshape(
-            len(reached) * len(more), reached.shape[1] * more.shape[1]
-        )
+    reached = functools.reduce(np.kron, inside)
     pairs = (taps[None] - taps[:, None]).reshape(-1, taps.shape[1])
     differences = np.unique(pairs, axis=0)
     differences = differences[len(differences) // 2 :]  # sorted, so that the first half has the other sign
