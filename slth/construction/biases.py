@@ -204,28 +204,28 @@ def solve_biases(
     """
     tolerance, scale = filling.tolerance, filling.problem.parts[0].scale
     found = [_terms(filling, goal, columns) for goal in goals]
-    open_ones = [terms for terms in found if terms.places and terms.goal.value.any()]
+    unfinished = [terms for terms in found if terms.places and terms.goal.value.any()]
 
-    def choose(turns: list[tuple[_Terms, Int[np.ndarray, "k n"], Int[np.ndarray, " n"]]], size: int) -> None:
-        if not turns:
+    def choose(chunks: list[tuple[_Terms, Int[np.ndarray, "k n"], Int[np.ndarray, " n"]]], size: int) -> None:
+        if not chunks:
             return
-        problems = [terms.problems(variables, some, size) for terms, variables, some in turns]
+        problems = [terms.problems(variables, some, size) for terms, variables, some in chunks]
         x, t = (np.concatenate(arrays, -1) for arrays in zip(*problems, strict=True))
         mask = np.asarray(unpack(solve_in_units(x, t, objective, tolerance=tolerance * scale).mask, size))
-        chosen = np.split(mask, np.cumsum([len(some) for *_, some in turns])[:-1], 1)
-        for (terms, variables, some), own in zip(turns, chosen, strict=True):
+        chosen = np.split(mask, np.cumsum([len(some) for *_, some in chunks])[:-1], 1)
+        for (terms, variables, some), own in zip(chunks, chosen, strict=True):
             terms.keep(variables, some, own[: len(variables)])
 
     every = np.arange(len(columns))
-    for start in range(0, max((len(terms.places) for terms in open_ones), default=0), CHUNK):
-        here = [terms for terms in open_ones if len(terms.places) > start]
+    for start in range(0, max((len(terms.places) for terms in unfinished), default=0), CHUNK):
+        here = [terms for terms in unfinished if len(terms.places) > start]
         choose([(terms, terms.order[start : start + CHUNK], every) for terms in here], CHUNK)
-    again = []
-    for terms in open_ones:
+    fine = []
+    for terms in unfinished:
         unsolved = np.flatnonzero((terms.goal.value != 0) & (np.abs(terms.left) > tolerance * scale))
         if terms.goal.tap is None and len(unsolved) and len(terms.places) > CHUNK:
-            again.append((terms, terms.order[-FINE:, unsolved], unsolved))
-    choose(again, FINE)
+            fine.append((terms, terms.order[-FINE:, unsolved], unsolved))
+    choose(fine, FINE)
     masks, stats = [*filling.masks, filling.own[None, None]], Stats()
     for terms in found:
         for (p, t, c), chosen in zip(terms.places, terms.kept, strict=True):

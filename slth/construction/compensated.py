@@ -51,7 +51,7 @@ Pair = tuple[Array, Array]
 ROWS = 256
 """Most rows of a panel, which is solved at once: by one thread, and by each of several devices."""
 FEWEST = 64
-"""Rows below which a panel of half as many takes as long."""
+"""Rows that a panel has at least: half as many would take as long."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Compensated:
 
 
 def bytes_of(variables: int, rows: int) -> int:
-    """Memory that a node takes at its peak, measured: the matrix of its moments twice, which is more than the
-    sums and the matrix, the samples gathered at a time twice, and some of its rows, in 32 bits each."""
-    return 4 * variables * (2 * variables + 6 * rows + 2 * PIECE)
+    """Memory that a node takes at its peak, measured: the matrix of its moments and what it is made of, up to
+    1.5 times as large, the samples gathered at a time twice, and some of its rows, in 32 bits each."""
+    return 4 * variables * (5 * variables // 2 + 6 * rows + 2 * PIECE)
 
 
 def least_subset(
@@ -204,9 +204,9 @@ def solve_rows(
       group: blocks between two updates of the far correlations; divides the number of blocks.
     """
     n, rows = weights.shape
-    size = min(ROWS, max(FEWEST, math.ceil(rows / 2)))
-    size = math.ceil(rows / math.ceil(rows / size))
-    devices = tuple(jax.local_devices())[: math.ceil(rows / size)]
+    panels = max(1, math.ceil(rows / ROWS), min(2, rows // FEWEST))
+    size = math.ceil(rows / panels)
+    devices = tuple(jax.local_devices())[:panels]
     descend = _descending(devices, block, group)
     gram, shares = on_all((gram, shares), devices)
     brought = np.full(shares.shape[1], -1)

@@ -29,7 +29,7 @@ SAMPLED = 4096
 PIECE = 2048
 """The same for `moments`, whose rows are the widest."""
 CUTS = 8
-"""Blocks of variables that second moments are summed in: the most devices that take part."""
+"""Blocks of variables that moments of sampled positions are summed in: the most devices that take part."""
 AROUND = CUTS // 2 + 1
 """Of which each has its products with so many."""
 GROUP = 8
@@ -151,7 +151,7 @@ class Moments(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums of products, for each of `CUTS` blocks of variables.
+    """Sums of products over sampled positions, for each of `CUTS` blocks of variables.
 
     E[z z^T] is symmetric: a block's products with itself and with the `AROUND` - 1 blocks that follow it, the
     last followed by the first, are all that there are. So every block has equally many of them.
@@ -171,8 +171,10 @@ def moments(
 ) -> Moments:
     """The moments of a node; ``outputs``: the source channels of the copies.
 
-    Samples are gathered piece by piece and their products added in place. On several devices each has some of
-    the blocks of variables, and all samples in their order: bits do not depend on how many devices there are.
+    Where all positions of a convolution are looked at, they are products of shifted images
+    (`slth.construction.shifts`). Otherwise samples are gathered piece by piece and their products added in
+    place; on several devices each has some of the blocks of variables, and all samples in their order. Bits
+    do not depend on how many devices there are.
     """
     multiples = multiples_of(parts, columns.place)
     if multiples is not None:
@@ -192,7 +194,7 @@ def _moments(
     """The moments of the variables at some places."""
     total, count = len(samples.image), len(place)
     devices = tuple(jax.local_devices())
-    shifts = _shifts(parts, samples)
+    shifts = _shifts(parts, place, samples)
     if shifts is not None:
         return Moments(*shifted_moments(parts[0], shifts, place, skip, outputs, devices))
     some = devices[: min(CUTS, 2 ** int(math.log2(len(devices))))]
@@ -213,14 +215,22 @@ def _moments(
     return _means(sums, np.float32(total), count, 0 if skip is None else len(outputs))
 
 
-def _shifts(parts: tuple[Part, ...], samples: Samples) -> Shifts | None:
+def _shifts(parts: tuple[Part, ...], place: Int[np.ndarray, " n"], samples: Samples) -> Shifts | None:
     """The shifts of a node that is one convolution, where all of its positions are looked at."""
-    part = parts[0]
+    part, count = parts[0], len(place)
     layer, shape = part.layer, part.read.shape
     if len(parts) > 1 or not isinstance(layer, Conv):
         return None
-    everywhere = len(seen(part.stream)[0]) * math.prod(layer.output_shape(shape)[:-1])
-    return shifts_of(layer, shape) if len(samples.image) == everywhere else None
+    images = len(seen(part.stream)[0])
+    everywhere = images * math.prod(layer.output_shape(shape)[:-1])
+    shifts = shifts_of(layer, shape) if len(samples.image) == everywhere else None
+    if shifts is None:
+        return None
+    # Within the memory that a node is said to take (`slth.construction.compensated.bytes_of`).
+    taps = len(shifts.taps)
+    size = math.ceil(count / taps) + len(part.stream.slots.channel) + 1
+    pixels = images * math.prod(n + 2 * zeros for n, zeros in zip(shape, shifts.reach, strict=False))
+    return shifts if taps * size <= 1.5 * count and pixels * size <= 4 * PIECE * count else None
 
 
 class Values(NamedTuple):

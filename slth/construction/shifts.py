@@ -39,7 +39,7 @@ class Shifts(NamedTuple):
     edges: tuple[tuple[int, ...], ...]
     """On each axis, where boxes begin, and last the size of the image."""
     reached: Bool[np.ndarray, "taps boxes"]
-    """Which boxes a tap reads, all output positions together."""
+    """Whether a tap reads a box, at some of the output positions."""
     differences: Int[np.ndarray, "differences axes"]
     """s - t of all pairs of taps, one of each two that differ in sign."""
     reach: tuple[int, ...]
@@ -49,7 +49,8 @@ class Shifts(NamedTuple):
 def shifts_of(layer: Conv, shape: tuple[int, ...]) -> Shifts | None:
     """The shifts of a convolution of images of a shape; None where they do not save products.
 
-    Each pair of taps has one product an output position, each difference one a pixel.
+    Each pair of taps has one product for every output position, each difference one for every pixel. So they
+    save some where differences times pixels are fewer than pairs times positions.
     """
     if any(step != 1 for step in layer.stride):
         return None
@@ -97,14 +98,15 @@ def shifted_moments(
       skip: what is carried to the node, or None; ``outputs``: the source channels of its copies.
     """
     (x, ticket), slots = seen(part.stream), part.stream.slots
-    taps, width = len(shifts.taps), ticket.shape[-1]
-    tap, channel = np.divmod(place, width)
+    taps = len(shifts.taps)
+    tap, channel = np.divmod(place, ticket.shape[-1])
     channels, number = np.unique(np.where(tap < taps, channel, channel[0]), return_inverse=True)
     pixels = _pixels(ticket, x, channels, slots.channel, slots.sign, shifts.reach)
-    size = pixels.shape[-1]
+    width, size = len(channels), pixels.shape[-1]
+    rows, columns = (np.minimum(tap * each + number, taps * each) for each in (width, size))
     everywhere = jax.device_put(pixels, devices[0])
     copies = [everywhere, *(jax.device_put(pixels, device) for device in devices[1:])]
-    gram = jnp.zeros((taps, size, taps, size))
+    gram = jnp.zeros((taps, width, taps, size))
     differences = list(shifts.differences)
     for start in range(0, len(differences), len(devices)):
         turn = list(zip(differences[start : start + len(devices)], copies, strict=False))
@@ -117,25 +119,18 @@ def shifted_moments(
             gram = _placed(gram, jax.device_put(sums, devices[0]), first, second)
         jax.block_until_ready(gram)  # the sums of many differences would be held at once
     total = np.float32(len(x) * np.prod(shifts.outputs))
-    gram, inputs = _chosen(gram, _numbers(tap, number, taps, size), total, len(channels))
+    gram, inputs = _chosen(gram, rows, columns, total)
     missed = jnp.zeros((len(place), 0))
     if skip is not None:
-        missed = _missed(everywhere, (skip.x, skip.ticket), outputs, shifts.taps, shifts.reach, len(channels))
-        missed = _of_places(missed, _numbers(tap, number, taps, len(channels)), total)
+        missed = _missed(everywhere, (skip.x, skip.ticket), outputs, shifts.taps, shifts.reach, width)
+        missed = _of_places(missed, rows, total)
     return gram, inputs, missed
-
-
-def _numbers(
-    tap: Int[np.ndarray, " n"], number: Int[np.ndarray, " n"], taps: int, width: int
-) -> Int[np.ndarray, " n"]:
-    """Numbers of variables among so many for each tap; one more than the last for an empty place."""
-    return np.minimum(tap * width + number, taps * width)
 
 
 def _pairs(
     taps: Int[np.ndarray, "taps axes"], difference: Int[np.ndarray, " axes"]
 ) -> tuple[Int[np.ndarray, " taps"], Int[np.ndarray, " taps"]]:
-    """Pairs of taps of a difference, as many as there are taps: the first pair stands for what is left."""
+    """Pairs of taps of a difference, as many as there are taps: the first pair again where they are fewer."""
     equal = (taps[:, None] + difference == taps[None]).all(-1)
     first, second = np.nonzero(equal)
     left = (0, len(taps) - len(first))
@@ -193,36 +188,40 @@ def _products(
 
 @partial(jax.jit, donate_argnums=0)
 def _placed(
-    gram: Float[Array, "taps values taps values"],
+    gram: Float[Array, "taps width taps values"],
     sums: Float[Array, "taps values values"],
     first: Int[Array, " pairs"],
     second: Int[Array, " pairs"],
-) -> Float[Array, "taps values taps values"]:
-    """The moments with the sums of some pairs of taps, and what is symmetric to them."""
+) -> Float[Array, "taps width taps values"]:
+    """The moments of the variables with the sums of some pairs of taps, and what is symmetric to them."""
+    width = gram.shape[1]
 
     def put(index: Array, gram: Array) -> Array:
         t, s = first[index], second[index]
-        gram = lax.dynamic_update_slice(gram, sums[t][None, :, None], (t, 0, s, 0))
-        return lax.dynamic_update_slice(gram, sums[t].T[None, :, None], (s, 0, t, 0))
+        gram = lax.dynamic_update_slice(gram, sums[t, :width][None, :, None], (t, 0, s, 0))
+        return lax.dynamic_update_slice(gram, sums[t, :, :width].T[None, :, None], (s, 0, t, 0))
 
     return lax.fori_loop(0, len(first), put, gram)
 
 
-@partial(jax.jit, static_argnums=3)
+@jax.jit
 def _chosen(
-    gram: Float[Array, "taps values taps values"], index: Int[Array, " n"], total: Array, channels: int
+    gram: Float[Array, "taps width taps values"],
+    rows: Int[Array, " n"],
+    columns: Int[Array, " n"],
+    total: Array,
 ) -> tuple[Float[Array, "n n"], Float[Array, "n shares"]]:
     """Moments of the variables in their places, and those with the target's inputs, slot by slot, and 1."""
-    taps, size, *_ = gram.shape
-    flat = gram.reshape(taps * size, taps * size)
-    inputs = gram[:, :, :, channels : size - 1].transpose(0, 1, 3, 2).reshape(taps * size, -1)
+    taps, width, _, size = gram.shape
+    flat = gram.reshape(taps * width, taps * size)
+    inputs = gram[..., width : size - 1].transpose(0, 1, 3, 2).reshape(taps * width, -1)
     one = jnp.diagonal(gram[..., size - 1], axis1=0, axis2=2).T.reshape(-1, 1)
-    beside = _filled(jnp.concatenate([inputs, one], 1), index) / total
+    beside = _filled(jnp.concatenate([inputs, one], 1), rows) / total
 
     def row(at: Array) -> Array:
-        return _filled(_filled(flat, at), index) / total
+        return _filled(_filled(flat, at), columns) / total
 
-    return lax.map(row, index, batch_size=16), beside
+    return lax.map(row, rows, batch_size=16), beside
 
 
 def _filled(array: Float[Array, "all ..."], index: Int[Array, "..."]) -> Float[Array, "..."]:
@@ -237,8 +236,8 @@ def _missed(
     outputs: Int[Array, " rows"],
     taps: Int[Array, "taps axes"],
     reach: tuple[int, ...],
-    channels: int,
-) -> Float[Array, "taps*channels rows"]:
+    width: int,
+) -> Float[Array, "taps*width rows"]:
     """Sums of products of the variables with what a carried skip misses of the target's."""
     x, ticket = skip
     wanted = jnp.repeat(x, len(outputs) // x.shape[-1], -1) - ticket[..., outputs]
@@ -249,10 +248,10 @@ def _missed(
         def add(row: Array, sums: Array) -> Array:
             begin = [a + zeros for a, zeros in zip(tap, reach, strict=True)]
             begin[0] += row
-            own = lax.dynamic_slice(pixels, (*begin, 0, 0), (*sizes, channels)).reshape(-1, channels)
+            own = lax.dynamic_slice(pixels, (*begin, 0, 0), (*sizes, width)).reshape(-1, width)
             return sums + jnp.dot(own.T, wanted[row].reshape(-1, len(outputs)), precision=HIGHEST)
 
-        return lax.fori_loop(0, len(wanted), add, jnp.zeros((channels, len(outputs))))
+        return lax.fori_loop(0, len(wanted), add, jnp.zeros((width, len(outputs))))
 
     return lax.map(of_tap, taps).reshape(-1, len(outputs))
 

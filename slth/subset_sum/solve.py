@@ -14,7 +14,7 @@ from slth.precision import in_32_bits
 from slth.subset_sum import stages
 from slth.subset_sum.checks import check
 from slth.subset_sum.problem import MAX_ENUMERATED, Objective, Solution
-from slth.subset_sum.stages import IN_USE, MANY, Stage, compiled, plan
+from slth.subset_sum.stages import IN_USE, MANY, Stage, compiled, effort, plan
 from slth.types import AnyArray
 
 Progress = Callable[[int, int], None]
@@ -23,9 +23,9 @@ Make = Callable[[Where, int], dict[str, AnyArray]]
 """The terms of some problems by the names that `solve` has for them, padded to so many."""
 
 ENOUGH = 8
-"""So many times `FEW` subsets, tried one call after the other, take longer than loading other kernels."""
+"""So many times `FEW`, call after call, takes the exact search longer than loading other kernels takes."""
 TRIED: dict[tuple[Objective, int, int | None], int] = {}
-"""Subsets that the exact search tried, because the problems of each call were few."""
+"""What the exact search took (`effort`), because the problems of each call were few."""
 AHEAD = 3
 """Chunks that a GPU has before it while the host reads one."""
 
@@ -126,18 +126,18 @@ def solve_made(
 def _stages(objective: Objective, m: int, size: int | None, n: int) -> tuple[Stage, ...]:
     """The stages for ``n`` problems.
 
-    Those for many are faster for few as well, once they are compiled, and worth compiling where few problems
-    come again and again.
+    Those for many are faster for few as well, once they are compiled. And few problems that come again and
+    again are worth the kernels of the least call that is not few.
     """
     many = plan(objective, m, size, max(n, (MANY >> m) + 1), platform())
     few = plan(objective, m, size, n, platform())
     if few == many or all(stage in IN_USE for stage in many):
         return many
-    if m > MAX_ENUMERATED:
+    if len(few) > 1 or m > MAX_ENUMERATED:
         return few
-    kind = objective, m, size
-    TRIED[kind] = TRIED.get(kind, 0) + (n << m)
-    return many if TRIED[kind] > ENOUGH * stages.FEW[objective] else few
+    kind, most = (objective, m, size), stages.FEW[objective]
+    TRIED[kind] = TRIED.get(kind, 0) + effort(m, n)
+    return plan(objective, m, size, most // effort(m, 1) + 1) if TRIED[kind] > ENOUGH * most else few
 
 
 def platform() -> str:

@@ -29,7 +29,7 @@ from slth.subset_sum.smallest import every_size_chunk, level_chunk
 MAX_UNROLLED = 8192
 MAX_FOLDED = 24  # beyond, meeting in the middle is faster than enumeration
 FEW = {Objective.BEST: 2**29, Objective.SMALLEST: 2**29, Objective.ROBUST: 2**24}
-"""Subsets of all problems together that the exact search tries in less time than other kernels compile."""
+"""The `effort` that takes the exact search less time than other kernels take to compile."""
 FEW_LONG = 512
 """Problems of more than `MAX_ENUMERATED` variables of which the same is true."""
 MANY = 2**31
@@ -65,6 +65,11 @@ def chunk_size(platform: str, cached: int, numbers: int) -> int:
     return min(BUSY, 2 ** int(math.log2(CHUNK_BYTES / (4 * numbers))))
 
 
+def effort(m: int, n: int) -> int:
+    """What the exact search takes, in subsets tried: each problem takes 2^11 of them besides."""
+    return n * (2**m + 2**11)
+
+
 def plan(objective: Objective, m: int, size: int | None, n: int, platform: str = "cpu") -> tuple[Stage, ...]:
     """The stages for ``n`` problems of ``m`` variables, the exact search alone where the problems are few.
 
@@ -83,7 +88,7 @@ def plan(objective: Objective, m: int, size: int | None, n: int, platform: str =
     exact = Stage(objective, exact_chunk, max(longest >> 16, min(table, longest >> m)), (objective, size))
     if m > MAX_ENUMERATED:  # one problem after the other on every platform
         exact = Stage(objective, large_chunk, 8, (objective is Objective.SMALLEST,))
-    few = n <= FEW_LONG if m > MAX_ENUMERATED else n << m <= FEW.get(objective, 0)
+    few = n <= FEW_LONG if m > MAX_ENUMERATED else effort(m, n) <= FEW.get(objective, -1)
     if size is not None or m < 6 or few:
         return (exact,)
     huge = n << m > HUGE

@@ -122,3 +122,16 @@ def test_samples_of_some_positions_are_read_tap_by_tap(monkeypatch):
     solver = slth.Compensated(sweeps=1, positions=20 * 64 - 1)
     made = slth.construct(target, slth.Source.of(target, copies=4), solver, images)
     assert np.isfinite(made.error(images).relative)
+
+
+@pytest.mark.parametrize("copies, size", [(1, (8, 8)), (5, (2, 2))], ids=["one copy", "wide zeros"])
+def test_no_shifts_where_they_take_more_memory_than_a_node_may(copies: int, size: tuple, monkeypatch):
+    """Moments of the target's inputs with variables, and zeros around small images."""
+    monkeypatch.setattr(moments_module, "shifted_moments", None)
+    monkeypatch.setattr(moments_module, "PIECE", 64)
+    layers = (nn.Conv("a", 3, **SAME), RELU, nn.Conv("b", 3, **SAME), nn.GlobalMean(), nn.Dense("d", 2))
+    network = nn.Network((*size, 2), layers)
+    target = slth.Target(network, nn.init(network, jax.random.key(1)))
+    images = np.asarray(jax.random.normal(jax.random.key(2), (200, *size, 2)))
+    source = slth.Source.of(target, copies=copies)
+    assert np.isfinite(slth.construct(target, source, slth.Compensated(sweeps=1), images).unsolved)

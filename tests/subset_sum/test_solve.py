@@ -190,10 +190,22 @@ def test_few_problems_have_the_solutions_that_they_have_among_many(objective, mo
     x, t = problems(8, 2000, seed=5)
     terms = prices(x, t, seed=5) if objective == "robust" else {}
     many = solve(x, t, objective, **terms)
-    monkeypatch.setattr(stages, "FEW", dict.fromkeys(Objective, 2**24))
+    monkeypatch.setattr(stages, "FEW", dict.fromkeys(Objective, stages.effort(8, 2**16)))
     kernels = [len(plan(Objective(objective), 8, None, n)) for n in (2**16, 2**16 + 1)]
     assert kernels[0] == 1 < kernels[1]
     jax.tree.map(np.testing.assert_array_equal, solve(x, t, objective, **terms), many)
+
+
+@pytest.mark.parametrize("objective", list(Objective), ids=str)
+@pytest.mark.parametrize("usual", [False, True], ids=["every kernel", "usual"])
+def test_no_problem_has_no_solution(objective, usual, monkeypatch):
+    if usual:
+        monkeypatch.setattr(stages, "FEW", {o: 2**24 for o in Objective if o is not Objective.QUADRATIC})
+    empty = np.zeros((8, 0), np.float32)
+    terms = {"gram": np.zeros((8, 8, 0), np.float32), "linear": empty}
+    x, t = (None, None) if objective is Objective.QUADRATIC else (empty, empty[0])
+    out = solve(x, t, objective, **(terms if x is None else {}))
+    assert [len(a) for a in out] == [0] * 5
 
 
 def test_values_off_the_source_grid_are_rounded_to_it():

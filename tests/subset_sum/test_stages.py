@@ -41,7 +41,7 @@ def test_fewer_kernels_compile_where_they_would_save_little(monkeypatch):
 
 
 def test_few_problems_that_come_again_and_again_are_worth_a_kernel(monkeypatch):
-    monkeypatch.setattr(stages, "FEW", dict.fromkeys(Objective, 100 << 12))
+    monkeypatch.setattr(stages, "FEW", dict.fromkeys(Objective, stages.effort(12, 100)))
     monkeypatch.setattr(stages, "FEW_LONG", 512)
     monkeypatch.setattr(solve_module, "IN_USE", set())
     monkeypatch.setattr(solve_module, "TRIED", {})
@@ -54,6 +54,20 @@ def test_few_problems_that_come_again_and_again_are_worth_a_kernel(monkeypatch):
     assert used == [1, 1, 3, 3, 3]
     assert all((one == found[0]).all() for one in found)
     assert len(solve_module._stages(Objective.BEST, 24, None, 100)) == 1  # they are met in the middle
+
+
+def test_problems_that_are_neither_few_nor_many_have_the_kernel_for_all_variables(monkeypatch):
+    """However often they come: the kernel that drops variables compiles longest, and pays from `MANY` on."""
+    monkeypatch.setattr(stages, "FEW", {Objective.ROBUST: stages.effort(15, 100)})
+    monkeypatch.setattr(solve_module, "MANY", 2**31)
+    monkeypatch.setattr(stages, "MANY", 2**31)
+    monkeypatch.setattr(solve_module, "IN_USE", set())
+    monkeypatch.setattr(solve_module, "TRIED", {})
+    monkeypatch.setattr(solve_module, "ENOUGH", 2)
+    kernels = [len(solve_module._stages(Objective.ROBUST, 15, None, 2**16)) for _ in range(9)]
+    assert kernels == [2] * 9
+    assert [len(solve_module._stages(Objective.ROBUST, 15, None, 100)) for _ in range(4)] == [1, 1, 2, 2]
+    assert len(solve_module._stages(Objective.ROBUST, 15, None, 2**16 + 1)) == 3
 
 
 def test_longer_chunks_are_for_very_many_problems():
