@@ -137,7 +137,8 @@ def _stages(objective: Objective, m: int, size: int | None, n: int) -> tuple[Sta
         return few
     kind, most = (objective, m, size), stages.FEW[objective]
     TRIED[kind] = TRIED.get(kind, 0) + effort(m, n)
-    return plan(objective, m, size, most // effort(m, 1) + 1) if TRIED[kind] > ENOUGH * most else few
+    least = most // effort(m, 1) + 1
+    return plan(objective, m, size, least, platform()) if TRIED[kind] > ENOUGH * most else few
 
 
 def platform() -> str:

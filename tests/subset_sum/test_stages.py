@@ -54,6 +54,8 @@ def test_few_problems_that_come_again_and_again_are_worth_a_kernel(monkeypatch):
     assert used == [1, 1, 3, 3, 3]
     assert all((one == found[0]).all() for one in found)
     assert len(solve_module._stages(Objective.BEST, 24, None, 100)) == 1  # they are met in the middle
+    monkeypatch.setattr(solve_module, "platform", lambda: "gpu")
+    assert solve_module._stages(Objective.BEST, 12, None, 100) == plan(Objective.BEST, 12, None, 101, "gpu")
 
 
 def test_problems_that_are_neither_few_nor_many_have_the_kernel_for_all_variables(monkeypatch):
