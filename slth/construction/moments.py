@@ -16,7 +16,7 @@ from slth.construction.biases import constant_variables
 from slth.construction.means import seen
 from slth.construction.multiples import multiples_of
 from slth.construction.noise import slot_values
-from slth.construction.shifts import Shifts, shifted_moments, shifts_of
+from slth.construction.shifts import Shifts, missed_by_skip, shifted_moments, shifts_of, tap_offsets
 from slth.construction.state import Part, Rows, Stream
 from slth.devices import SPLIT, WHOLE, Devices, on_all, over_devices
 from slth.nn.layers import Conv, Linear
@@ -113,10 +113,9 @@ def patches(
     image, place = samples
     if not isinstance(layer, Conv):
         return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
-    taps = (np.arange(k) * d for k, d in zip(layer.kernel, layer.dilation, strict=True))
     index = [
-        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1) - layer.padding[axis][0]
-        for axis, grid in enumerate(np.meshgrid(*taps, indexing="ij"))
+        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1)
+        for axis, grid in enumerate(np.meshgrid(*tap_offsets(layer), indexing="ij"))
     ]
     # Not a padded copy of the images, which are the largest arrays of a construction.
     sizes = x.shape[1:-1]
@@ -286,7 +285,7 @@ def _ordered(seen, wanted, order, carried, outputs) -> Values:
     values.append(jnp.ones((count, 1)))
     if carried is not None:
         x, ticket = carried
-        values.append(jnp.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs])
+        values.append(missed_by_skip(x, ticket, outputs))
     return Values(z, jnp.concatenate(values, 1))
 
 

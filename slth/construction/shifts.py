@@ -46,6 +46,21 @@ class Shifts(NamedTuple):
     """Zeros around the images on each axis, so that every tap reads inside."""
 
 
+def tap_offsets(layer: Conv) -> list[Int[np.ndarray, " kernel"]]:
+    """On each axis, where the taps read for the output position 0; below 0 is padding."""
+    return [
+        np.arange(kernel) * dilation - low
+        for kernel, dilation, (low, _) in zip(layer.kernel, layer.dilation, layer.padding, strict=True)
+    ]
+
+
+def missed_by_skip(
+    x: Float[Array, "*n c"], ticket: Float[Array, "*n source_c"], outputs: Int[Array, " rows"]
+) -> Float[Array, "*n rows"]:
+    """What a carried skip should bring to the copies less what it brings; ``outputs``: their channels."""
+    return jnp.repeat(x, len(outputs) // x.shape[-1], -1) - ticket[..., outputs]
+
+
 def shifts_of(layer: Conv, shape: tuple[int, ...]) -> Shifts | None:
     """The shifts of a convolution of images of a shape; None where they do not save products.
 
@@ -55,10 +70,7 @@ def shifts_of(layer: Conv, shape: tuple[int, ...]) -> Shifts | None:
     if any(step != 1 for step in layer.stride):
         return None
     sizes, outputs = shape[:-1], layer.output_shape(shape)[:-1]
-    axes = [
-        np.arange(kernel) * dilation - low
-        for kernel, dilation, (low, _) in zip(layer.kernel, layer.dilation, layer.padding, strict=True)
-    ]
+    axes = tap_offsets(layer)
     taps = np.array(list(itertools.product(*axes)))
     edges, inside = [], []
     for offsets, size, count in zip(axes, sizes, outputs, strict=True):
@@ -104,8 +116,7 @@ def shifted_moments(
     pixels = _pixels(ticket, x, channels, slots.channel, slots.sign, shifts.reach)
     width, size = len(channels), pixels.shape[-1]
     rows, columns = (np.minimum(tap * each + number, taps * each) for each in (width, size))
-    everywhere = jax.device_put(pixels, devices[0])
-    copies = [everywhere, *(jax.device_put(pixels, device) for device in devices[1:])]
+    copies = [jax.device_put(pixels, device) for device in devices]
     gram = jnp.zeros((taps, width, taps, size))
     differences = list(shifts.differences)
     for start in range(0, len(differences), len(devices)):
@@ -122,8 +133,8 @@ def shifted_moments(
     gram, inputs = _chosen(gram, rows, columns, total)
     missed = jnp.zeros((len(place), 0))
     if skip is not None:
-        missed = _missed(everywhere, (skip.x, skip.ticket), outputs, shifts.taps, shifts.reach, width)
-        missed = _of_places(missed, rows, total)
+        carried = skip.x, skip.ticket
+        missed = _missed(copies[0], carried, outputs, shifts.taps, rows, total, shifts.reach, width)
     return gram, inputs, missed
 
 
@@ -229,19 +240,19 @@ def _filled(array: Float[Array, "all ..."], index: Int[Array, "..."]) -> Float[A
     return array.at[index].get(mode="fill", fill_value=0)
 
 
-@partial(jax.jit, static_argnums=(4, 5))
+@partial(jax.jit, static_argnums=(6, 7))
 def _missed(
     pixels: Float[Array, "*space images values"],
     skip: tuple[Array, Array],
     outputs: Int[Array, " rows"],
     taps: Int[Array, "taps axes"],
+    rows: Int[Array, " n"],
+    total: Array,
     reach: tuple[int, ...],
     width: int,
-) -> Float[Array, "taps*width rows"]:
-    """Sums of products of the variables with what a carried skip misses of the target's."""
-    x, ticket = skip
-    wanted = jnp.repeat(x, len(outputs) // x.shape[-1], -1) - ticket[..., outputs]
-    wanted = jnp.moveaxis(wanted, 0, -2)
+) -> Float[Array, "n rows"]:
+    """Moments of the variables in their places with what a carried skip misses of the target's."""
+    wanted = jnp.moveaxis(missed_by_skip(*skip, outputs), 0, -2)
     sizes = (1, *wanted.shape[1:-2], pixels.shape[-2])
 
     def of_tap(tap: Array) -> Array:
@@ -253,10 +264,4 @@ def _missed(
 
         return lax.fori_loop(0, len(wanted), add, jnp.zeros((width, len(outputs))))
 
-    return lax.map(of_tap, taps).reshape(-1, len(outputs))
-
-
-@jax.jit
-def _of_places(sums: Array, index: Array, total: Array) -> Array:
-    """The rows of the variables in their places, as means."""
-    return _filled(sums, index) / total
+    return _filled(lax.map(of_tap, taps).reshape(-1, len(outputs)), rows) / total
