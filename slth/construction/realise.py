@@ -25,6 +25,7 @@ from slth.nn.forward import parameter_shapes
 from slth.nn.graph import Apply, Join, Pointwise, Skip, Sum, behind, graph, linear_maps, value_shapes
 from slth.nn.layers import Activation, Conv, Linear
 from slth.nn.pooling import Flatten, GlobalMean, Pool, Subsample
+from slth.nn.winograd import apply_tiles, suits_tiles, tiles_of
 from slth.precision import in_32_bits
 from slth.source import parameter
 from slth.source.drawn import Drawn, drawn
@@ -33,6 +34,8 @@ from slth.types import Params
 
 IMAGES = 32
 """Calibration images that go through a layer at a time."""
+TILES = 1024
+"""Tiles of a convolution that is worked out by tiles at a time (`slth.nn.winograd`)."""
 
 State = Mapping[int, Stream]
 """The streams that later steps still read, by number of the value. A pytree of arrays."""
@@ -314,20 +317,40 @@ def _kept(part: Part, rows: Rows, masks: dict[str, np.ndarray]) -> Params:
 
 
 @partial(jax.jit, static_argnums=0)
-def _linear_sum(layers: tuple[Linear, ...], values: tuple, inputs: tuple, carried: Array | None) -> Array:
+def _linear_sum(
+    layers: tuple[Linear, ...], values: tuple[Params, ...], inputs: tuple[Array, ...], carried: Array | None
+) -> Array:
     """The sum of linear layers and a carried skip, some images at a time.
 
     Calibration activations are the largest arrays of a construction: a convolution of all of them at once
     would hold its own copies of them beside.
     """
+    shapes = [x.shape[1:] for x in inputs]
+    by_tiles = [suits_tiles(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
+    sizes = [
+        max(1, TILES // tiles_of(layer, shape)) if tiled else IMAGES
+        for layer, shape, tiled in zip(layers, shapes, by_tiles, strict=True)
+    ]
 
-    def of_image(arrays: tuple) -> Array:
+    def of_batch(arrays: tuple) -> Array:
         *xs, out = arrays
-        terms = [layer.apply(v, x[None])[0] for layer, v, x in zip(layers, values, xs, strict=True)]
+        terms = [
+            apply_tiles(layer, own, x) if tiled else layer.apply(own, x)
+            for layer, own, x, tiled in zip(layers, values, xs, by_tiles, strict=True)
+        ]
         first, *others = terms if out is None else (out, *terms)
         return sum(others, first)
 
-    return lax.map(of_image, (*inputs, carried), batch_size=IMAGES)
+    size, arrays = min(sizes), (*inputs, carried)
+    some = len(inputs[0]) // size * size
+    batches = jax.tree.map(lambda a: a[:some].reshape(-1, size, *a.shape[1:]), arrays)
+    parts = []
+    if some:
+        found = lax.map(of_batch, batches)
+        parts.append(found.reshape(-1, *found.shape[2:]))
+    if some < len(inputs[0]):
+        parts.append(of_batch(jax.tree.map(lambda a: a[some:], arrays)))
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _apply(layer: Pointwise | None, x: Array | None) -> Array | None:
