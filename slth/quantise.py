@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from slth import nn
 from slth.construction.feedback import factor_of, fed_back
-from slth.construction.moments import SAMPLED, Samples, draw_samples, patches
+from slth.construction.moments import SAMPLED, draw_samples, patches
 from slth.nn.graph import behind, by_layer, graph, nested, sums
 from slth.nn.layers import Conv, Linear
 from slth.nn.network import Network
@@ -151,8 +151,7 @@ def _gram(layer: Linear, reads: Float[Array, "n *space rows"]) -> Gram:
         layer = replace(layer, groups=1)
     samples = draw_samples(layer, reads.shape[1:], len(reads), POSITIONS)
     total = np.zeros(())
-    for start in range(0, len(samples.image), SAMPLED):
-        piece = Samples(*(a[start : start + SAMPLED] for a in samples))
+    for piece in samples.pieces(SAMPLED):
         z = np.asarray(patches(layer, reads, piece), np.float64).reshape(len(piece.image), -1)
         total = total + z.T @ z
     gram = total / len(samples.image)

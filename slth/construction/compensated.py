@@ -10,6 +10,11 @@ by exact enumeration of one block of variables after the other, in sweeps. In th
 built up block by block: each block's own share of y is added just before the block is solved, so that early
 blocks do not try to do the work of later ones. All rows are independent and are solved side by side.
 
+A block holds all copies of a channel under one tap of the kernel, which depend on one another most. Copies
+that are too many to be enumerated together are split in pieces, each of which is enumerated given the others.
+What no piece of one split can improve, a piece of another often can. So such a block is solved in rounds, and
+each has another random split.
+
 Source: this project. The blockwise exact descent follows the error feedback of optimal brain compression
 (Frantar and Alistarh, NeurIPS 2022), with random weights to choose from in place of rounding.
 """
@@ -52,6 +57,11 @@ ROWS = 256
 """Most rows of a panel, which is solved at once: by one thread, and by each of several devices."""
 FEWEST = 64
 """Rows that a panel has at least: half as many would take as long."""
+ROUNDS = 4
+"""Splits of a block that are tried one after the other, before the next block's turn comes: they take little
+time beside what the rows miss in all, which is worked out anew for each group of blocks."""
+SPLITS = 64
+"""Splits after which the first one comes again."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ class Compensated:
 
     Args:
       tolerance: only decides what counts as unsolved or deviating.
-      sweeps: passes over all blocks, at least 1.
+      sweeps: how often each variable is chosen at most, 1 or more. Layers of more copies than ``block`` are
+        passed through for every fourth time only.
       block: most variables enumerated together, 1 to 20.
       positions: most (image, position) pairs looked at in one node.
       ridge: added to the diagonal of the second moments, in units of its mean.
@@ -185,11 +196,11 @@ def solve_rows(
     rest: Float[np.ndarray, "n rows"] | None,
     share: Int[np.ndarray, "blocks width"],
     *,
-    block: int,
+    pieces: tuple[int, ...],
     sweeps: int,
     group: int = GROUP,
 ) -> Bool[np.ndarray, "n rows"]:
-    """The mask b of every row after ``sweeps`` sweeps over the blocks, or when no row changes any more.
+    """The mask b of every row when each variable was chosen ``sweeps`` times, or no row changes any more.
 
     Rows are solved in panels, at least two where they are many: a CPU solves several at once, since most of a
     panel's steps are too short to be shared by its cores. A panel has as many rows on every machine, so that
@@ -200,20 +211,21 @@ def solve_rows(
       weights: v; 0 for a variable that cannot be chosen.
       shares, share_weights: the target's part of c as a product, E[z x] and w, one column for each input.
       rest: the remainder of c (what a carried skip misses), there from the start; None for none.
-      share: which inputs each block brings in during the first sweep (see `Columns`).
+      share: which inputs each block brings in when it is solved first (see `Columns`).
+      pieces: how many variables of a block are enumerated together.
       group: blocks between two updates of the far correlations; divides the number of blocks.
     """
     n, rows = weights.shape
     panels = max(1, math.ceil(rows / ROWS), min(2, rows // FEWEST))
     size = math.ceil(rows / panels)
     devices = tuple(jax.local_devices())[:panels]
-    descend = _descending(devices, block, group)
+    descend = _descending(devices, pieces, group)
     gram, shares = on_all((gram, shares), devices)
     brought = np.full(shares.shape[1], -1)
     number, place = np.nonzero(share >= 0)
     brought[share[number, place]] = number
     mask = np.zeros(weights.shape, bool)
-    of_all = gram, shares, brought, share, np.int32(sweeps), True
+    of_all = gram, shares, brought, share, _splits(sum(pieces)), np.int32(sweeps), True
 
     def send(start: int) -> tuple[slice, Array]:
         here = slice(start, start + size * len(devices))
@@ -236,16 +248,23 @@ def solve_rows(
     return mask
 
 
+def _splits(block: int) -> Int[np.ndarray, "splits block"]:
+    """Orders of a block's variables, which are dealt to its pieces in turn; first that of the block."""
+    rng = np.random.default_rng(0)
+    drawn = [rng.permutation(block) for _ in range(SPLITS - 1)]
+    return np.array([np.arange(block), *drawn], np.int32)
+
+
 @cache
-def _descending(devices: Devices, block: int, group: int) -> Callable:
+def _descending(devices: Devices, pieces: tuple[int, ...], group: int) -> Callable:
     """`_descend` for one panel of rows on each device."""
 
-    def function(gram, shares, brought, share, sweeps, always, *panels):
+    def function(gram, shares, brought, share, splits, sweeps, always, *panels):
         weights, share_weights, left = (panel[0] for panel in panels)
-        of_all = gram, shares, brought, share, sweeps, always
-        return _descend(*of_all, weights, share_weights, left, block, group)[None]
+        of_all = gram, shares, brought, share, splits, sweeps, always
+        return _descend(*of_all, weights, share_weights, left, pieces, group)[None]
 
-    specs = (*(WHOLE,) * 6, *(SPLIT,) * 3)
+    specs = (*(WHOLE,) * 7, *(SPLIT,) * 3)
     return of_problems(function, devices, specs, SPLIT)
 
 
@@ -254,12 +273,13 @@ def _descend(
     shares: Float[Array, "n shares"],
     brought: Int[Array, " shares"],
     share: Int[Array, "blocks width"],
+    splits: Int[Array, "splits block"],
     sweeps: Int[Array, ""],
     always: Bool[Array, ""],
     weights: Float[Array, "n rows"],
     share_weights: Float[Array, "shares rows"],
     rest: Float[Array, "n rows"],
-    block: int,
+    pieces: tuple[int, ...],
     group: int,
 ) -> Bool[Array, "n rows"]:
     """The sweeps of some rows (see `solve_rows`); ``brought``: the block that brings an input in.
@@ -267,12 +287,13 @@ def _descend(
     What rows still miss, c - G (v b), is worked out for one group of blocks when its turn comes, and kept up
     to date while the blocks of the group are solved.
     """
+    block = sum(pieces)
     width = group * block
     goal = rest + jnp.dot(shares, share_weights, precision=HIGHEST)
 
     def solve_group(number: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        sweep, kept, moved = state
-        first = sweep == 0
+        done, kept, moved = state
+        first = done == 0
         start = number * width
 
         def cut(a: Array) -> Array:
@@ -299,23 +320,56 @@ def _descend(
             own, before = here(here(near), axis=1), here(new)
             linear = here(missing) + jnp.dot(own, before, precision=HIGHEST)  # its own contribution restored
             linear = linear - jnp.dot(later, own_weights, precision=HIGHEST)
-            chosen = least_subset(own, here(v), linear, always)
+            if len(pieces) == 1:
+                chosen = least_subset(own, here(v), linear, always)
+            else:
+                orders = splits[(done + jnp.arange(ROUNDS)) % SPLITS]
+                rounds = jnp.minimum(sweeps - done, ROUNDS)
+                chosen = _in_rounds(own, here(v), linear, before, orders, rounds, always, pieces)
             missing = missing - jnp.dot(here(near, axis=1), chosen - before, precision=HIGHEST)
             return lax.dynamic_update_slice_in_dim(new, chosen, index * block, 0), missing
 
         new, _ = lax.fori_loop(0, group, step, (old, missing))
-        return sweep, lax.dynamic_update_slice_in_dim(kept, new, start, 0), moved | (new != old).any()
+        return done, lax.dynamic_update_slice_in_dim(kept, new, start, 0), moved | (new != old).any()
 
     def one(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        sweep, kept, _ = state
+        done, kept, _ = state
         groups = len(weights) // width
-        _, kept, moved = lax.fori_loop(0, groups, solve_group, (sweep, kept, jnp.asarray(False)))
-        return sweep + 1, kept, moved
+        _, kept, moved = lax.fori_loop(0, groups, solve_group, (done, kept, jnp.asarray(False)))
+        return done + (1 if len(pieces) == 1 else ROUNDS), kept, moved
 
     def more(state: tuple[Array, Array, Array]) -> Array:
         return (state[0] < sweeps) & state[2]
 
     return lax.while_loop(more, one, (jnp.int32(0), jnp.zeros_like(weights), always))[1] != 0
+
+
+def _in_rounds(
+    gram: Float[Array, "q q"],
+    v: Float[Array, "q rows"],
+    linear: Float[Array, "q rows"],
+    before: Float[Array, "q rows"],
+    orders: Int[Array, "rounds q"],
+    rounds: Int[Array, ""],
+    always: Bool[Array, ""],
+    pieces: tuple[int, ...],
+) -> Float[Array, "q rows"]:
+    """v b with a b no worse than ``before``, after rounds in which each piece is solved given the others.
+
+    A round's pieces are the first variables of its order, the next ones, and so on. Arguments beside that are
+    those of `least_subset`.
+    """
+    ends = np.cumsum(pieces)
+
+    def one(index: Array, chosen: Array) -> Array:
+        for start, end in zip(ends - pieces, ends, strict=True):
+            here = orders[index, start:end]
+            others = chosen.at[here].set(0)
+            own = linear[here] - jnp.dot(gram[here], others, precision=HIGHEST)
+            chosen = chosen.at[here].set(least_subset(gram[here][:, here], v[here], own, always))
+        return chosen
+
+    return lax.fori_loop(0, rounds, one, before)
 
 
 def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray, "_ _ source_cout"], ...]:
@@ -324,7 +378,8 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
     layer, outputs = parts[0].layer, rows.columns.reshape(-1)
     columns = columns_of(parts, solver.block)
     _, ticket = seen(parts[0].stream)
-    samples = draw_samples(layer, parts[0].read.shape, len(ticket), solver.positions)
+    shape, most = parts[0].read.shape, solver.positions
+    samples = draw_samples(layer, shape, len(ticket), most, windows=len(parts) == 1)
     found = moments(parts, columns, samples, skip, outputs)
     empty = np.zeros((1, parts[0].random.shape[2]), np.float32)
     random = np.concatenate([*(part.random.whole().reshape(-1, empty.size) for part in parts), empty])
@@ -340,7 +395,7 @@ def _solve_masks(problem: Problem, solver: Compensated) -> tuple[Bool[np.ndarray
         np.repeat(weights, rows.columns.shape[1], 1).astype(np.float32),
         None if skip is None else np.asarray(found.skip),
         columns.share,
-        block=columns.block,
+        pieces=columns.pieces,
         sweeps=solver.sweeps,
         group=columns.group,
     )

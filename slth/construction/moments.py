@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -41,6 +42,13 @@ class Samples(NamedTuple):
 
     image: Int[AnyArray, " samples"]
     place: Int[AnyArray, "samples axes"]
+    window: tuple[int, ...] | None = None
+    """Size of the window of positions that each image is looked at in, where these are all."""
+
+    def pieces(self, size: int) -> "Iterator[Samples]":
+        """A few samples at a time."""
+        for start in range(0, len(self.image), size):
+            yield Samples(self.image[start : start + size], self.place[start : start + size])
 
 
 class Columns(NamedTuple):
@@ -52,19 +60,24 @@ class Columns(NamedTuple):
     share: Int[np.ndarray, "blocks shares"]
     """Inputs of the target that a block brings in, as numbers into the list of all (part, slot, tap) and,
     last, the bias, which comes with the constants; -1 for none."""
-    block: int
-    """Variables in a block."""
+    pieces: tuple[int, ...]
+    """How many variables of a block are enumerated together, piece by piece."""
     group: int
     """Blocks between two updates of the far correlations."""
 
+    @property
+    def block(self) -> int:
+        """Variables in a block."""
+        return sum(self.pieces)
+
 
 def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
-    """Blocks of as many whole taps as fit into ``most`` variables, or equal pieces of one; constants last."""
+    """Blocks of as many whole taps as ``most`` variables are, or of one in equal pieces; constants last."""
     members = max(part.stream.slots.members.shape[1] for part in parts)
-    pieces = math.ceil(members / most)
-    piece = math.ceil(members / pieces)
-    whole = max(1, most // members) if pieces == 1 else 1
-    block = piece * whole
+    whole = max(1, most // members)
+    count = math.ceil(members / most)
+    pieces = tuple((whole * members + k) // count for k in reversed(range(count)))
+    block = sum(pieces)
     *first, empty = np.cumsum([0, *(part.random.rows.size for part in parts)]).tolist()
     places: list[list[int]] = []
     shares: list[list[int]] = []
@@ -75,9 +88,8 @@ def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
         inputs = np.where(slots.gain[:, None] != 0, numbers, empty).reshape(-1, slots.members.shape[1])
         for start in range(0, len(inputs), whole):
             chosen = inputs[start : start + whole]
-            for cut in range(0, members, piece):
-                places.append(chosen[:, cut : cut + piece].reshape(-1).tolist())
-                shares.append([] if cut else list(range(number + start, number + start + len(chosen))))
+            places.append(chosen.reshape(-1).tolist())
+            shares.append(list(range(number + start, number + start + len(chosen))))
         number += len(inputs)
     constants = [first[p] + tap * parts[p].random.shape[1] + c for p, tap, c in constant_variables(parts)[0]]
     for start in range(0, len(constants), block):
@@ -87,7 +99,7 @@ def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
     group = GROUP * min(4, max(1, len(places) // (32 * GROUP)))
     spare = [[]] * (-len(places) % group)
     share = _filled(shares + spare, max(map(len, shares)), -1)
-    return Columns(_filled(places + spare, block, empty).reshape(-1), share, block, group)
+    return Columns(_filled(places + spare, block, empty).reshape(-1), share, pieces, group)
 
 
 def _filled(rows: list[list[int]], width: int, empty: int) -> Int[np.ndarray, "rows width"]:
@@ -95,10 +107,20 @@ def _filled(rows: list[list[int]], width: int, empty: int) -> Int[np.ndarray, "r
     return np.array([row + [empty] * (width - len(row)) for row in rows])
 
 
-def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int) -> Samples:
-    """All output positions of all images, or ``most`` of them drawn without replacement."""
+def draw_samples(
+    layer: Linear, shape: tuple[int, ...], images: int, most: int, *, windows: bool = False
+) -> Samples:
+    """All output positions of all images, or ``most`` of them drawn without replacement.
+
+    Args:
+      windows: whether one window of each image is drawn instead where the stride is 1, as large as ``most``
+        allows: its positions lie side by side.
+    """
     spatial = layer.output_shape(shape)[:-1] if isinstance(layer, Conv) else ()
     total = images * math.prod(spatial)
+    side_by_side = windows and images <= most and isinstance(layer, Conv) and max(layer.stride) == 1
+    if spatial and (total <= most or side_by_side):
+        return _windows(spatial, images, most // images)
     flat = np.arange(total)
     if total > most:
         flat = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
@@ -106,22 +128,46 @@ def draw_samples(layer: Linear, shape: tuple[int, ...], images: int, most: int) 
     return Samples(image, np.stack(place, 1) if place else np.zeros((len(flat), 0), int))
 
 
+def _windows(spatial: tuple[int, ...], images: int, most: int) -> Samples:
+    """All positions of one window of each image, of up to ``most`` positions.
+
+    The windows lie side by side on a grid, and each place of it takes its turn: the edges of images, where
+    layers read padding, are seen as often as the rest.
+    """
+    sides, left = np.array(spatial), float(most)
+    for number, axis in enumerate(np.argsort(spatial)):
+        sides[axis] = min(spatial[axis], int(left ** (1 / (len(spatial) - number)) + 1e-9))
+        left /= sides[axis]
+    grid = -(-np.array(spatial) // sides)
+    rng, cells = np.random.default_rng(0), math.prod(grid)
+    turns = np.concatenate([rng.permutation(cells) for _ in range(math.ceil(images / cells))])[:images]
+    corner = np.minimum(np.stack(np.unravel_index(turns, grid), 1) * sides, spatial - sides)
+    inside = np.stack(np.unravel_index(np.arange(math.prod(sides)), sides), 1)
+    place = (corner[:, None] + inside).reshape(-1, len(sides))
+    return Samples(np.repeat(np.arange(images), len(inside)), place, tuple(sides.tolist()))
+
+
 def patches(
     layer: Linear, x: Float[Array, "n *space c"], samples: Samples, flat: Flatten | None = None
 ) -> Float[Array, "samples taps c"]:
     """What a layer reads at each sample, tap by tap; zero in the padding."""
-    image, place = samples
+    image, place, _ = samples
     if not isinstance(layer, Conv):
         return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
     index = [
         place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1)
         for axis, grid in enumerate(np.meshgrid(*tap_offsets(layer), indexing="ij"))
     ]
+    return _inside(x, image[:, None], index)
+
+
+def _inside(x: Array, image: AnyArray, at: Sequence[AnyArray] | Array) -> Array:
+    """The pixels of some images at some places, which need not be inside; zero where there is none."""
     # Not a padded copy of the images, which are the largest arrays of a construction.
     sizes = x.shape[1:-1]
-    inside = [(at >= 0) & (at < size) for at, size in zip(index, sizes, strict=True)]
-    near = (jnp.clip(at, 0, size - 1) for at, size in zip(index, sizes, strict=True))
-    return jnp.where(functools.reduce(jnp.logical_and, inside)[..., None], x[(image[:, None], *near)], 0)
+    inside = [(place >= 0) & (place < size) for place, size in zip(at, sizes, strict=True)]
+    near = (jnp.clip(place, 0, size - 1) for place, size in zip(at, sizes, strict=True))
+    return jnp.where(functools.reduce(jnp.logical_and, inside)[..., None], x[(image, *near)], 0)
 
 
 def _reading(part: Part, channels: Int[np.ndarray, " _"]) -> Part:
@@ -170,7 +216,7 @@ def moments(
 ) -> Moments:
     """The moments of a node; ``outputs``: the source channels of the copies.
 
-    Where all positions of a convolution are looked at, they are products of shifted images
+    Where a convolution is looked at in a window of each image, they are products of shifted images
     (`slth.construction.shifts`). Otherwise samples are gathered piece by piece and their products added in
     place; on several devices each has some of the blocks of variables, and all samples in their order. Bits
     do not depend on how many devices there are.
@@ -193,16 +239,16 @@ def _moments(
     """The moments of the variables at some places."""
     total, count = len(samples.image), len(place)
     devices = tuple(jax.local_devices())
-    shifts = _shifts(parts, place, samples)
-    if shifts is not None:
-        return Moments(*shifted_moments(parts[0], shifts, place, skip, outputs, devices))
+    shifted = _shifted(parts, place, samples, skip)
+    if shifted is not None:
+        (part, skip), shifts = shifted
+        return Moments(*shifted_moments(part, shifts, place, skip, outputs, devices))
     some = devices[: min(CUTS, 2 ** int(math.log2(len(devices))))]
     add = _adding(some)
     empty = sum(part.random.rows.size for part in parts)
     order = np.append(place, np.full(-count % CUTS, empty))
     sums = None
-    for start in range(0, total, PIECE):
-        piece = Samples(*(a[start : start + PIECE] for a in samples))
+    for piece in samples.pieces(PIECE):
         values = _values(parts, piece, order, skip, outputs)
         if sums is None:
             width = len(order) // CUTS
@@ -214,22 +260,48 @@ def _moments(
     return _means(sums, np.float32(total), count, 0 if skip is None else len(outputs))
 
 
-def _shifts(parts: tuple[Part, ...], place: Int[np.ndarray, " n"], samples: Samples) -> Shifts | None:
-    """The shifts of a node that is one convolution, where all of its positions are looked at."""
+def _shifted(
+    parts: tuple[Part, ...], place: Int[np.ndarray, " n"], samples: Samples, skip: Stream | None
+) -> tuple[tuple[Part, Stream | None], Shifts] | None:
+    """A node that is one convolution, within the windows that are looked at, and the shifts of its taps."""
     part, count = parts[0], len(place)
-    layer, shape = part.layer, part.read.shape
-    if len(parts) > 1 or not isinstance(layer, Conv):
+    layer, window = part.layer, samples.window
+    if len(parts) > 1 or not isinstance(layer, Conv) or window is None:
         return None
-    images = len(seen(part.stream)[0])
-    everywhere = images * math.prod(layer.output_shape(shape)[:-1])
-    shifts = shifts_of(layer, shape) if len(samples.image) == everywhere else None
+    whole = window == layer.output_shape(part.read.shape)[:-1]
+    padding = layer.padding if whole else ((0, 0),) * len(window)
+    read = tuple(
+        (kernel - 1) * dilation + size - sum(zeros)
+        for kernel, dilation, size, zeros in zip(layer.kernel, layer.dilation, window, padding, strict=True)
+    )
+    shifts = shifts_of(replace(layer, padding=padding), (*read, part.read.shape[-1]))
     if shifts is None:
         return None
     # Within the memory that a node is said to take (`slth.construction.compensated.bytes_of`).
-    taps = len(shifts.taps)
+    images, taps = len(seen(part.stream)[0]), len(shifts.taps)
     size = math.ceil(count / taps) + len(part.stream.slots.channel) + 1
-    pixels = images * math.prod(n + 2 * zeros for n, zeros in zip(shape, shifts.reach, strict=False))
-    return shifts if taps * size <= 1.5 * count and pixels * size <= 4 * PIECE * count else None
+    pixels = images * math.prod(n + 2 * zeros for n, zeros in zip(read, shifts.reach, strict=True))
+    if taps * size > 1.5 * count or pixels * size > 4 * PIECE * count:
+        return None
+    if not whole:
+        corner = np.asarray(samples.place).reshape(images, -1, len(window))[:, 0]
+        first = corner + np.array([offsets[0] for offsets in tap_offsets(layer)])
+        part = part._replace(stream=_within(part.stream, first, read))
+        skip = skip and _within(skip, corner, window)
+    return (part, skip), shifts
+
+
+def _within(stream: Stream, first: Int[np.ndarray, "images axes"], size: tuple[int, ...]) -> Stream:
+    """A stream of some pixels of each image, from the first one on; zeros where there are none."""
+    x, ticket = (_cut(a, first, size) for a in seen(stream))
+    return stream._replace(x=x, ticket=ticket)
+
+
+@partial(jax.jit, static_argnums=2)
+def _cut(a: Array, first: Array, size: tuple[int, ...]) -> Array:
+    grid = jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij"))
+    at = first.T.reshape(len(size), -1, *(1,) * len(size)) + grid[:, None]
+    return _inside(a, jnp.arange(len(a)).reshape(-1, *(1,) * len(size)), at)
 
 
 class Values(NamedTuple):
@@ -355,7 +427,7 @@ def regression(parts: tuple[Part, ...], samples: Samples, skip: Stream | None, r
     streams = tuple(part.stream for part in parts)
     weights = tuple(np.float32(share_weights(part)).reshape(-1, part.weight.shape[2]) for part in parts)
     total = len(samples.image)
-    pieces = [Samples(*(a[start : start + SAMPLED] for a in samples)) for start in range(0, total, SAMPLED)]
+    pieces = list(samples.pieces(SAMPLED))
     count = sum(weight.shape[0] for weight in weights)
     # Products in float32 of values about their means: of the first piece, which are near those of all.
     about = np.zeros(count + 1 + len(outputs), np.float32)

@@ -56,7 +56,7 @@ def problem():
     rest = 0.1 * rng.normal(size=(n, rows)).astype(np.float32)
 
     def solve(sweeps):
-        mask = solve_rows(gram, weights, shares, share_weights, rest, share, block=block, sweeps=sweeps)
+        mask = solve_rows(gram, weights, shares, share_weights, rest, share, pieces=(block,), sweeps=sweeps)
         return np.where(mask, weights, 0)
 
     return gram, weights, shares @ share_weights + rest, block, solve
@@ -84,7 +84,9 @@ def test_wider_groups_of_blocks_choose_as_well(problem):
     share[:4, 0] = np.arange(4)
     found = []
     for group in (8, 16):
-        mask = solve_rows(gram, weights, shares, share_weights, None, share, block=4, sweeps=3, group=group)
+        mask = solve_rows(
+            gram, weights, shares, share_weights, None, share, pieces=(4,), sweeps=3, group=group
+        )
         found.append(objective(gram, np.where(mask, weights, 0), shares @ share_weights))
     np.testing.assert_allclose(*found, rtol=1e-4)
 
@@ -139,7 +141,7 @@ def test_one_block_over_all_variables_is_the_exhaustive_optimum():
     share = np.full((n // block, 3), -1)
     share[0] = range(3)
     arguments = full, padded(weights), padded(shares), share_weights, None, share
-    kept = np.where(solve_rows(*arguments, block=block, sweeps=1), padded(weights), 0)
+    kept = np.where(solve_rows(*arguments, pieces=(block,), sweeps=1), padded(weights), 0)
     assert not kept[block:].any()
     masks = (np.arange(2**block)[:, None] >> np.arange(block)) & 1
     values = [objective(gram, mask[:, None] * weights, shares @ share_weights) for mask in masks]
@@ -180,13 +182,63 @@ def test_columns_are_whole_taps_and_every_variable_once():
                 assert set(channel[here]) >= set(range(3 * slot, 3 * slot + 3))
 
 
-def test_taps_of_many_copies_are_cut_into_equal_pieces():
+def test_a_tap_of_many_copies_is_one_block_of_equal_pieces():
     part = make_part(2, m=20, cin=1, taps=1)
     columns = columns_of((part,), most=8)
-    assert columns.block == 7
-    filled = (places_of(columns, (part,))[:, 0] >= 0).reshape(-1, 7).sum(1)
-    assert filled[:3].tolist() == [7, 7, 6]
-    assert (columns.share >= 0).sum(1)[:3].tolist() == [1, 0, 0]
+    assert columns.pieces == (7, 7, 6)
+    assert columns.block == 20
+    assert places_of(columns, (part,))[:20].tolist() == [[0, 0, channel] for channel in range(20)]
+    assert (columns.share >= 0).sum(1).tolist() == [1, *[0] * 7], "one input, and no constant"
+
+
+def test_several_splits_of_a_block_reach_what_one_does_not():
+    """Blocks of 10 variables in two pieces: near the exhaustive search over 2^10 subsets, from below."""
+    rng = np.random.default_rng(4)
+    n, rows = 160, 40
+    base = rng.normal(size=(4 * n, n // 10))
+    z = np.repeat(base, 10, 1) + 0.1 * rng.normal(size=(4 * n, n))  # copies: ten variables of one value
+    gram, shares = ((z.T @ a / len(z)).astype(np.float32) for a in (z, base))
+    weights = rng.uniform(-1, 1, (n, rows)).astype(np.float32)
+    share_weights = rng.uniform(-1, 1, (n // 10, rows)).astype(np.float32)
+    share = np.arange(n // 10)[:, None]
+
+    def solved(pieces, sweeps):
+        arguments = gram, weights, shares, share_weights, None, share
+        mask = solve_rows(*arguments, pieces=pieces, sweeps=sweeps)
+        return objective(gram, np.where(mask, weights, 0), shares @ share_weights).sum()
+
+    exact, once, often = solved((10,), 8), solved((5, 5), 1), [solved((5, 5), n) for n in (4, 8, 16)]
+    assert exact < often[2] <= often[1] + 1e-4 <= often[0] + 2e-4 < once
+    assert (often[2] - exact) < 0.1 * (once - exact)
+
+
+@pytest.mark.parametrize("pieces", [(1, 1), (3, 2, 2), (4, 3)])
+def test_each_round_leaves_no_row_worse(pieces: tuple[int, ...]):
+    rng = np.random.default_rng(5)
+    q, rows = sum(pieces), 30
+    gram, v, _, _ = form(rng, q, rows, 1)
+    linear = rng.normal(size=(q, rows)).astype(np.float32)
+    before = np.where(rng.random((q, rows)) < 0.5, v, 0)
+    orders = compensated._splits(q)
+    values = [objective(gram, before, linear)]
+    for rounds in (1, 2, 8):
+        g, u, c, b, order = (jnp.asarray(a) for a in (gram, v, linear, before, orders))
+        found = np.asarray(
+            compensated._in_rounds(g, u, c, b, order, jnp.asarray(rounds), jnp.asarray(True), pieces)
+        )
+        assert set(np.unique(found[v != 0] / v[v != 0])) <= {0, 1}
+        values.append(objective(gram, found, linear))
+    for one, next_ in pairwise(values):
+        assert (next_ <= one + 1e-5).all()
+    assert values[-1].sum() < values[1].sum() < values[0].sum()
+
+
+def test_orders_of_a_block_are_permutations_and_begin_with_its_own():
+    orders = compensated._splits(15)
+    assert orders.shape == (compensated.SPLITS, 15)
+    assert orders[0].tolist() == list(range(15))
+    assert (np.sort(orders, 1) == np.arange(15)).all()
+    assert len({tuple(order) for order in orders.tolist()}) == len(orders)
 
 
 LAYERS = {
@@ -219,6 +271,41 @@ def test_samples_are_drawn_without_replacement():
     assert len(places) == 40
     assert {image for image, _ in places} <= set(range(10))
     assert {place for _, place in places} <= set(range(6))
+
+
+@pytest.mark.parametrize(
+    "size, images, most, window",
+    [
+        ((16, 16), 256, 16384, (8, 8)),
+        ((20, 6), 10, 500, (8, 6)),
+        ((9,), 40, 120, (3,)),
+        ((5, 5), 4, 7, (1, 1)),
+    ],
+)
+def test_windows_show_every_image_and_every_position_as_often(size, images, most, window):
+    layer = Conv("a", 2, (3,) * len(size), padding=((1, 1),) * len(size))
+    samples = draw_samples(layer, (*size, 3), images, most, windows=True)
+    assert samples.window == window
+    each = np.prod(window)
+    assert np.bincount(samples.image).tolist() == [each] * images
+    place = samples.place.reshape(images, -1, len(size))
+    inside = np.stack(np.unravel_index(np.arange(each), window), 1)
+    assert (place - place[:, :1] == inside).all(), "side by side"
+    assert (place >= 0).all()
+    assert (place < size).all()
+    counts = np.zeros(size, int)
+    np.add.at(counts, tuple(samples.place.T), 1)
+    if not np.any(np.mod(size, window)):
+        assert counts.max() - counts.min() <= 1
+
+
+def test_windows_are_of_few_images_and_strides_of_1_alone():
+    plain, strided = Conv("a", 2, (3,)), Conv("a", 2, (3,), (2,))
+    assert draw_samples(plain, (8, 1), 10, 60, windows=True).window == (6,), "all of them"
+    assert draw_samples(plain, (8, 1), 10, 9, windows=True).window is None
+    assert draw_samples(strided, (9, 1), 10, 20, windows=True).window is None
+    assert draw_samples(Dense("a", 2), (4,), 10, 20, windows=True).window is None
+    assert len(draw_samples(Dense("a", 2), (4,), 30, 20, windows=True).image) == 20
 
 
 def calibrated(seed, n=40, **options):

@@ -39,26 +39,30 @@ def taps_of(layer, x):
     return np.stack(found)
 
 
-def products(parts, columns, skip, outputs):
+def products(parts, columns, samples, skip, outputs):
     """The moments as they are defined."""
     (part,) = parts
     slots = part.stream.slots
-    read = taps_of(part.layer, part.stream.ticket)
+    spatial = part.layer.output_shape(part.read.shape)[:-1]
+    seen = np.ravel_multi_index((samples.image, *samples.place.T), (len(part.stream.x), *spatial))
+    read = taps_of(part.layer, part.stream.ticket)[:, seen]
     variables = read.transpose(1, 0, 2).reshape(read.shape[1], -1)
     z = np.concatenate([variables, np.zeros((len(variables), 1))], 1)[:, columns.place]
-    wanted = taps_of(part.layer, slot_values(part.stream.x, slots.channel, slots.sign))
+    wanted = taps_of(part.layer, slot_values(part.stream.x, slots.channel, slots.sign))[:, seen]
     wanted = np.concatenate([*wanted.transpose(2, 0, 1), np.ones((1, len(z)))])
     missed = np.zeros((len(z), 0))
     if skip is not None:
-        x, ticket = (np.asarray(a, np.float64).reshape(len(z), -1) for a in (skip.x, skip.ticket))
+        x, ticket = (np.asarray(a, np.float64).reshape(-1, a.shape[-1])[seen] for a in (skip.x, skip.ticket))
         missed = np.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs]
     return z.T @ z / len(z), z.T @ wanted.T / len(z), z.T @ missed / len(z)
 
 
+@pytest.mark.parametrize("positions", [16384, 30 * 20], ids=["whole", "windows"])
 @pytest.mark.parametrize("means", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_moments_of_shifted_images_are_means_of_products(name: str, means: bool, monkeypatch):
-    """Layers with a residual block, where its size stays, in which case a skip is carried."""
+def test_moments_of_shifted_images_are_means_of_products(name: str, means: bool, positions: int, monkeypatch):
+    """Layers with a residual block, where its size stays, in which case a skip is carried; windows of 20
+    positions of each image at most, or whole images."""
     size, options = LAYERS[name]
     first, *others = (nn.Conv(letter, 4, **options) for letter in "abc")
     layers = (nn.Conv("a", 4, options["kernel"], padding=first.padding), RELU)
@@ -79,16 +83,16 @@ def test_moments_of_shifted_images_are_means_of_products(name: str, means: bool,
         before = len(used)
         found = moments(parts, columns, samples, skip, outputs)
         if len(used) > before:
-            for own, reference in zip(found, products(parts, columns, skip, outputs), strict=True):
+            for own, reference in zip(found, products(parts, columns, samples, skip, outputs), strict=True):
                 assert own.shape == reference.shape
                 np.testing.assert_allclose(own, reference, atol=1e-5 * np.abs(reference).max(initial=0))
         return found
 
     monkeypatch.setattr(moments_module, "shifted_moments", shifted)
     monkeypatch.setattr(compensated, "moments", compared)
-    solver = slth.Compensated(sweeps=1, means=means)
+    solver = slth.Compensated(sweeps=1, means=means, positions=positions)
     slth.construct(target, slth.Source.of(target, copies=4, images=images), solver, images)
-    assert len(used) >= len(network.layers) // 3
+    assert len(used) >= (len(network.layers) // 3 if positions == 16384 else 1)
 
 
 def test_a_kernel_of_nine_taps_has_thirteen_differences():
@@ -113,13 +117,13 @@ def test_no_shifts_where_they_save_nothing(layer: nn.Conv):
 
 
 def test_samples_of_some_positions_are_read_tap_by_tap(monkeypatch):
-    """Positions drawn at random have no neighbours whose products they could share."""
+    """Fewer positions than images are drawn at random, and have no neighbours to share products with."""
     monkeypatch.setattr(moments_module, "shifted_moments", None)
     layers = (nn.Conv("a", 3, **SAME), RELU, nn.Conv("b", 3, **SAME), nn.GlobalMean(), nn.Dense("d", 2))
     network = nn.Network((8, 8, 2), layers)
     target = slth.Target(network, nn.init(network, jax.random.key(1)))
     images = np.asarray(jax.random.normal(jax.random.key(2), (20, 8, 8, 2)))
-    solver = slth.Compensated(sweeps=1, positions=20 * 64 - 1)
+    solver = slth.Compensated(sweeps=1, positions=19)
     made = slth.construct(target, slth.Source.of(target, copies=4), solver, images)
     assert np.isfinite(made.error(images).relative)
 
