@@ -35,7 +35,7 @@ QUICK = {
     "construction/test_rounded.py::test_every_mask_is_one_of_whole_numbers": ("one layer",),
     "construction/test_shifts.py::test_moments_of_shifted_images_are_means_of_products": (
         "same-False",
-        "dilated, uneven padding-False",
+        "dilated, uneven padding-False-whole",
     ),
     "construction/test_two_layers.py::test_a_layer_is_within_the_bound_of_what_its_sums_miss": (
         "relu",

@@ -104,6 +104,7 @@ class Compensated:
     runs_ticket = True
     solves_rows = True
     rows_apart = True
+    by_tiles = True
     most_copies = MAX_ENUMERATED
 
     def __post_init__(self) -> None:

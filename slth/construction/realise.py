@@ -291,18 +291,18 @@ def _realised(
 ) -> tuple[Array | None, Array | None]:
     """Target's and ticket's pre-activations of a node on the calibration images, where there are any."""
     x = ticket = None
-    parts, carried = problem.parts, problem.carried
+    parts, carried, tiled = problem.parts, problem.carried, getattr(plan.solver, "by_tiles", False)
     if plan.looks:
         layers = tuple(part.layer for part in parts)
         values = tuple(entry.values for entry in node.maps)
         inputs = tuple(_apply(part.read.flat, part.stream.x) for part in parts)
-        x = _linear_sum(layers, values, inputs, carried and carried.x)
+        x = _linear_sum(layers, values, inputs, carried and carried.x, tiled)
     if parts[0].stream.ticket is not None:
         wide = linear_maps(plan.source.network)
         layers = tuple(wide[part.path].layer for part in parts)
         values = tuple(_kept(part, problem.rows, masks) for part in parts)
         inputs = tuple(_apply(part.read.flat, part.stream.ticket) for part in parts)
-        ticket = _linear_sum(layers, values, inputs, carried and carried.ticket)
+        ticket = _linear_sum(layers, values, inputs, carried and carried.ticket, tiled)
     return x, ticket
 
 
@@ -316,27 +316,34 @@ def _kept(part: Part, rows: Rows, masks: dict[str, np.ndarray]) -> Params:
     return found
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 4))
 def _linear_sum(
-    layers: tuple[Linear, ...], values: tuple[Params, ...], inputs: tuple[Array, ...], carried: Array | None
+    layers: tuple[Linear, ...],
+    values: tuple[Params, ...],
+    inputs: tuple[Array, ...],
+    carried: Array | None,
+    tiled: bool,
 ) -> Array:
     """The sum of linear layers and a carried skip, some images at a time.
 
     Calibration activations are the largest arrays of a construction: a convolution of all of them at once
     would hold its own copies of them beside.
+
+    Args:
+      tiled: whether wide convolutions are worked out by tiles (`slth.nn.winograd`).
     """
     shapes = [x.shape[1:] for x in inputs]
-    by_tiles = [suits_tiles(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
+    by_tiles = [tiled and suits_tiles(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
     sizes = [
-        max(1, TILES // tiles_of(layer, shape)) if tiled else IMAGES
-        for layer, shape, tiled in zip(layers, shapes, by_tiles, strict=True)
+        max(1, TILES // tiles_of(layer, shape)) if suits else IMAGES
+        for layer, shape, suits in zip(layers, shapes, by_tiles, strict=True)
     ]
 
     def of_batch(arrays: tuple) -> Array:
         *xs, out = arrays
         terms = [
-            apply_tiles(layer, own, x) if tiled else layer.apply(own, x)
-            for layer, own, x, tiled in zip(layers, values, xs, by_tiles, strict=True)
+            apply_tiles(layer, own, x) if suits else layer.apply(own, x)
+            for layer, own, x, suits in zip(layers, values, xs, by_tiles, strict=True)
         ]
         first, *others = terms if out is None else (out, *terms)
         return sum(others, first)

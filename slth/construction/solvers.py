@@ -24,7 +24,9 @@ class Solver(Protocol):
 
     A new solver is one class, anywhere, with these properties and this method. It may say ``rows_apart =
     True``: what it chooses for an output depends on no other output's weights. Several processes then share
-    the rows of a node (docs/scale.md).
+    the rows of a node (docs/scale.md). And it may say ``by_tiles = True`` where the last bits of activations
+    need not be the same: a CPU then runs target and ticket through wide convolutions faster
+    (`slth.nn.winograd`).
 
     Example:
       >>> import slth

@@ -81,6 +81,7 @@ def test_a_ticket_runs_by_tiles_as_it_does_without(monkeypatch):
     used = []
 
     def both(*arguments):
+        assert arguments[-1] is True, "the solver lets it"
         direct, by_tiles = [], []
         for channels, values in ((10**9, direct), (1, by_tiles)):
             monkeypatch.setattr(winograd, "CHANNELS", channels)
