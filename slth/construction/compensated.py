@@ -74,8 +74,8 @@ class Compensated:
 
     Args:
       tolerance: only decides what counts as unsolved or deviating.
-      sweeps: how often each variable is chosen at most, 1 or more. Layers of more copies than ``block`` are
-        passed through for every fourth time only.
+      sweeps: how often each variable is chosen at most, 1 or more: once in each pass over a layer, or four
+        times where it has more than ``block`` copies.
       block: most variables enumerated together, 1 to 20.
       positions: most (image, position) pairs looked at in one node.
       ridge: added to the diagonal of the second moments, in units of its mean.

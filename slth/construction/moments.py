@@ -33,6 +33,8 @@ CUTS = 8
 """Blocks of variables that moments of sampled positions are summed in: the most devices that take part."""
 AROUND = CUTS // 2 + 1
 """Of which each has its products with so many."""
+PART = 32
+"""Windows are at least one of so many parts of an image: in smaller ones all positions are much the same."""
 GROUP = 8
 """Blocks between two updates of the far correlations; more where there are many (`columns_of`)."""
 
@@ -114,12 +116,12 @@ def draw_samples(
 
     Args:
       windows: whether one window of each image is drawn instead where the stride is 1, as large as ``most``
-        allows: its positions lie side by side.
+        allows, if that is not too small: its positions lie side by side.
     """
     spatial = layer.output_shape(shape)[:-1] if isinstance(layer, Conv) else ()
     total = images * math.prod(spatial)
-    side_by_side = windows and images <= most and isinstance(layer, Conv) and max(layer.stride) == 1
-    if spatial and (total <= most or side_by_side):
+    windows &= isinstance(layer, Conv) and max(layer.stride) == 1 and total <= PART * most
+    if spatial and (total <= most or (windows and images <= most)):
         return _windows(spatial, images, most // images)
     flat = np.arange(total)
     if total > most:

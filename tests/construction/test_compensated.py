@@ -299,8 +299,10 @@ def test_windows_show_every_image_and_every_position_as_often(size, images, most
         assert counts.max() - counts.min() <= 1
 
 
-def test_windows_are_of_few_images_and_strides_of_1_alone():
+def test_windows_are_of_few_images_of_some_size_and_strides_of_1_alone():
     plain, strided = Conv("a", 2, (3,)), Conv("a", 2, (3,), (2,))
+    assert draw_samples(plain, (34, 1), 5, 5, windows=True).window == (1,)
+    assert draw_samples(plain, (35, 1), 5, 5, windows=True).window is None, "less than a part of 32"
     assert draw_samples(plain, (8, 1), 10, 60, windows=True).window == (6,), "all of them"
     assert draw_samples(plain, (8, 1), 10, 9, windows=True).window is None
     assert draw_samples(strided, (9, 1), 10, 20, windows=True).window is None
