@@ -86,7 +86,7 @@ def test_a_ticket_runs_by_tiles_as_it_does_without(monkeypatch):
         for channels, values in ((10**9, direct), (1, by_tiles)):
             monkeypatch.setattr(winograd, "CHANNELS", channels)
             monkeypatch.setattr(realise, "TILES", 2 * 9)  # two images at a time
-            jax.clear_caches()
+            real.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
             values.append(real(*arguments))
         np.testing.assert_allclose(direct[0], by_tiles[0], atol=1e-5)
         found.append(bool((direct[0] != by_tiles[0]).any()))
