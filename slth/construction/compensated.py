@@ -288,7 +288,7 @@ def _descend(
     What rows still miss, c - G (v b), is worked out for one group of blocks when its turn comes, and kept up
     to date while the blocks of the group are solved.
     """
-    block = sum(pieces)
+    block, most = sum(pieces), 1 if len(pieces) == 1 else ROUNDS
     width = group * block
     goal = rest + jnp.dot(shares, share_weights, precision=HIGHEST)
 
@@ -296,6 +296,7 @@ def _descend(
         done, kept, moved = state
         first = done == 0
         start = number * width
+        orders, rounds = splits[(done + jnp.arange(most)) % SPLITS], jnp.minimum(sweeps - done, most)
 
         def cut(a: Array) -> Array:
             return lax.dynamic_slice_in_dim(a, start, width)
@@ -324,8 +325,6 @@ def _descend(
             if len(pieces) == 1:
                 chosen = least_subset(own, here(v), linear, always)
             else:
-                orders = splits[(done + jnp.arange(ROUNDS)) % SPLITS]
-                rounds = jnp.minimum(sweeps - done, ROUNDS)
                 chosen = _in_rounds(own, here(v), linear, before, orders, rounds, always, pieces)
             missing = missing - jnp.dot(here(near, axis=1), chosen - before, precision=HIGHEST)
             return lax.dynamic_update_slice_in_dim(new, chosen, index * block, 0), missing
@@ -337,7 +336,7 @@ def _descend(
         done, kept, _ = state
         groups = len(weights) // width
         _, kept, moved = lax.fori_loop(0, groups, solve_group, (done, kept, jnp.asarray(False)))
-        return done + (1 if len(pieces) == 1 else ROUNDS), kept, moved
+        return done + most, kept, moved
 
     def more(state: tuple[Array, Array, Array]) -> Array:
         return (state[0] < sweeps) & state[2]

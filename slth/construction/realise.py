@@ -339,25 +339,16 @@ def _linear_sum(
         for layer, shape, suits in zip(layers, shapes, by_tiles, strict=True)
     ]
 
-    def of_batch(arrays: tuple) -> Array:
+    def of_image(arrays: tuple) -> Array:
         *xs, out = arrays
         terms = [
-            apply_tiles(layer, own, x) if suits else layer.apply(own, x)
+            (apply_tiles(layer, own, x[None]) if suits else layer.apply(own, x[None]))[0]
             for layer, own, x, suits in zip(layers, values, xs, by_tiles, strict=True)
         ]
         first, *others = terms if out is None else (out, *terms)
         return sum(others, first)
 
-    size, arrays = min(sizes), (*inputs, carried)
-    some = len(inputs[0]) // size * size
-    batches = jax.tree.map(lambda a: a[:some].reshape(-1, size, *a.shape[1:]), arrays)
-    parts = []
-    if some:
-        found = lax.map(of_batch, batches)
-        parts.append(found.reshape(-1, *found.shape[2:]))
-    if some < len(inputs[0]):
-        parts.append(of_batch(jax.tree.map(lambda a: a[some:], arrays)))
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+    return lax.map(of_image, (*inputs, carried), batch_size=min(sizes))
 
 
 def _apply(layer: Pointwise | None, x: Array | None) -> Array | None:
