@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from slth import nn
 from slth.construction.feedback import factor_of, fed_back
-from slth.construction.moments import SAMPLED, draw_samples, patches
+from slth.construction.samples import SAMPLED, draw_samples, patches
 from slth.nn.graph import behind, by_layer, graph, nested, sums
 from slth.nn.layers import Conv, Linear
 from slth.nn.network import Network

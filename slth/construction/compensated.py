@@ -38,10 +38,10 @@ from slth.construction.moments import (
     HIGHEST,
     PIECE,
     columns_of,
-    draw_samples,
     moments,
     share_weights,
 )
+from slth.construction.samples import draw_samples
 from slth.construction.state import Problem, Solved, Stats, Stream
 from slth.devices import SPLIT, WHOLE, Devices, on_all
 from slth.nn.layers import Conv

@@ -1,8 +1,8 @@
-"""What compensated rows are solved against: variables in blocks, sampled positions, second moments."""
+"""What compensated rows are solved against: variables in blocks, and their second moments."""
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -17,40 +17,21 @@ from slth.construction.biases import constant_variables
 from slth.construction.means import seen
 from slth.construction.multiples import multiples_of
 from slth.construction.noise import slot_values
-from slth.construction.shifts import Shifts, missed_by_skip, shifted_moments, shifts_of, tap_offsets
-from slth.construction.state import Part, Rows, Stream
+from slth.construction.samples import Samples, patches, pixels_from, tap_offsets
+from slth.construction.shifts import Shifts, missed_by_skip, shifted_moments, shifts_of
+from slth.construction.state import Part, Stream
 from slth.devices import SPLIT, WHOLE, Devices, on_all, over_devices
-from slth.nn.layers import Conv, Linear
-from slth.nn.pooling import Flatten
-from slth.types import AnyArray
+from slth.nn.layers import Conv
 
 HIGHEST = lax.Precision.HIGHEST
-SAMPLED = 4096
-"""Positions gathered at a time."""
 PIECE = 2048
-"""The same for `moments`, whose rows are the widest."""
+"""Positions gathered at a time, fewer than elsewhere: rows are the widest here."""
 CUTS = 8
 """Blocks of variables that moments of sampled positions are summed in: the most devices that take part."""
 AROUND = CUTS // 2 + 1
 """Of which each has its products with so many."""
-PART = 32
-"""Windows are at least one of so many parts of an image: in smaller ones all positions are much the same."""
 GROUP = 8
 """Blocks between two updates of the far correlations; more where there are many (`columns_of`)."""
-
-
-class Samples(NamedTuple):
-    """Where the calibration images are looked at: image and output position."""
-
-    image: Int[AnyArray, " samples"]
-    place: Int[AnyArray, "samples axes"]
-    window: tuple[int, ...] | None = None
-    """Size of the window of positions that each image is looked at in, where these are all."""
-
-    def pieces(self, size: int) -> "Iterator[Samples]":
-        """A few samples at a time."""
-        for start in range(0, len(self.image), size):
-            yield Samples(self.image[start : start + size], self.place[start : start + size])
 
 
 class Columns(NamedTuple):
@@ -107,69 +88,6 @@ def columns_of(parts: tuple[Part, ...], most: int) -> Columns:
 def _filled(rows: list[list[int]], width: int, empty: int) -> Int[np.ndarray, "rows width"]:
     """Rows of one length."""
     return np.array([row + [empty] * (width - len(row)) for row in rows])
-
-
-def draw_samples(
-    layer: Linear, shape: tuple[int, ...], images: int, most: int, *, windows: bool = False
-) -> Samples:
-    """All output positions of all images, or ``most`` of them drawn without replacement.
-
-    Args:
-      windows: whether one window of each image is drawn instead where the stride is 1, as large as ``most``
-        allows, if that is not too small: its positions lie side by side.
-    """
-    spatial = layer.output_shape(shape)[:-1] if isinstance(layer, Conv) else ()
-    total = images * math.prod(spatial)
-    windows &= isinstance(layer, Conv) and max(layer.stride) == 1 and total <= PART * most
-    if spatial and (total <= most or (windows and images <= most)):
-        return _windows(spatial, images, most // images)
-    flat = np.arange(total)
-    if total > most:
-        flat = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
-    image, *place = np.unravel_index(flat, (images, *spatial))
-    return Samples(image, np.stack(place, 1) if place else np.zeros((len(flat), 0), int))
-
-
-def _windows(spatial: tuple[int, ...], images: int, most: int) -> Samples:
-    """All positions of one window of each image, of up to ``most`` positions.
-
-    The windows lie side by side on a grid, and each place of it takes its turn: the edges of images, where
-    layers read padding, are seen as often as the rest.
-    """
-    sides, left = np.array(spatial), float(most)
-    for number, axis in enumerate(np.argsort(spatial)):
-        sides[axis] = min(spatial[axis], int(left ** (1 / (len(spatial) - number)) + 1e-9))
-        left /= sides[axis]
-    grid = -(-np.array(spatial) // sides)
-    rng, cells = np.random.default_rng(0), math.prod(grid)
-    turns = np.concatenate([rng.permutation(cells) for _ in range(math.ceil(images / cells))])[:images]
-    corner = np.minimum(np.stack(np.unravel_index(turns, grid), 1) * sides, spatial - sides)
-    inside = np.stack(np.unravel_index(np.arange(math.prod(sides)), sides), 1)
-    place = (corner[:, None] + inside).reshape(-1, len(sides))
-    return Samples(np.repeat(np.arange(images), len(inside)), place, tuple(sides.tolist()))
-
-
-def patches(
-    layer: Linear, x: Float[Array, "n *space c"], samples: Samples, flat: Flatten | None = None
-) -> Float[Array, "samples taps c"]:
-    """What a layer reads at each sample, tap by tap; zero in the padding."""
-    image, place, _ = samples
-    if not isinstance(layer, Conv):
-        return x[image].reshape(len(image), -1 if flat else 1, x.shape[-1])
-    index = [
-        place[:, axis, None] * layer.stride[axis] + grid.reshape(1, -1)
-        for axis, grid in enumerate(np.meshgrid(*tap_offsets(layer), indexing="ij"))
-    ]
-    return _inside(x, image[:, None], index)
-
-
-def _inside(x: Array, image: AnyArray, at: Sequence[AnyArray] | Array) -> Array:
-    """The pixels of some images at some places, which need not be inside; zero where there is none."""
-    # Not a padded copy of the images, which are the largest arrays of a construction.
-    sizes = x.shape[1:-1]
-    inside = [(place >= 0) & (place < size) for place, size in zip(at, sizes, strict=True)]
-    near = (jnp.clip(place, 0, size - 1) for place, size in zip(at, sizes, strict=True))
-    return jnp.where(functools.reduce(jnp.logical_and, inside)[..., None], x[(image, *near)], 0)
 
 
 def _reading(part: Part, channels: Int[np.ndarray, " _"]) -> Part:
@@ -295,15 +213,8 @@ def _shifted(
 
 def _within(stream: Stream, first: Int[np.ndarray, "images axes"], size: tuple[int, ...]) -> Stream:
     """A stream of some pixels of each image, from the first one on; zeros where there are none."""
-    x, ticket = (_cut(a, first, size) for a in seen(stream))
+    x, ticket = (pixels_from(a, first, size) for a in seen(stream))
     return stream._replace(x=x, ticket=ticket)
-
-
-@partial(jax.jit, static_argnums=2)
-def _cut(a: Array, first: Array, size: tuple[int, ...]) -> Array:
-    grid = jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij"))
-    at = first.T.reshape(len(size), -1, *(1,) * len(size)) + grid[:, None]
-    return _inside(a, jnp.arange(len(a)).reshape(-1, *(1,) * len(size)), at)
 
 
 class Values(NamedTuple):
@@ -405,71 +316,7 @@ def _means(sums: Sums, total: Array, count: int, rows: int) -> Moments:
     return Moments(gram[:count, :count], beside[:, :shares], beside[:, shares:])
 
 
-class Regression(NamedTuple):
-    """What the best rows of a node follow from: moments about the means.
-
-    There is one input for each (part, tap, slot), what the slot's members hold in units of their gains.
-    """
-
-    gram: Float[np.ndarray, "n n"]
-    """Covariance of the inputs."""
-    cross: Float[np.ndarray, "n rows"]
-    """Covariance of inputs and wanted outputs."""
-    mean_input: Float[np.ndarray, " n"]
-    mean_output: Float[np.ndarray, " rows"]
-
-
-def regression(parts: tuple[Part, ...], samples: Samples, skip: Stream | None, rows: Rows) -> Regression:
-    """The moments of a node whose slots' members differ by their gains alone, in float64.
-
-    The output that is wanted of a row is the target's, biases included, less what a carried skip brings.
-    """
-    outputs = rows.columns.reshape(-1)
-    reads = tuple((part.layer, part.read.flat) for part in parts)
-    streams = tuple(part.stream for part in parts)
-    weights = tuple(np.float32(share_weights(part)).reshape(-1, part.weight.shape[2]) for part in parts)
-    total = len(samples.image)
-    pieces = list(samples.pieces(SAMPLED))
-    count = sum(weight.shape[0] for weight in weights)
-    # Products in float32 of values about their means: of the first piece, which are near those of all.
-    about = np.zeros(count + 1 + len(outputs), np.float32)
-    arguments = reads, streams, weights
-    first = np.asarray(_products(*arguments, pieces[0], skip, outputs, about)[-1]) / len(pieces[0].image)
-    about = np.where(np.arange(len(about)) == count, 0, first).astype(np.float32)
-    products = sum(np.asarray(_products(*arguments, one, skip, outputs, about), np.float64) for one in pieces)
-    products = np.asarray(products) / total
-    mean, mean_output = products[-1, :count], products[-1, count + 1 :]
-    gram = products[:count, :count] - np.outer(mean, mean)
-    cross = products[:count, count + 1 :] - np.outer(mean, mean_output)
-    bias = np.repeat(rows.bias, rows.columns.shape[1])
-    return Regression(gram, cross, mean + about[:count], mean_output + about[count + 1 :] + bias)
-
-
 def share_weights(part: Part) -> Float[np.ndarray, "taps slots cout"]:
     """Weights of the target's inputs: w for a channel or its positive part, -w for its negative part."""
     slots = part.stream.slots
     return np.where(slots.sign == 0, 1, slots.sign)[:, None] * part.weight[:, slots.channel]
-
-
-@partial(jax.jit, static_argnums=0)
-def _products(reads, streams, weights, samples, carried, outputs, about) -> Array:
-    """Sums of products of (inputs, 1) with (inputs, 1, wanted outputs), less ``about``, over some samples."""
-    count = len(samples.image)
-    inputs, wanted = [], jnp.zeros((count, len(outputs)))
-    for (layer, flat), stream, weight in zip(reads, streams, weights, strict=True):
-        slots = stream.slots
-        largest = jnp.abs(slots.gain).argmax(1)
-        member = jnp.take_along_axis(slots.members, largest[:, None], 1)[:, 0]
-        gain = jnp.take_along_axis(slots.gain, largest[:, None], 1)[None, None, :, 0]
-        # Less phi(0) before it is padded: what constants cancel tap by tap is not there in the padding.
-        held = patches(layer, stream.ticket[..., member] - slots.base, samples, flat)
-        inputs.append(jnp.where(gain == 0, 0, held / jnp.where(gain == 0, 1, gain)).reshape(count, -1))
-        x = slot_values(patches(layer, stream.x, samples, flat), slots.channel, slots.sign)
-        wide = jnp.repeat(weight, len(outputs) // weight.shape[1], 1)
-        wanted = wanted + jnp.dot(x.reshape(count, -1), wide, precision=HIGHEST)
-    if carried is not None:
-        here = (samples.image, *samples.place.T)
-        x, ticket = carried.x[here], carried.ticket[here]
-        wanted = wanted + jnp.repeat(x, len(outputs) // x.shape[1], 1) - ticket[:, outputs]
-    every = jnp.concatenate([*inputs, jnp.ones((count, 1)), wanted], 1) - about[None]
-    return jnp.dot(every[:, : -len(outputs)].T, every, precision=HIGHEST)

@@ -36,7 +36,8 @@ from slth.construction.biases import fill, finish, solve_constant_terms
 from slth.construction.feedback import factor_of, fed_back
 from slth.construction.independent import check_number, deviations
 from slth.construction.means import with_means
-from slth.construction.moments import draw_samples, regression
+from slth.construction.regression import regression
+from slth.construction.samples import draw_samples
 from slth.construction.state import Part, Problem, Solved, Stats
 from slth.construction.steps import LARGEST_INTEGER
 from slth.nn.layers import Conv

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from slth.construction.means import seen
 from slth.construction.noise import slot_values
+from slth.construction.samples import tap_offsets
 from slth.construction.state import Part, Stream
 from slth.devices import Devices
 from slth.nn.layers import Conv
@@ -44,14 +45,6 @@ class Shifts(NamedTuple):
     """s - t of all pairs of taps, one of each two that differ in sign."""
     reach: tuple[int, ...]
     """Zeros around the images on each axis, so that every tap reads inside."""
-
-
-def tap_offsets(layer: Conv) -> list[Int[np.ndarray, " kernel"]]:
-    """On each axis, where the taps read for the output position 0; below 0 is padding."""
-    return [
-        np.arange(kernel) * dilation - low
-        for kernel, dilation, (low, _) in zip(layer.kernel, layer.dilation, layer.padding, strict=True)
-    ]
 
 
 def missed_by_skip(

@@ -15,7 +15,8 @@ from slth import nn
 from slth.construction import compensated, multiples
 from slth.construction import moments as moments_module
 from slth.construction.compensated import Compensated, solve_rows
-from slth.construction.moments import columns_of, draw_samples, moments, patches
+from slth.construction.moments import columns_of, moments
+from slth.construction.samples import draw_samples, patches
 from slth.construction.solvers import Best
 from slth.construction.state import copied_stream
 from slth.nn.layers import Conv, Dense

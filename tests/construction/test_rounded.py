@@ -11,8 +11,9 @@ from slth import Rounded, Source, Target, coding, construct, nn, ticket
 from slth.coding.bits import Reader
 from slth.coding.head import read_head
 from slth.construction import rounded
-from slth.construction.moments import draw_samples, patches, regression
+from slth.construction.regression import regression
 from slth.construction.rounded import Levels, _keep
+from slth.construction.samples import draw_samples, patches
 from slth.construction.steps import LARGEST_INTEGER, entropy, sensitivities, steps
 from slth.nn.graph import by_layer, linear_maps
 from slth.nn.layers import Activation, Conv, Dense
